@@ -1,0 +1,252 @@
+//! What one node and one host get: written by ctl into the release as YAML, read by the
+//! daemons at start. Every name is resolved: daemons dial and bind addresses only.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// What a node is. The order is ZeekControl's start order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Worker and logger in one process, alone.
+    Standalone,
+    /// Receives and writes logs.
+    Logger,
+    /// Membership and health.
+    Manager,
+    /// The cluster's shared state.
+    Proxy,
+    /// Captures and analyses.
+    Worker,
+}
+
+impl Role {
+    /// All roles, in start order.
+    pub const ALL: [Self; 5] =
+        [Self::Standalone, Self::Logger, Self::Manager, Self::Proxy, Self::Worker];
+
+    /// The word in node.cfg, in certificates and in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Logger => "logger",
+            Self::Manager => "manager",
+            Self::Proxy => "proxy",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// The program that a node of this role runs.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Standalone => "worker",
+            other => other.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is not a role.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a role; expected standalone, logger, manager, proxy or worker")]
+pub struct UnknownRole(pub String);
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        Self::ALL.into_iter().find(|r| r.as_str() == text).ok_or_else(|| UnknownRole(text.into()))
+    }
+}
+
+/// `etc/host.yaml`: what the supervisor of one host runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostConfig {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The host as node.cfg names it.
+    pub host: String,
+    /// Id of the release this file belongs to.
+    pub release: String,
+    /// This host's nodes in node.cfg order.
+    pub nodes: Vec<HostNode>,
+    /// Seconds from SIGTERM to SIGKILL.
+    pub stop_timeout_s: u64,
+}
+
+/// One node as the supervisor sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostNode {
+    /// Name of the node.
+    pub node: String,
+    /// Its role, and by that its program.
+    pub role: Role,
+    /// CPUs it may run on; empty means all.
+    pub cpus: Vec<u32>,
+    /// Environment variables added to the node's environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// `etc/nodes/NODE.yaml`: what one node needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Name of the cluster; also in every certificate.
+    pub cluster: String,
+    /// Name of this node.
+    pub node: String,
+    /// Role of this node.
+    pub role: Role,
+    /// Prefix of the installation on this host.
+    pub prefix: PathBuf,
+    /// Where this node's gRPC server listens; none for workers and standalone.
+    pub listen: Option<SocketAddr>,
+    /// All nodes of the cluster that listen, this one included, in node.cfg order.
+    pub peers: Vec<Peer>,
+    /// What to capture; workers and standalone only. None: no interface, idle.
+    pub capture: Option<CaptureConfig>,
+    /// How traffic is analysed; workers and standalone only.
+    pub analysis: AnalysisConfig,
+    /// How log files are written; loggers and standalone only.
+    pub logs: LogsConfig,
+    /// Bounds of delivery; workers and standalone only.
+    pub ship: ShipConfig,
+}
+
+/// A node that listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name, which its certificate carries too.
+    pub node: String,
+    /// Its role.
+    pub role: Role,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// Live capture of one worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureConfig {
+    /// Interface name.
+    pub interface: String,
+    /// Fanout group, distinct per interface of a host; none when the worker is alone on it.
+    pub fanout_id: Option<u16>,
+    /// How the kernel spreads packets over the group.
+    pub fanout_mode: FanoutMode,
+    /// Let the kernel reassemble fragments before it hashes (PACKET_FANOUT_FLAG_DEFRAG).
+    pub fanout_defrag: bool,
+    /// Ring size of this worker, bytes.
+    pub buffer_size_bytes: u64,
+    /// Size of one block of the ring, bytes; a multiple of the page size.
+    pub block_size_bytes: u32,
+    /// The kernel retires a block that is not full after this long, milliseconds.
+    pub block_timeout_ms: u32,
+    /// Bytes kept of each packet.
+    pub snaplen_bytes: u32,
+}
+
+/// PACKET_FANOUT modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FanoutMode {
+    /// By the kernel's symmetric flow hash.
+    #[default]
+    Hash,
+    /// By the CPU that received the packet.
+    Cpu,
+    /// By the receive queue of the interface.
+    Qm,
+}
+
+/// How traffic is analysed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnalysisConfig {
+    /// Local networks (networks.cfg).
+    pub local_nets: Vec<IpNet>,
+    /// Private address space counts as local (Site::private_address_space_is_local).
+    pub private_address_space_is_local: bool,
+    /// Take packets with a wrong checksum as good (Zeek's -C).
+    pub ignore_checksums: bool,
+    /// Add the community_id column to conn.log.
+    pub community_id: bool,
+}
+
+/// Format of log files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Zeek's tab-separated format with header.
+    #[default]
+    Tsv,
+    /// One JSON object per line.
+    Json,
+}
+
+/// How log files are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogsConfig {
+    /// Format of the files.
+    pub format: LogFormat,
+    /// Seconds after which a log is rotated, at whole multiples of it; 0 never.
+    pub rotation_interval_s: u64,
+    /// Compress archived logs with gzip.
+    pub compress: bool,
+    /// How long rows may wait for others before they are synced to disk together, milliseconds.
+    pub commit_interval_ms: u64,
+    /// Archive files carry the logger's name: there is more than one logger.
+    pub name_in_archive: bool,
+}
+
+/// Bounds of delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShipConfig {
+    /// Rows of a log stream that travel together at most.
+    pub batch_rows_max: u32,
+    /// How long a row may wait for its batch to fill, milliseconds.
+    pub batch_interval_ms: u64,
+    /// Size of the spool of unacked rows, bytes; past it the oldest rows are dropped, counted.
+    pub spool_bytes_max: u64,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Tsv,
+            rotation_interval_s: 3600,
+            compress: true,
+            commit_interval_ms: 50,
+            name_in_archive: false,
+        }
+    }
+}
+
+impl Default for ShipConfig {
+    fn default() -> Self {
+        Self { batch_rows_max: 1000, batch_interval_ms: 200, spool_bytes_max: 1 << 30 }
+    }
+}
+
+impl NodeConfig {
+    /// The peers of a role, in node.cfg order.
+    pub fn peers_of(&self, role: Role) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(move |peer| peer.role == role)
+    }
+}

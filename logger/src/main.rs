@@ -1,0 +1,2 @@
+//! logger
+fn main() {}
