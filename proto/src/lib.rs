@@ -4,7 +4,13 @@
 pub mod convert;
 
 /// Messages and services of `tyto.v1`.
-#[allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::all, clippy::pedantic)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::all,
+    clippy::pedantic
+)]
 pub mod v1 {
     tonic::include_proto!("tyto.v1");
 }

@@ -1,1 +1,176 @@
-//! json
+//! Zeek's JSON log format: one object per line, unset columns left out, times as seconds.
+//! Source of truth: Zeek's JSON formatter with its default options.
+
+use std::net::IpAddr;
+
+use super::FieldSink;
+use super::schema::Schema;
+use super::tsv::{is_clean_utf8, print_addr};
+use crate::time::{Interval, Ts};
+
+/// Writes one line into a buffer: columns by the methods of [`FieldSink`], then [`JsonRow::end_row`].
+#[derive(Debug)]
+pub struct JsonRow<'a> {
+    schema: &'a Schema,
+    out: &'a mut Vec<u8>,
+    start: usize,
+    column: usize,
+    written: usize,
+    container: Option<usize>,
+}
+
+impl<'a> JsonRow<'a> {
+    /// Begins a line behind what `out` holds already.
+    pub fn new(schema: &'a Schema, out: &'a mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.push(b'{');
+        Self { schema, out, start, column: 0, written: 0, container: None }
+    }
+
+    /// Ends the line.
+    pub fn end_row(self) {
+        self.out.extend_from_slice(b"}\n");
+    }
+
+    /// Takes the line back: its row turned out to be broken.
+    pub fn discard(self) {
+        self.out.truncate(self.start);
+    }
+
+    /// Separator, and the column's name unless in a container.
+    fn key(&mut self) {
+        if let Some(values) = &mut self.container {
+            if *values > 0 {
+                self.out.push(b',');
+            }
+            *values += 1;
+            return;
+        }
+        if self.written > 0 {
+            self.out.push(b',');
+        }
+        self.written += 1;
+        let name = self.schema.fields.get(self.column).map_or("", |field| field.name.as_ref());
+        self.column += 1;
+        quote(self.out, name.as_bytes());
+        self.out.push(b':');
+    }
+
+    fn number(&mut self, value: f64) {
+        self.key();
+        print_double(self.out, value);
+    }
+
+    fn text(&mut self, print: impl FnOnce(&mut Vec<u8>)) {
+        self.key();
+        self.out.push(b'"');
+        print(self.out);
+        self.out.push(b'"');
+    }
+}
+
+impl FieldSink for JsonRow<'_> {
+    fn unset(&mut self) {
+        if self.container.is_some() {
+            self.key();
+            self.out.extend_from_slice(b"null");
+        } else {
+            self.column += 1;
+        }
+    }
+
+    fn time(&mut self, value: Ts) {
+        self.number((value.0 / 1_000) as f64 / 1e6);
+    }
+
+    fn interval(&mut self, value: Interval) {
+        self.number(((value.0 as f64) / 1e3).round() / 1e6);
+    }
+
+    fn addr(&mut self, value: IpAddr) {
+        self.text(|out| print_addr(out, value));
+    }
+
+    fn port(&mut self, value: u16) {
+        self.count(u64::from(value));
+    }
+
+    fn subnet(&mut self, net: IpAddr, prefix_len: u8) {
+        self.text(|out| {
+            print_addr(out, net);
+            out.extend_from_slice(format!("/{prefix_len}").as_bytes());
+        });
+    }
+
+    fn count(&mut self, value: u64) {
+        self.key();
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn int(&mut self, value: i64) {
+        self.key();
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn double(&mut self, value: f64) {
+        self.number(value);
+    }
+
+    fn bool(&mut self, value: bool) {
+        self.key();
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    fn string(&mut self, value: &[u8]) {
+        self.key();
+        quote(self.out, value);
+    }
+
+    fn begin(&mut self, _len: usize) {
+        self.key();
+        self.out.push(b'[');
+        self.container = Some(0);
+    }
+
+    fn end(&mut self) {
+        self.container = None;
+        self.out.push(b']');
+    }
+}
+
+/// Shortest text that reads back as the same number, with a point; `null` for what JSON lacks.
+fn print_double(out: &mut Vec<u8>, value: f64) {
+    if !value.is_finite() {
+        out.extend_from_slice(b"null");
+        return;
+    }
+    let size = value.abs();
+    let plain = size == 0.0 || (1e-6..1e21).contains(&size);
+    let text = if plain { format!("{value}") } else { format!("{value:e}") };
+    out.extend_from_slice(text.as_bytes());
+    if plain && !text.contains('.') {
+        out.extend_from_slice(b".0");
+    }
+}
+
+/// A JSON string. Bytes that are not clean UTF-8 come as the text `\xNN`, as in Zeek.
+fn quote(out: &mut Vec<u8>, value: &[u8]) {
+    let printable = |byte: u8| matches!(byte, 0x20..0x7f | 0x08 | 0x0a | 0x0c | 0x0d | b'\t');
+    out.push(b'"');
+    let clean = value.split(|&byte| printable(byte)).all(is_clean_utf8);
+    for &byte in value {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            0x20..0x7f => out.push(byte),
+            _ if clean => out.push(byte),
+            _ => out.extend_from_slice(format!("\\\\x{byte:02x}").as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
