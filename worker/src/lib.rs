@@ -1,1 +1,5 @@
-//! placeholder
+//! The worker: captures packets, analyses them once, and ships what the logs say.
+
+pub mod capture;
+pub mod output;
+pub mod pipeline;

@@ -1,0 +1,409 @@
+//! The system calls of a packet socket (packet(7), Documentation/networking/packet_mmap.rst)
+//! behind safe types: [`PacketSocket`] and [`Mapping`]. Each call reports the operating
+//! system's error as it is; what it means is decided by the caller.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::io;
+use std::mem::{offset_of, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Where a block's status word stands in it.
+const BLOCK_STATUS_OFFSET: usize = offset_of!(libc::tpacket_block_desc, hdr)
+    + offset_of!(libc::tpacket_hdr_v1, block_status);
+const _: () = assert!(BLOCK_STATUS_OFFSET.is_multiple_of(size_of::<u32>()));
+
+/// A packet socket: receives frames with their link-layer header (SOCK_RAW). Made without
+/// a protocol, so that nothing arrives before [`PacketSocket::bind`].
+#[derive(Debug)]
+pub(super) struct PacketSocket {
+    fd: OwnedFd,
+}
+
+/// What the kernel says of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    /// Its number.
+    pub(super) index: i32,
+    /// It is administratively up (IFF_UP).
+    pub(super) is_up: bool,
+    /// Its link layer (ARPHRD_*).
+    pub(super) hardware_type: u16,
+}
+
+/// PACKET_STATISTICS since the last reading: reading resets them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RingStats {
+    /// Packets that were meant for this socket, the dropped ones included.
+    pub(super) packets: u32,
+    /// Of these, packets that found no room in the ring.
+    pub(super) drops: u32,
+    /// Times that the ring was found full and the kernel stopped filling it for a while.
+    pub(super) freezes: u32,
+}
+
+impl PacketSocket {
+    /// A new socket, bound to nothing.
+    ///
+    /// # Errors
+    /// EPERM without CAP_NET_RAW; otherwise when the process or system is out of descriptors.
+    pub(super) fn open() -> io::Result<Self> {
+        // SAFETY: socket(2) takes three integers and touches no memory of ours.
+        let fd = check(unsafe {
+            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0)
+        })?;
+        // SAFETY: the kernel just gave us this descriptor (`check` saw that it is not
+        // negative) and nothing else knows of it.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Asks for the interface `name` in this socket's network namespace.
+    ///
+    /// # Errors
+    /// ENODEV when there is none of that name; EINVAL when the name cannot be one.
+    pub(super) fn interface(&self, name: &str) -> io::Result<Interface> {
+        let mut request = interface_request(name)?;
+        self.interface_ioctl(libc::SIOCGIFINDEX, &mut request)?;
+        // SAFETY: SIOCGIFINDEX succeeded, so the kernel filled this field of the union.
+        let index = unsafe { request.ifr_ifru.ifru_ifindex };
+        self.interface_ioctl(libc::SIOCGIFFLAGS, &mut request)?;
+        // SAFETY: SIOCGIFFLAGS succeeded, so the kernel filled this field of the union.
+        let flags = unsafe { request.ifr_ifru.ifru_flags };
+        self.interface_ioctl(libc::SIOCGIFHWADDR, &mut request)?;
+        // SAFETY: SIOCGIFHWADDR succeeded, so the kernel filled this field of the union.
+        let hardware_type = unsafe { request.ifr_ifru.ifru_hwaddr.sa_family };
+        Ok(Interface { index, is_up: i32::from(flags) & libc::IFF_UP != 0, hardware_type })
+    }
+
+    fn interface_ioctl(&self, request: libc::Ioctl, ifreq: &mut libc::ifreq) -> io::Result<()> {
+        // SAFETY: the descriptor is open as long as `self` lives; the three SIOCGIF* requests
+        // of `interface` read and write one `struct ifreq`, which `ifreq` points to.
+        check(unsafe { libc::ioctl(self.fd.as_raw_fd(), request, ptr::from_mut(ifreq)) })?;
+        Ok(())
+    }
+
+    /// Sets the ring's format to TPACKET_V3. Before [`PacketSocket::set_ring`].
+    ///
+    /// # Errors
+    /// EINVAL when the kernel does not know the format (before 3.2).
+    pub(super) fn set_version_3(&self) -> io::Result<()> {
+        let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
+        self.set_option(libc::SOL_PACKET, libc::PACKET_VERSION, &version)
+    }
+
+    /// Has the kernel leave `bytes` free before each frame. Before [`PacketSocket::set_ring`].
+    ///
+    /// # Errors
+    /// EBUSY when the socket has a ring already.
+    pub(super) fn set_reserve(&self, bytes: u32) -> io::Result<()> {
+        self.set_option(libc::SOL_PACKET, libc::PACKET_RESERVE, &bytes)
+    }
+
+    /// Has the kernel allocate the ring.
+    ///
+    /// # Errors
+    /// EINVAL when the sizes do not fit each other, ENOMEM when there is no memory for it.
+    pub(super) fn set_ring(&self, request: &libc::tpacket_req3) -> io::Result<()> {
+        self.set_option(libc::SOL_PACKET, libc::PACKET_RX_RING, request)
+    }
+
+    /// Maps the ring that [`PacketSocket::set_ring`] made: `blocks` of `block_size` bytes.
+    ///
+    /// # Errors
+    /// EINVAL when these are not the sizes of the ring.
+    pub(super) fn map(&self, block_size: usize, blocks: usize) -> io::Result<Mapping> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        if block_size == 0 || !block_size.is_multiple_of(rustix::param::page_size()) {
+            return Err(invalid());
+        }
+        let len = block_size.checked_mul(blocks).ok_or_else(invalid)?;
+        // SAFETY: without a wanted address the kernel picks a free range, so no memory of ours
+        // is replaced; the descriptor is open; packet_mmap refuses any length but the ring's.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                self.fd.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(invalid)?;
+        Ok(Mapping { base, block_size, blocks })
+    }
+
+    /// Runs a classic BPF program on each frame; its result is the number of bytes kept.
+    /// Replaces the program before.
+    ///
+    /// # Errors
+    /// EINVAL when the kernel's checker refuses the program.
+    pub(super) fn attach_filter(&self, program: &[libc::sock_filter]) -> io::Result<()> {
+        let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // The kernel only reads through this pointer, and only during the call.
+        let filter = program.as_ptr().cast_mut();
+        self.set_option(
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            &libc::sock_fprog { len, filter },
+        )
+    }
+
+    /// Starts to receive all frames of one interface.
+    ///
+    /// # Errors
+    /// ENETDOWN when the interface is down, ENODEV when it is gone.
+    pub(super) fn bind(&self, interface: i32) -> io::Result<()> {
+        let mut address = empty_address();
+        // The kernel takes the protocol in network byte order.
+        address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
+        address.sll_ifindex = interface;
+        // SAFETY: the descriptor is open; pointer and length are those of `address`, which
+        // outlives the call.
+        check(unsafe {
+            libc::bind(
+                self.fd.as_raw_fd(),
+                ptr::from_ref(&address).cast(),
+                size_of_socklen::<libc::sockaddr_ll>(),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Number of the interface that the socket is bound to; negative when that interface was
+    /// removed from the system.
+    ///
+    /// # Errors
+    /// Only when the socket is broken.
+    pub(super) fn bound_interface(&self) -> io::Result<i32> {
+        let mut address = empty_address();
+        let mut len = size_of_socklen::<libc::sockaddr_ll>();
+        // SAFETY: the descriptor is open; the kernel writes at most `len` bytes into `address`,
+        // which is that long.
+        check(unsafe {
+            libc::getsockname(
+                self.fd.as_raw_fd(),
+                ptr::from_mut(&mut address).cast(),
+                ptr::from_mut(&mut len),
+            )
+        })?;
+        Ok(address.sll_ifindex)
+    }
+
+    /// Has the interface deliver frames that are meant for others, until the socket closes.
+    ///
+    /// # Errors
+    /// ENODEV when the interface is gone.
+    pub(super) fn add_promiscuous(&self, interface: i32) -> io::Result<()> {
+        let membership = libc::packet_mreq {
+            mr_ifindex: interface,
+            mr_type: u16::try_from(libc::PACKET_MR_PROMISC).unwrap_or_default(),
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set_option(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+    }
+
+    /// Joins the fanout group `id`: its members share the interface's packets.
+    ///
+    /// # Errors
+    /// EALREADY or EINVAL when the group exists with another mode or interface.
+    pub(super) fn join_fanout(&self, id: u16, mode_and_flags: u16) -> io::Result<()> {
+        let argument = u32::from(mode_and_flags) << 16 | u32::from(id);
+        self.set_option(libc::SOL_PACKET, libc::PACKET_FANOUT, &argument)
+    }
+
+    /// The ring's counters since the last call.
+    ///
+    /// # Errors
+    /// Only when the socket is broken.
+    pub(super) fn take_statistics(&self) -> io::Result<RingStats> {
+        let mut stats =
+            libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
+        self.option(libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut stats)?;
+        Ok(RingStats {
+            packets: stats.tp_packets,
+            drops: stats.tp_drops,
+            freezes: stats.tp_freeze_q_cnt,
+        })
+    }
+
+    /// The socket's pending error, cleared by this call: ENETDOWN after the interface went down.
+    ///
+    /// # Errors
+    /// Only when the socket is broken.
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let mut code: libc::c_int = 0;
+        self.option(libc::SOL_SOCKET, libc::SO_ERROR, &mut code)?;
+        Ok((code != 0).then(|| io::Error::from_raw_os_error(code)))
+    }
+
+    fn set_option<T: OptionValue>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
+        // SAFETY: the descriptor is open; pointer and length are those of `value`, which the
+        // kernel reads during the call only. `sock_fprog`, the one value with a pointer in it,
+        // is made by `attach_filter` from a slice that outlives the call, with its length.
+        check(unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                name,
+                ptr::from_ref(value).cast(),
+                size_of_socklen::<T>(),
+            )
+        })?;
+        Ok(())
+    }
+
+    fn option<T: OptionValue>(&self, level: i32, name: i32, value: &mut T) -> io::Result<()> {
+        let mut len = size_of_socklen::<T>();
+        // SAFETY: the descriptor is open; the kernel writes at most `len` bytes into `value`,
+        // which is that long, and any bytes are a valid value of the integers it consists of.
+        check(unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                name,
+                ptr::from_mut(value).cast(),
+                ptr::from_mut(&mut len),
+            )
+        })?;
+        Ok(())
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The ring as this process sees it: blocks of equal size. The kernel fills blocks whose
+/// status says that they are its own, and leaves the others alone.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    base: NonNull<u8>,
+    block_size: usize,
+    blocks: usize,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread; `Mapping` is its only owner
+// and hands out its bytes by `&mut self` alone.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Number of blocks.
+    pub(super) const fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Whether the kernel handed over block `index`.
+    ///
+    /// # Panics
+    /// When there is no block `index`.
+    pub(super) fn is_ours(&self, index: usize) -> bool {
+        self.status_word(index).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
+    /// The bytes of block `index`; none while it is the kernel's.
+    ///
+    /// # Panics
+    /// When there is no block `index`.
+    pub(super) fn block_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        if !self.is_ours(index) {
+            return None;
+        }
+        // SAFETY: `status_word` checked that block `index` lies in the mapping, which lives as
+        // long as `self`, and `&mut self` excludes another reference into it on our side. We
+        // read TP_STATUS_USER with Acquire: from then on the kernel leaves the block alone
+        // (prb_dispatch_next_block opens blocks of TP_STATUS_KERNEL only) until `release`,
+        // which needs `&mut self` and so comes after the last use of this slice.
+        Some(unsafe {
+            slice::from_raw_parts_mut(
+                self.base.as_ptr().add(index * self.block_size),
+                self.block_size,
+            )
+        })
+    }
+
+    /// Gives block `index` back to the kernel; all use of its bytes happens before.
+    ///
+    /// # Panics
+    /// When there is no block `index`.
+    pub(super) fn release(&mut self, index: usize) {
+        self.status_word(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+    }
+
+    fn status_word(&self, index: usize) -> &AtomicU32 {
+        assert!(index < self.blocks, "block {index} of {}", self.blocks);
+        let offset = index * self.block_size + BLOCK_STATUS_OFFSET;
+        // SAFETY: block `index` was just checked to lie in the mapping, which lives as long as
+        // `self`, and a block (at least a page, `PacketSocket::map`) holds its status word.
+        // Mapping and blocks begin at page boundaries and the offset is a multiple of four
+        // (asserted at BLOCK_STATUS_OFFSET), so the word is aligned. Kernel and we access it
+        // with single loads and stores, as atomics do.
+        unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(offset).cast()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: base and length are those that mmap gave; no reference into the mapping is
+        // left, as all borrow from `self`.
+        let result = unsafe {
+            libc::munmap(self.base.as_ptr().cast::<c_void>(), self.block_size * self.blocks)
+        };
+        debug_assert_eq!(result, 0, "munmap takes what mmap gave");
+    }
+}
+
+/// Plain values of the socket options used here: integers and structures of integers, for
+/// which any bytes are valid (and `sock_fprog`, which is only ever set).
+trait OptionValue {}
+impl OptionValue for libc::c_int {}
+impl OptionValue for u32 {}
+impl OptionValue for libc::tpacket_req3 {}
+impl OptionValue for libc::packet_mreq {}
+impl OptionValue for libc::tpacket_stats_v3 {}
+impl OptionValue for libc::sock_fprog {}
+
+fn check(result: libc::c_int) -> io::Result<RawFd> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Size of `T` as the kernel takes it.
+const fn size_of_socklen<T>() -> libc::socklen_t {
+    assert!(size_of::<T>() < 1 << 16);
+    #[allow(clippy::cast_possible_truncation)] // below 2^16, as asserted
+    let len = size_of::<T>() as libc::socklen_t;
+    len
+}
+
+fn empty_address() -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
+        sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
+        sll_protocol: 0,
+        sll_ifindex: 0,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    }
+}
+
+fn interface_request(name: &str) -> io::Result<libc::ifreq> {
+    let mut ifr_name = [0; libc::IFNAMSIZ];
+    // One byte stays for the terminating zero.
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    Ok(libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_ifindex: 0 } })
+}
