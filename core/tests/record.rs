@@ -41,7 +41,7 @@ fn sample() -> Sample {
         id: ConnId {
             orig_h: IpAddr::from([10, 0, 0, 1]),
             orig_p: Port(1234),
-            resp_h: "2001:db8::1".parse().unwrap(),
+            resp_h: IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
             resp_p: Port(53),
         },
         proto: Proto::Udp,
@@ -158,14 +158,12 @@ proptest! {
     fn broken_bytes_are_an_error_and_never_a_panic(bytes in any::<Vec<u8>>(), cut in any::<prop::sample::Index>()) {
         let schema = Sample::schema();
         let mut out = Vec::new();
-        let _ = wire::replay(&schema, &bytes, &mut TsvRow::new(&mut out));
+        drop(wire::replay(&schema, &bytes, &mut TsvRow::new(&mut out)));
         let mut payload = Vec::new();
         wire::append_row(&mut payload, &sample());
         let row = &payload[4..];
         let cut = cut.index(row.len());
         prop_assert!(wire::replay(&schema, &row[..cut], &mut TsvRow::new(&mut out)).is_err());
-        for row in wire::rows(&bytes) {
-            let _ = row;
-        }
+        prop_assert!(wire::rows(&bytes).count() <= bytes.len());
     }
 }

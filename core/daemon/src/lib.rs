@@ -1,1 +1,10 @@
-//! placeholder
+//! What every process of Tyto needs to live: its configuration and identity, channels to the
+//! others, traces, reports of its health, an orderly end.
+
+pub mod channel;
+pub mod clock;
+pub mod health;
+pub mod shutdown;
+pub mod start;
+pub mod telemetry;
+pub mod tls;

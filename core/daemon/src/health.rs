@@ -1,0 +1,173 @@
+//! Each node tells once a second how it is: to its host's supervisor (unix socket) and to the
+//! cluster's manager (mTLS). Neither being away changes anything for the node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+use tyto_core::config::runtime::{NodeConfig, Role};
+use tyto_core::layout::Layout;
+use tyto_proto::v1::manager_client::ManagerClient;
+use tyto_proto::v1::supervisor_client::SupervisorClient;
+use tyto_proto::v1::{Counter, NodeHealth};
+
+use crate::shutdown::CancellationToken;
+use crate::tls::Identity;
+use crate::{channel, clock};
+
+/// Time between reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long one report may take.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where a node stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Started, not yet at work.
+    Initializing,
+    /// At work.
+    Running,
+    /// On its orderly way out.
+    Terminating,
+}
+
+impl Phase {
+    const ALL: [Self; 3] = [Self::Initializing, Self::Running, Self::Terminating];
+
+    /// The word in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initializing => "initializing",
+            Self::Running => "running",
+            Self::Terminating => "terminating",
+        }
+    }
+}
+
+/// Sends the reports of one node; [`Reporter::stop`] sends a last one.
+#[derive(Debug)]
+pub struct Reporter {
+    phase: Arc<AtomicU8>,
+    wake: Arc<tokio::sync::Notify>,
+    end: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// One named number of a report. The unit is the last word of the name.
+pub fn counter(name: &str, value: u64) -> Counter {
+    Counter { name: name.to_owned(), value }
+}
+
+/// Starts reporting. `fill` adds counters and ledger to each report; `started_ns` is the
+/// node's epoch. `identity` is absent for a standalone node, which has no manager.
+///
+/// # Errors
+/// When the identity cannot be used for a channel to the manager.
+pub fn spawn_reporter(
+    config: &NodeConfig,
+    identity: Option<&Identity>,
+    started_ns: u64,
+    fill: impl Fn(&mut NodeHealth) + Send + Sync + 'static,
+) -> Result<Reporter, tonic::transport::Error> {
+    let mut outlets = vec![Outlet::Supervisor(SupervisorClient::new(channel::to_socket(
+        &Layout::new(&config.prefix).supervisor_sock(),
+    )))];
+    if let (Some(identity), Some(manager)) = (identity, config.peers_of(Role::Manager).next()) {
+        outlets.push(Outlet::Manager(ManagerClient::new(channel::to_peer(identity, manager)?)));
+    }
+    let template = NodeHealth {
+        node: config.node.clone(),
+        role: config.role.to_string(),
+        pid: std::process::id(),
+        started_ns,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..NodeHealth::default()
+    };
+    let phase = Arc::new(AtomicU8::new(Phase::Initializing as u8));
+    let (wake, end) = (Arc::new(tokio::sync::Notify::new()), CancellationToken::new());
+    let sender = Sender { template, phase: phase.clone(), fill: Box::new(fill) };
+    let task = tokio::spawn(sender.run(outlets, wake.clone(), end.clone()));
+    Ok(Reporter { phase, wake, end, task })
+}
+
+/// A started-at stamp that serves as the node's epoch: wall-clock nanoseconds.
+pub fn epoch_now() -> u64 {
+    clock::now().0
+}
+
+impl Reporter {
+    /// Changes the phase; a report goes out at once.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Sends a last report and ends.
+    pub async fn stop(self) {
+        self.phase.store(Phase::Terminating as u8, Ordering::Relaxed);
+        self.end.cancel();
+        drop(self.task.await);
+    }
+}
+
+struct Sender {
+    template: NodeHealth,
+    phase: Arc<AtomicU8>,
+    fill: Box<dyn Fn(&mut NodeHealth) + Send + Sync>,
+}
+
+impl Sender {
+    async fn run(
+        self,
+        mut outlets: Vec<Outlet>,
+        wake: Arc<tokio::sync::Notify>,
+        end: CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval(REPORT_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let last = tokio::select! {
+                _ = ticks.tick() => false,
+                () = wake.notified() => false,
+                () = end.cancelled() => true,
+            };
+            let mut report = self.template.clone();
+            let phase = Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % 3];
+            phase.as_str().clone_into(&mut report.phase);
+            (self.fill)(&mut report);
+            // Side by side: a manager that is away must not delay the supervisor's report.
+            let mut sends = tokio::task::JoinSet::new();
+            for outlet in &mut outlets {
+                sends.spawn(outlet.clone().send(report.clone()));
+            }
+            while sends.join_next().await.is_some() {}
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Outlet {
+    Supervisor(SupervisorClient<Channel>),
+    Manager(ManagerClient<Channel>),
+}
+
+impl Outlet {
+    async fn send(self, report: NodeHealth) {
+        let sent = tokio::time::timeout(REPORT_TIMEOUT, async {
+            match self {
+                Self::Supervisor(mut client) => ("supervisor", client.report(report).await),
+                Self::Manager(mut client) => ("manager", client.report(report).await),
+            }
+        });
+        match sent.await {
+            Ok((_, Ok(_))) => {}
+            Ok((peer, Err(status))) => tracing::debug!(peer, %status, "health report not taken"),
+            Err(_) => tracing::debug!("health report timed out"),
+        }
+    }
+}
