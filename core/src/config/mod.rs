@@ -1,4 +1,19 @@
 //! Configuration: the operator's files ([`node`], [`networks`], [`settings`], checked as a
-//! whole by [`cluster`]) and what ctl makes of them for each node ([`runtime`]).
+//! whole by [`cluster`]) and what ctl makes of them for each node ([`generate`] into
+//! [`runtime`]). Reading is pure: text and file name in, values or all faults out.
 
+pub mod cfg_file;
+pub mod cluster;
+pub mod error;
+mod fanout;
+pub mod generate;
+pub mod name;
+pub mod nearest;
+pub mod networks;
+pub mod node;
+pub mod node_keys;
 pub mod runtime;
+pub mod setting_keys;
+pub mod settings;
+mod value;
+mod yaml_lines;

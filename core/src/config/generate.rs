@@ -1,0 +1,126 @@
+//! What each host and node gets to read, made from a checked cluster. Pure: the same cluster
+//! and addresses give the same files, so that a deploy with nothing changed changes nothing.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::cluster::Cluster;
+use super::fanout;
+use super::name::HostName;
+use super::node::Node;
+use super::runtime::{
+    AnalysisConfig, CaptureConfig, HostConfig, HostNode, LogsConfig, NodeConfig, Peer, Role,
+    ShipConfig,
+};
+
+/// A host whose name was not resolved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no address is known for host `{host}`")]
+pub struct UnknownAddress {
+    /// The host.
+    pub host: HostName,
+}
+
+impl Cluster {
+    /// Configuration of one node.
+    ///
+    /// # Errors
+    /// When `addrs` lacks the host of a node that listens.
+    pub fn node_config(
+        &self,
+        node: &Node,
+        addrs: &BTreeMap<HostName, IpAddr>,
+    ) -> Result<NodeConfig, UnknownAddress> {
+        let peers = self.peers(addrs)?;
+        let own = peers.iter().find(|peer| node.name == peer.node.as_str());
+        let settings = &self.settings;
+        let loggers = self.nodes.iter().filter(|node| node.role == Role::Logger).count();
+        Ok(NodeConfig {
+            cluster: settings.cluster.clone(),
+            node: node.name.to_string(),
+            role: node.role,
+            prefix: settings.prefix.clone(),
+            listen: own.map(|peer| peer.addr),
+            capture: self.capture(node),
+            analysis: AnalysisConfig {
+                local_nets: self.networks.iter().map(|network| network.net).collect(),
+                private_address_space_is_local: settings.private_address_space_is_local,
+                ignore_checksums: node
+                    .af_packet
+                    .ignore_checksums
+                    .unwrap_or(settings.ignore_checksums),
+                community_id: settings.community_id,
+            },
+            logs: LogsConfig {
+                format: settings.log_format,
+                rotation_interval_s: settings.log_rotation_interval_s,
+                compress: settings.compress_logs,
+                commit_interval_ms: settings.commit_interval_ms,
+                name_in_archive: loggers > 1,
+            },
+            ship: ShipConfig {
+                batch_rows_max: settings.batch_rows_max,
+                batch_interval_ms: settings.batch_interval_ms,
+                spool_bytes_max: settings.spool_bytes_max,
+            },
+            peers,
+        })
+    }
+
+    /// What the supervisor of one host runs.
+    pub fn host_config(&self, host: &HostName, release: &str) -> HostConfig {
+        HostConfig {
+            cluster: self.settings.cluster.clone(),
+            host: host.to_string(),
+            release: release.to_owned(),
+            nodes: self
+                .nodes
+                .iter()
+                .filter(|node| node.host == *host)
+                .map(|node| HostNode {
+                    node: node.name.to_string(),
+                    role: node.role,
+                    cpus: node.cpu.into_iter().collect(),
+                    env: self.env(node),
+                })
+                .collect(),
+            stop_timeout_s: self.settings.stop_timeout_s,
+        }
+    }
+
+    /// Environment variables of a node: those of tyto.yaml, then its own over them.
+    pub fn env(&self, node: &Node) -> BTreeMap<String, String> {
+        let mut env = self.settings.env_vars.clone();
+        env.extend(node.env.clone());
+        env
+    }
+
+    fn peers(&self, addrs: &BTreeMap<HostName, IpAddr>) -> Result<Vec<Peer>, UnknownAddress> {
+        let ports = self.ports();
+        self.nodes
+            .iter()
+            .filter_map(|node| ports.get(&node.name).map(|&port| (node, port)))
+            .map(|(node, port)| {
+                let addr = addrs.get(&node.host);
+                let addr = addr.ok_or_else(|| UnknownAddress { host: node.host.clone() })?;
+                let addr = SocketAddr::new(*addr, port);
+                Ok(Peer { node: node.name.to_string(), role: node.role, addr })
+            })
+            .collect()
+    }
+
+    fn capture(&self, node: &Node) -> Option<CaptureConfig> {
+        let interface = node.interface.clone()?;
+        let (own, defaults) = (&node.af_packet, &self.settings.af_packet);
+        Some(CaptureConfig {
+            interface,
+            fanout_id: fanout::ids(&self.nodes).get(node.name.as_str()).copied(),
+            fanout_mode: own.fanout_mode.unwrap_or(defaults.fanout_mode),
+            fanout_defrag: own.fanout_defrag.unwrap_or(defaults.fanout_defrag),
+            buffer_size_bytes: own.buffer_size_bytes.unwrap_or(defaults.buffer_size_bytes),
+            block_size_bytes: own.block_size_bytes.unwrap_or(defaults.block_size_bytes),
+            block_timeout_ms: own.block_timeout_ms.unwrap_or(defaults.block_timeout_ms),
+            snaplen_bytes: self.settings.snaplen_bytes,
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! The keys of tyto.yaml: kind, range, unit and words of each. The checker, the faults, the
+//! manual and the example file all go by this table.
+
+use std::path::{Component, Path};
+
+/// Bytes of the prefix at most: `PREFIX/run/supervisor.sock` has to fit into the 108 bytes
+/// of a unix socket's address.
+const PREFIX_BYTES_MAX: usize = 80;
+
+/// One key of tyto.yaml.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingKey {
+    /// Its name; `.` stands for one step of indentation.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// Unit of its number; empty for none.
+    pub unit: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// What values a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A number from `min` to `max`.
+    Whole {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// A power of two from `min` to `max`.
+    PowerOfTwo {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// Text of a certain form.
+    Text {
+        /// What is expected, in words.
+        expected: &'static str,
+        /// True for text of that form.
+        is_valid: fn(&str) -> bool,
+    },
+    /// Names and values.
+    EnvVars,
+    /// Another kind, or nothing.
+    Optional(&'static Kind),
+}
+
+impl Kind {
+    /// What is expected, in words, to follow "expected".
+    pub fn expected(&self) -> String {
+        match self {
+            Self::Bool => "true or false".to_owned(),
+            Self::Whole { min, max } => format!("a whole number from {min} to {max}"),
+            Self::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
+            Self::Choice(words) => words.join(" or "),
+            Self::Text { expected, .. } => (*expected).to_owned(),
+            Self::EnvVars => "lines of `NAME: \"value\"`, indented below it, or {}".to_owned(),
+            Self::Optional(kind) => format!("{}, or nothing", kind.expected()),
+        }
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, unit: &'static str, doc: &'static str) -> SettingKey {
+    SettingKey { name, kind, unit, doc }
+}
+
+const fn whole(min: u64, max: u64) -> Kind {
+    Kind::Whole { min, max }
+}
+
+const PORT: Kind = whole(1, 65535);
+const PATH: Kind = Kind::Text { expected: "the path of a file", is_valid: is_path };
+const USER: Kind = Kind::Text { expected: "the name of a user", is_valid: is_user };
+
+/// All keys, in the order of the example file.
+pub const SETTING_KEYS: &[SettingKey] = &[
+    key(
+        "cluster",
+        Kind::Text {
+            expected: "lower-case letters, digits, `-` and `.`, at most 63",
+            is_valid: is_cluster_name,
+        },
+        "",
+        "name of the cluster; in every certificate",
+    ),
+    key(
+        "prefix",
+        Kind::Text {
+            expected: "an absolute path of letters, digits and `/._-`, at most 80 bytes, no `..`",
+            is_valid: is_prefix,
+        },
+        "",
+        "folder of the installation, the same on every host",
+    ),
+    key(
+        "port",
+        whole(1024, 65000),
+        "",
+        "first port; the manager listens on port + 3, then loggers and proxies on one more each",
+    ),
+    key(
+        "log_rotation_interval_s",
+        whole(0, 604_800),
+        "seconds",
+        "logs are rotated at whole multiples of this; 0 never",
+    ),
+    key("log_format", Kind::Choice(&["tsv", "json"]), "", "format of the log files"),
+    key("compress_logs", Kind::Bool, "", "compress archived logs with gzip"),
+    key(
+        "commit_interval_ms",
+        whole(0, 10_000),
+        "milliseconds",
+        "how long rows wait for others before they are synced to disk together",
+    ),
+    key(
+        "batch_rows_max",
+        whole(1, 100_000),
+        "rows",
+        "rows of a log stream that travel together at most",
+    ),
+    key(
+        "batch_interval_ms",
+        whole(1, 10_000),
+        "milliseconds",
+        "how long a row may wait for its batch to fill",
+    ),
+    key(
+        "spool_bytes_max",
+        whole(1 << 20, 1 << 44),
+        "bytes",
+        "a worker's rows on disk that no logger has taken yet; past this the oldest are dropped",
+    ),
+    key("stop_timeout_s", whole(1, 3600), "seconds", "from SIGTERM to SIGKILL"),
+    key("command_timeout_s", whole(1, 3600), "seconds", "time that a command on a host may take"),
+    key(
+        "keep_releases",
+        whole(1, 100),
+        "releases",
+        "releases kept on each host, the current one included",
+    ),
+    key(
+        "private_address_space_is_local",
+        Kind::Bool,
+        "",
+        "private addresses count as local, besides networks.cfg",
+    ),
+    key("ignore_checksums", Kind::Bool, "", "take packets with a wrong checksum as good"),
+    key("community_id", Kind::Bool, "", "add the column community_id to conn.log"),
+    key("snaplen_bytes", whole(128, 262_144), "bytes", "bytes kept of each packet"),
+    key(
+        "af_packet.buffer_size_bytes",
+        whole(1 << 20, 1 << 36),
+        "bytes",
+        "size of each worker's ring",
+    ),
+    key(
+        "af_packet.block_size_bytes",
+        Kind::PowerOfTwo { min: 1 << 14, max: 1 << 24 },
+        "bytes",
+        "size of one block of the ring",
+    ),
+    key(
+        "af_packet.block_timeout_ms",
+        whole(1, 1000),
+        "milliseconds",
+        "a block that is not full is handed over after this long",
+    ),
+    key(
+        "af_packet.fanout_mode",
+        Kind::Choice(&["hash", "cpu", "qm"]),
+        "",
+        "how the kernel spreads packets over the workers of an interface",
+    ),
+    key(
+        "af_packet.fanout_defrag",
+        Kind::Bool,
+        "",
+        "let the kernel join fragments before it chooses a worker",
+    ),
+    key("ssh.user", Kind::Optional(&USER), "", "remote user; nothing: ssh decides"),
+    key("ssh.port", Kind::Optional(&PORT), "", "port of sshd; nothing: ssh decides"),
+    key("ssh.connect_timeout_s", whole(1, 300), "seconds", "time to wait for a connection"),
+    key("ssh.parallel_max", whole(1, 256), "hosts", "hosts talked to at the same time"),
+    key(
+        "ssh.known_hosts",
+        Kind::Optional(&PATH),
+        "",
+        "file of known host keys; nothing: ssh's own; an unknown host is refused",
+    ),
+    key("ssh.identity_file", Kind::Optional(&PATH), "", "private key; nothing: ssh decides"),
+    key(
+        "ssh.config_file",
+        Kind::Optional(&PATH),
+        "",
+        "configuration of ssh; nothing: ssh's own files",
+    ),
+    key(
+        "ssh.mode",
+        Kind::Choice(&["native", "process"]),
+        "",
+        "process: one ssh process per command, for a jump host with agent forwarding",
+    ),
+    key("env_vars", Kind::EnvVars, "", "environment variables of every node; node.cfg wins"),
+];
+
+/// The key of that name.
+pub fn setting_key(name: &str) -> Option<&'static SettingKey> {
+    SETTING_KEYS.iter().find(|key| key.name == name)
+}
+
+/// The cluster's name is a trust domain of SPIFFE: lower case, 63 characters here.
+fn is_cluster_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn is_prefix(text: &str) -> bool {
+    let path = Path::new(text);
+    text.len() <= PREFIX_BYTES_MAX
+        && path.is_absolute()
+        && path.components().count() > 1
+        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+}
+
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('-') && !text.contains(['\n', '\0'])
+}
+
+fn is_user(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('-')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-\\@+".contains(&b))
+}

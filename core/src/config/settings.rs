@@ -1,0 +1,344 @@
+//! tyto.yaml: what ZeekControl keeps in zeekctl.cfg. [`Settings`] holds the values, the keys
+//! with their ranges and words are in [`SETTING_KEYS`]; a test holds the two together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_yaml::{Mapping, Value};
+
+use super::error::{At, Fault, FaultKind};
+use super::nearest::nearest;
+use super::runtime::{FanoutMode, LogFormat};
+use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
+use super::yaml_lines::{KeyLines, key_lines};
+
+/// The operator's settings; the defaults are those of a file that says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Folder of the installation on every host.
+    pub prefix: PathBuf,
+    /// First port of the cluster (ZeekPort).
+    pub port: u16,
+    /// Seconds after which logs are rotated; 0 never.
+    pub log_rotation_interval_s: u64,
+    /// Format of the log files.
+    pub log_format: LogFormat,
+    /// Compress archived logs.
+    pub compress_logs: bool,
+    /// How long rows wait for others before they are synced together, milliseconds.
+    pub commit_interval_ms: u64,
+    /// Rows of a stream that travel together at most.
+    pub batch_rows_max: u32,
+    /// How long a row may wait for its batch to fill, milliseconds.
+    pub batch_interval_ms: u64,
+    /// Size of a worker's spool of unacked rows, bytes.
+    pub spool_bytes_max: u64,
+    /// Seconds from SIGTERM to SIGKILL.
+    pub stop_timeout_s: u64,
+    /// Seconds that a command on a host may take.
+    pub command_timeout_s: u64,
+    /// Releases kept on each host, the current one included.
+    pub keep_releases: u32,
+    /// Private address space counts as local.
+    pub private_address_space_is_local: bool,
+    /// Take packets with a wrong checksum as good.
+    pub ignore_checksums: bool,
+    /// Add community_id to conn.log.
+    pub community_id: bool,
+    /// Bytes kept of each packet.
+    pub snaplen_bytes: u32,
+    /// Live capture.
+    pub af_packet: AfPacketSettings,
+    /// How ctl reaches hosts.
+    pub ssh: SshSettings,
+    /// Environment variables of every node.
+    pub env_vars: BTreeMap<String, String>,
+}
+
+/// Live capture, for workers whose section says nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AfPacketSettings {
+    /// Size of each worker's ring, bytes.
+    pub buffer_size_bytes: u64,
+    /// Size of one block of the ring, bytes.
+    pub block_size_bytes: u32,
+    /// Hand-over of a block that is not full, milliseconds.
+    pub block_timeout_ms: u32,
+    /// How packets are spread over the workers of an interface.
+    pub fanout_mode: FanoutMode,
+    /// Kernel joins fragments before it chooses a worker.
+    pub fanout_defrag: bool,
+}
+
+/// How ctl reaches hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SshSettings {
+    /// Remote user; ssh decides when not given.
+    pub user: Option<String>,
+    /// Port of sshd; ssh decides when not given.
+    pub port: Option<u16>,
+    /// Seconds to wait for a connection.
+    pub connect_timeout_s: u64,
+    /// Hosts talked to at the same time.
+    pub parallel_max: u32,
+    /// File of known host keys; ssh's own when not given.
+    pub known_hosts: Option<PathBuf>,
+    /// Private key; ssh's own choice when not given.
+    pub identity_file: Option<PathBuf>,
+    /// Configuration of ssh; its own when not given.
+    pub config_file: Option<PathBuf>,
+    /// How commands share a connection.
+    pub mode: SshMode,
+}
+
+/// How commands share one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SshMode {
+    /// Speak with the master process of ssh directly.
+    #[default]
+    Native,
+    /// One ssh process per command; needed with a jump host and agent forwarding together.
+    Process,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cluster: "tyto".to_owned(),
+            prefix: "/opt/tyto".into(),
+            port: 27760,
+            log_rotation_interval_s: 3600,
+            log_format: LogFormat::Tsv,
+            compress_logs: true,
+            commit_interval_ms: 50,
+            batch_rows_max: 1000,
+            batch_interval_ms: 200,
+            spool_bytes_max: 1 << 30,
+            stop_timeout_s: 60,
+            command_timeout_s: 60,
+            keep_releases: 3,
+            private_address_space_is_local: true,
+            ignore_checksums: false,
+            community_id: false,
+            snaplen_bytes: 9216,
+            af_packet: AfPacketSettings::default(),
+            ssh: SshSettings::default(),
+            env_vars: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for AfPacketSettings {
+    fn default() -> Self {
+        Self {
+            buffer_size_bytes: 128 << 20,
+            block_size_bytes: 256 << 10,
+            block_timeout_ms: 10,
+            fanout_mode: FanoutMode::Hash,
+            fanout_defrag: true,
+        }
+    }
+}
+
+impl Default for SshSettings {
+    fn default() -> Self {
+        Self {
+            user: None,
+            port: None,
+            connect_timeout_s: 10,
+            parallel_max: 16,
+            known_hosts: None,
+            identity_file: None,
+            config_file: None,
+            mode: SshMode::Native,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the file. The defaults are returned when it has faults, so that the rest of the
+    /// configuration can be checked too.
+    pub fn parse(file: &str, text: &str, faults: &mut Vec<Fault>) -> Self {
+        let (file, lines) = (At::file(file), key_lines(text));
+        let mut checker = Checker { file, lines, faults: Vec::new() };
+        let settings = checker.read(text);
+        faults.append(&mut checker.faults);
+        settings.unwrap_or_default()
+    }
+
+    /// Every key with its value, in the order of the manual; what is not set is empty.
+    /// The names are those of the table: `ssh.user`.
+    pub fn list(&self) -> Vec<(&'static str, String)> {
+        let tree = serde_yaml::to_value(self).unwrap_or_default();
+        SETTING_KEYS
+            .iter()
+            .map(|key| {
+                let mut value = &tree;
+                for part in key.name.split('.') {
+                    value = value.get(part).unwrap_or(&Value::Null);
+                }
+                (key.name, plain(value))
+            })
+            .collect()
+    }
+}
+
+struct Checker {
+    file: At,
+    lines: KeyLines,
+    faults: Vec<Fault>,
+}
+
+impl Checker {
+    fn read(&mut self, text: &str) -> Option<Settings> {
+        let tree: Value = match serde_yaml::from_str(text) {
+            Ok(Value::Null) => return Some(Settings::default()),
+            Ok(tree) => tree,
+            Err(error) => {
+                self.yaml_fault(&error);
+                return None;
+            }
+        };
+        let Value::Mapping(mapping) = &tree else {
+            let problem = "the file is not a list of `key: value` lines".to_owned();
+            self.faults.push(Fault::new(&self.file, FaultKind::Yaml { problem }));
+            return None;
+        };
+        self.check("", mapping);
+        if !self.faults.is_empty() {
+            return None;
+        }
+        // The table has let every value pass; serde sees to it that the struct agrees.
+        match serde_yaml::from_value(tree) {
+            Ok(settings) => Some(settings),
+            Err(error) => {
+                self.yaml_fault(&error);
+                None
+            }
+        }
+    }
+
+    fn yaml_fault(&mut self, error: &serde_yaml::Error) {
+        let text = error.to_string();
+        // serde_yaml has no place for this one.
+        if text.contains("duplicate entry") && !self.lines.duplicates.is_empty() {
+            for (key, (line, column), first_line) in std::mem::take(&mut self.lines.duplicates) {
+                let at = self.file.place(line, column);
+                let kind = FaultKind::DuplicateSetting { key, first_line };
+                self.faults.push(Fault::new(&at, kind).hint("delete one of the two lines"));
+            }
+            return;
+        }
+        let at = error.location().map_or_else(
+            || self.file.clone(),
+            |place| {
+                let line = u32::try_from(place.line()).unwrap_or(u32::MAX);
+                self.file.place(line, u32::try_from(place.column()).unwrap_or(u32::MAX))
+            },
+        );
+        // The place is said already.
+        let problem = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        self.faults.push(Fault::new(&at, FaultKind::Yaml { problem }));
+    }
+
+    fn check(&mut self, above: &str, mapping: &Mapping) {
+        for (name, value) in mapping {
+            let name = plain(name);
+            let path = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+            let at = self.at(&path);
+            let group = format!("{path}.");
+            if SETTING_KEYS.iter().any(|key| key.name.starts_with(&group)) {
+                match value {
+                    Value::Null => {}
+                    Value::Mapping(below) => self.check(&path, below),
+                    _ => self.bad(&at, &path, value, "keys of its own, indented below it"),
+                }
+                continue;
+            }
+            match setting_key(&path) {
+                Some(key) if key.kind.accepts(value) => {}
+                Some(key) => self.bad(&at, &path, value, &key.kind.expected()),
+                None => {
+                    let fault = Fault::new(&at, FaultKind::UnknownSetting { key: path.clone() });
+                    let hint = match nearest(&path, SETTING_KEYS.iter().map(|key| key.name)) {
+                        Some(known) => format!("did you mean `{known}`?"),
+                        None => "`ctl config` lists the keys".to_owned(),
+                    };
+                    self.faults.push(fault.hint(hint));
+                }
+            }
+        }
+    }
+
+    fn bad(&mut self, at: &At, path: &str, value: &Value, expected: &str) {
+        let (key, found) = (path.to_owned(), plain(value));
+        let kind = FaultKind::BadSetting { key, found, expected: expected.to_owned() };
+        self.faults.push(Fault::new(at, kind));
+    }
+
+    /// The place of a key, or of the nearest one above it when it is written in one line
+    /// with others (`ssh: {user: root}`).
+    fn at(&self, path: &str) -> At {
+        let mut path = path;
+        loop {
+            if let Some(&(line, column)) = self.lines.first.get(path) {
+                return self.file.place(line, column);
+            }
+            match path.rsplit_once('.') {
+                Some((above, _)) => path = above,
+                None => return self.file.clone(),
+            }
+        }
+    }
+}
+
+/// A value as one would type it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => value.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Mapping(pairs) => {
+            let pairs: Vec<String> =
+                pairs.iter().map(|(k, v)| format!("{}={}", plain(k), plain(v))).collect();
+            pairs.join(",")
+        }
+        Value::Sequence(values) => {
+            format!("[{}]", values.iter().map(plain).collect::<Vec<_>>().join(", "))
+        }
+        Value::Tagged(tagged) => plain(&tagged.value),
+    }
+}
+
+impl Kind {
+    /// True when a value of the file is of this kind.
+    fn accepts(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Bool, Value::Bool(_)) => true,
+            (Self::Optional(_), Value::Null) => true,
+            (Self::Optional(kind), value) => kind.accepts(value),
+            (Self::Whole { min, max }, Value::Number(n)) => {
+                n.as_u64().is_some_and(|n| (*min..=*max).contains(&n))
+            }
+            (Self::PowerOfTwo { min, max }, Value::Number(n)) => {
+                n.as_u64().is_some_and(|n| (*min..=*max).contains(&n) && n.is_power_of_two())
+            }
+            (Self::Choice(words), Value::String(text)) => words.contains(&text.as_str()),
+            (Self::Text { is_valid, .. }, Value::String(text)) => is_valid(text),
+            (Self::EnvVars, Value::Null) => false,
+            (Self::EnvVars, Value::Mapping(pairs)) => pairs.iter().all(|(name, value)| {
+                let name_fits = name.as_str().is_some_and(super::value::is_env_name);
+                name_fits && value.as_str().is_some_and(|text| !text.contains(['\n', '\0']))
+            }),
+            _ => false,
+        }
+    }
+}
