@@ -1,1 +1,3 @@
-//! placeholder
+//! ctl and the manager: everything that an operator's command does, and the cluster's membership.
+
+pub mod remote;
