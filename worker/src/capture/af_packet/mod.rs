@@ -1,5 +1,5 @@
 //! Live capture: a TPACKET_V3 ring on a packet socket (packet(7)), alone on its interface or
-//! sharing it with other workers in a fanout group. Frames come out as [`Packet`]s borrowed
+//! sharing it with other workers in a fanout group. Frames come out as [`Frame`]s borrowed
 //! from the ring; the tag of an outer VLAN is where it was on the wire.
 //!
 //! Frames that this host sends out of the interface are captured too, as Zeek does; on a
@@ -20,7 +20,10 @@ use tyto_core::time::Ts;
 
 use self::ring::{Ring, RingSize};
 use self::sys::PacketSocket;
-use super::{LinkType, Packet};
+use super::{CaptureError, Frame, LinkType, Next, PacketSource};
+
+/// How long a source waits for a frame before it lets timers and a wish to stop have a turn.
+const IDLE_AFTER: Duration = Duration::from_millis(100);
 
 /// Bytes that a frame's header in the ring takes at most besides the frame: a block must be
 /// larger by this than what is to be kept of a frame.
@@ -63,7 +66,7 @@ pub struct CaptureStats {
 
 /// Why live capture cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
+pub enum LiveError {
     /// A step of opening it failed.
     #[error("interface `{interface}`: cannot {step}")]
     Open {
@@ -107,15 +110,15 @@ impl AfPacket {
     /// # Errors
     /// Without CAP_NET_RAW, when the interface is missing, down or neither Ethernet nor plain
     /// IP, when there is no memory for the ring, or when the fanout group has another mode.
-    pub fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
+    pub fn open(config: &CaptureConfig) -> Result<Self, LiveError> {
         let name = config.interface.as_str();
         let failed = |step: &'static str| {
-            move |source| CaptureError::Open { interface: name.to_owned(), step, source }
+            move |source| LiveError::Open { interface: name.to_owned(), step, source }
         };
         let socket = PacketSocket::open().map_err(failed("open a packet socket"))?;
         let interface = socket.interface(name).map_err(failed("find it"))?;
         if !interface.is_up {
-            return Err(CaptureError::Down(name.to_owned()));
+            return Err(LiveError::Down(name.to_owned()));
         }
         let link_type = link_type_of(name, interface.hardware_type)?;
         let size =
@@ -127,9 +130,7 @@ impl AfPacket {
         socket.bind(interface.index).map_err(failed("bind to it"))?;
         socket.add_promiscuous(interface.index).map_err(failed("enter promiscuous mode"))?;
         if let Some(id) = config.fanout_id {
-            socket
-                .join_fanout(id, fanout_type(config))
-                .map_err(failed("join its fanout group"))?;
+            socket.join_fanout(id, fanout_type(config)).map_err(failed("join its fanout group"))?;
         }
         let is_loopback = interface.hardware_type == libc::ARPHRD_LOOPBACK;
         let program = keep_program(config.snaplen_bytes, is_loopback);
@@ -144,12 +145,27 @@ impl AfPacket {
         })
     }
 
-    /// Waits until packets are there, `timeout` at most. Returns whether they are.
+    /// The next frame that the kernel handed over, without waiting.
+    pub fn poll_frame(&mut self) -> Option<Frame<'_>> {
+        let frame = self.ring.next_frame(self.link_type == LinkType::ETHERNET)?;
+        self.stats.received_packets += 1;
+        self.stats.received_bytes += u64::from(frame.wire_len);
+        self.stats.truncated_packets += u64::from(frame.bytes.len() < frame.wire_len as usize);
+        Some(Frame {
+            ts: Ts(frame.ts_ns),
+            bytes: frame.bytes,
+            wire_len: frame.wire_len,
+            link_type: self.link_type,
+            checksum_good: frame.checksum_good,
+        })
+    }
+
+    /// Waits until a frame is there, `timeout` at most. Returns whether one is.
     ///
     /// # Errors
     /// When the interface was removed, or the socket is broken. That it went down is no error:
     /// it is counted, and packets come again when it is up.
-    pub fn wait(&mut self, timeout: Duration) -> Result<bool, CaptureError> {
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, LiveError> {
         if self.ring.is_ready() {
             return Ok(true);
         }
@@ -169,31 +185,11 @@ impl AfPacket {
         Ok(self.ring.is_ready())
     }
 
-    /// Hands the packets of the oldest waiting block to `on_packet`, in the order in which they
-    /// came. Returns false, at once, when no block waits.
-    pub fn read_block(&mut self, on_packet: &mut dyn FnMut(Packet<'_>)) -> bool {
-        let link_type = self.link_type;
-        let stats = &mut self.stats;
-        let read = self.ring.read_block(link_type == LinkType::Ethernet, &mut |frame| {
-            stats.received_packets += 1;
-            stats.received_bytes += u64::from(frame.wire_len);
-            stats.truncated_packets += u64::from(frame.bytes.len() < frame.wire_len as usize);
-            on_packet(Packet {
-                ts: Ts(frame.ts_ns),
-                bytes: frame.bytes,
-                wire_len: frame.wire_len,
-                link_type,
-                checksum_good: frame.checksum_good,
-            });
-        });
-        read.is_some()
-    }
-
     /// The counters up to now.
     ///
     /// # Errors
     /// When the socket is broken.
-    pub fn statistics(&mut self) -> Result<CaptureStats, CaptureError> {
+    pub fn statistics(&mut self) -> Result<CaptureStats, LiveError> {
         // The kernel's counters have 32 bits and begin anew with each reading.
         let news = self
             .socket
@@ -222,29 +218,79 @@ impl AfPacket {
         Ts(self.now().0.saturating_sub(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    fn take_error(&mut self) -> Result<(), CaptureError> {
-        let pending =
-            self.socket.take_error().map_err(|e| self.broken("read its error", e))?;
+    fn take_error(&mut self) -> Result<(), LiveError> {
+        let pending = self.socket.take_error().map_err(|e| self.broken("read its error", e))?;
         let Some(error) = pending else { return Ok(()) };
         if error.raw_os_error() != Some(libc::ENETDOWN) {
             return Err(self.broken("capture", error));
         }
         let bound = self.socket.bound_interface().map_err(|e| self.broken("look it up", e))?;
         if bound <= 0 {
-            return Err(CaptureError::Removed(self.interface.clone()));
+            return Err(LiveError::Removed(self.interface.clone()));
         }
         self.stats.interface_downs += 1;
         Ok(())
     }
 
-    fn broken(&self, step: &'static str, source: io::Error) -> CaptureError {
-        CaptureError::Run { interface: self.interface.clone(), step, source }
+    fn broken(&self, step: &'static str, source: io::Error) -> LiveError {
+        LiveError::Run { interface: self.interface.clone(), step, source }
+    }
+}
+
+impl PacketSource for AfPacket {
+    fn next_frame(&mut self) -> Result<Next<'_>, CaptureError> {
+        if !self.wait(IDLE_AFTER)? {
+            return Ok(Next::Idle(self.drained_until()));
+        }
+        // A block without frames says nothing about how far time has come.
+        Ok(self.poll_frame().map_or(Next::Idle(Ts(0)), Next::Frame))
     }
 }
 
 impl AsFd for AfPacket {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Puts frames onto an interface as they are: for replays of a capture and for tests. It
+/// captures nothing.
+#[derive(Debug)]
+pub struct FrameSender {
+    interface: String,
+    socket: PacketSocket,
+}
+
+impl FrameSender {
+    /// A sender for `interface`.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW, or when the interface is missing.
+    pub fn open(interface: &str) -> Result<Self, LiveError> {
+        let failed = |step: &'static str| {
+            move |source| LiveError::Open { interface: interface.to_owned(), step, source }
+        };
+        let socket = PacketSocket::open().map_err(failed("open a packet socket"))?;
+        let found = socket.interface(interface).map_err(failed("find it"))?;
+        socket.bind_for_sending(found.index).map_err(failed("bind to it"))?;
+        Ok(Self { interface: interface.to_owned(), socket })
+    }
+
+    /// Sends one frame, link-layer header first; waits while the interface is busy.
+    ///
+    /// # Errors
+    /// When the interface is down, or the frame is longer than it takes.
+    pub fn send(&self, frame: &[u8]) -> Result<(), LiveError> {
+        loop {
+            match rustix::io::write(&self.socket, frame) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    let (interface, step) = (self.interface.clone(), "send a frame");
+                    return Err(LiveError::Run { interface, step, source: error.into() });
+                }
+            }
+        }
     }
 }
 
@@ -256,12 +302,12 @@ fn block_bytes(config: &CaptureConfig) -> u32 {
     config.block_size_bytes.max(frame).next_multiple_of(page)
 }
 
-fn link_type_of(interface: &str, hardware_type: u16) -> Result<LinkType, CaptureError> {
+fn link_type_of(interface: &str, hardware_type: u16) -> Result<LinkType, LiveError> {
     match hardware_type {
-        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Ok(LinkType::Ethernet),
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Ok(LinkType::ETHERNET),
         // tun and WireGuard interfaces have no link-layer header.
-        libc::ARPHRD_NONE | ARPHRD_RAWIP => Ok(LinkType::RawIp),
-        _ => Err(CaptureError::LinkLayer { interface: interface.to_owned(), hardware_type }),
+        libc::ARPHRD_NONE | ARPHRD_RAWIP => Ok(LinkType::RAW),
+        _ => Err(LiveError::LinkLayer { interface: interface.to_owned(), hardware_type }),
     }
 }
 

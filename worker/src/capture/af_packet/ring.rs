@@ -30,6 +30,11 @@ const HEADER_OFFSET: usize = offset_of!(tpacket_block_desc, hdr);
 const COUNT_OFFSET: usize = HEADER_OFFSET + offset_of!(tpacket_hdr_v1, num_pkts);
 const FIRST_OFFSET: usize = HEADER_OFFSET + offset_of!(tpacket_hdr_v1, offset_to_first_pkt);
 const VARIANT_OFFSET: usize = offset_of!(tpacket3_hdr, hv1);
+const TPID_OFFSET: usize = VARIANT_OFFSET + offset_of!(tpacket_hdr_variant1, tp_vlan_tpid);
+/// The kernel keeps the tag's 16 bits in a word of 32; these are its lower ones.
+const TCI_OFFSET: usize = VARIANT_OFFSET
+    + offset_of!(tpacket_hdr_variant1, tp_vlan_tci)
+    + if cfg!(target_endian = "big") { 2 } else { 0 };
 
 /// The ring of one socket.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub(super) struct Ring {
     mapping: Mapping,
     /// The oldest block that was not given back yet: the kernel fills them in order.
     next: usize,
+    /// What is still to be read of that block, once it was opened.
+    open: Option<Unread>,
     /// Frames that were skipped because an offset led out of its block.
     malformed_packets: u64,
 }
@@ -52,9 +59,17 @@ pub(super) struct RingSize {
     pub(super) block_timeout_ms: u32,
 }
 
+/// The part of an open block that was not read yet.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    /// Where the next frame's header stands.
+    at: usize,
+    frames: u32,
+}
+
 /// One frame in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame<'r> {
+pub(super) struct RingFrame<'r> {
     /// Capture time: nanoseconds since the Unix epoch.
     pub(super) ts_ns: u64,
     /// What was kept of the frame, from the link-layer header on, VLAN tag put back.
@@ -98,39 +113,48 @@ impl Ring {
         let block_size = usize::try_from(size.block_bytes).map_err(|_| too_large())?;
         let blocks = usize::try_from(size.blocks).map_err(|_| too_large())?;
         let mapping = socket.map(block_size, blocks)?;
-        Ok(Self { mapping, next: 0, malformed_packets: 0 })
+        Ok(Self { mapping, next: 0, open: None, malformed_packets: 0 })
     }
 
-    /// Whether a block waits to be read.
+    /// Whether a frame is there, or a filled block, which holds at least one.
     pub(super) fn is_ready(&self) -> bool {
-        self.mapping.is_ours(self.next)
+        self.open.is_some_and(|unread| unread.frames > 0) || self.mapping.is_ours(self.next)
     }
 
-    /// Hands each frame of the oldest filled block to `on_frame`, then gives the block back.
-    /// Returns the number of frames; `None` when no block is filled.
-    pub(super) fn read_block(
-        &mut self,
-        has_ethernet_header: bool,
-        on_frame: &mut dyn FnMut(Frame<'_>),
-    ) -> Option<u32> {
-        if !self.is_ready() {
-            return None;
+    /// The next frame, in the order in which they came; `None` when the kernel handed over
+    /// no more. The frames of a block are given back together, once all were read.
+    pub(super) fn next_frame(&mut self, has_ethernet_header: bool) -> Option<RingFrame<'_>> {
+        let (header, at) = self.advance()?;
+        let block = self.mapping.block_mut(self.next)?;
+        header.frame(block, at, has_ethernet_header)
+    }
+
+    /// Header and place of the next frame; opens and gives back blocks as needed.
+    fn advance(&mut self) -> Option<(FrameHeader, usize)> {
+        loop {
+            let block = self.mapping.block_mut(self.next)?;
+            let mut unread = self.open.unwrap_or_else(|| Unread::whole(block));
+            if unread.frames == 0 {
+                self.mapping.release(self.next);
+                self.next = (self.next + 1) % self.mapping.blocks();
+                self.open = None;
+                continue;
+            }
+            let at = unread.at;
+            let header = FrameHeader::read(block, at);
+            match header {
+                Some(header) => {
+                    unread.frames -= 1;
+                    unread.at = at.saturating_add(header.next_offset);
+                    self.open = Some(unread);
+                    return Some((header, at));
+                }
+                None => {
+                    self.malformed_packets += u64::from(unread.frames);
+                    self.open = Some(Unread { at, frames: 0 });
+                }
+            }
         }
-        let held = HeldBlock { ring: self };
-        let next = held.ring.next;
-        let block = held.ring.mapping.block_mut(next)?;
-        let count = u32_at(block, COUNT_OFFSET).unwrap_or(0);
-        let mut at = u32_at(block, FIRST_OFFSET).map_or(usize::MAX, to_usize);
-        let mut seen = 0;
-        while seen < count {
-            let Some(header) = FrameHeader::read(block, at) else { break };
-            let Some(frame) = header.frame(block, at, has_ethernet_header) else { break };
-            on_frame(frame);
-            seen += 1;
-            at = at.saturating_add(header.next_offset);
-        }
-        held.ring.malformed_packets += u64::from(count - seen);
-        Some(seen)
     }
 
     /// Frames skipped so far because an offset led out of its block; only a fault of the
@@ -140,16 +164,11 @@ impl Ring {
     }
 }
 
-/// A block that is ours. Giving it back is in `drop`, so that it happens however the reader
-/// of the frames ends.
-struct HeldBlock<'r> {
-    ring: &'r mut Ring,
-}
-
-impl Drop for HeldBlock<'_> {
-    fn drop(&mut self) {
-        self.ring.mapping.release(self.ring.next);
-        self.ring.next = (self.ring.next + 1) % self.ring.mapping.blocks();
+impl Unread {
+    /// All of a block that the kernel just handed over.
+    fn whole(block: &[u8]) -> Self {
+        let at = u32_at(block, FIRST_OFFSET).map_or(usize::MAX, to_usize);
+        Self { at, frames: u32_at(block, COUNT_OFFSET).unwrap_or(0) }
     }
 }
 
@@ -166,40 +185,36 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
+    /// The header at `at` of `block`. `None` when it or its frame does not lie in the block,
+    /// or the frame does not lie behind its header.
     fn read(block: &[u8], at: usize) -> Option<Self> {
         let header = block.get(at..)?.get(..size_of::<tpacket3_hdr>())?;
         let secs = u32_at(header, offset_of!(tpacket3_hdr, tp_sec))?;
         let nanos = u32_at(header, offset_of!(tpacket3_hdr, tp_nsec))?;
-        let tci = u32_at(header, VARIANT_OFFSET + offset_of!(tpacket_hdr_variant1, tp_vlan_tci))?;
-        Some(Self {
+        let header = Self {
             next_offset: to_usize(u32_at(header, offset_of!(tpacket3_hdr, tp_next_offset))?),
             ts_ns: u64::from(secs) * 1_000_000_000 + u64::from(nanos),
             kept_len: to_usize(u32_at(header, offset_of!(tpacket3_hdr, tp_snaplen))?),
             wire_len: u32_at(header, offset_of!(tpacket3_hdr, tp_len))?,
             status: u32_at(header, offset_of!(tpacket3_hdr, tp_status))?,
             mac_offset: usize::from(u16_at(header, offset_of!(tpacket3_hdr, tp_mac))?),
-            vlan_tci: u16::try_from(tci & 0xffff).unwrap_or_default(),
-            vlan_tpid: u16_at(
-                header,
-                VARIANT_OFFSET + offset_of!(tpacket_hdr_variant1, tp_vlan_tpid),
-            )?,
-        })
+            vlan_tci: u16_at(header, TCI_OFFSET)?,
+            vlan_tpid: u16_at(header, TPID_OFFSET)?,
+        };
+        let room = header.mac_offset.checked_sub(to_usize(VLAN_TAG_LEN))?;
+        let end = at.checked_add(header.mac_offset)?.checked_add(header.kept_len)?;
+        (room >= size_of::<tpacket3_hdr>() && end <= block.len()).then_some(header)
     }
 
-    /// The frame that this header, standing at `at`, describes. `None` when it does not lie
-    /// in the block behind its header.
+    /// The frame that this header, which stands at `at`, describes.
     fn frame<'b>(
         &self,
         block: &'b mut [u8],
         at: usize,
         has_ethernet_header: bool,
-    ) -> Option<Frame<'b>> {
-        if self.mac_offset < size_of::<tpacket3_hdr>() {
-            return None;
-        }
-        let start = at.checked_add(self.mac_offset)?;
-        let mut range = start..start.checked_add(self.kept_len)?;
-        block.get(range.clone())?;
+    ) -> Option<RingFrame<'b>> {
+        let start = at + self.mac_offset;
+        let mut range = start..start + self.kept_len;
         let mut wire_len = self.wire_len;
         let tagged = self.status & libc::TP_STATUS_VLAN_VALID != 0;
         if tagged && has_ethernet_header && range.len() >= MAC_ADDRESSES_LEN {
@@ -207,7 +222,7 @@ impl FrameHeader {
             wire_len = wire_len.saturating_add(VLAN_TAG_LEN);
         }
         let good = libc::TP_STATUS_CSUM_VALID | libc::TP_STATUS_CSUMNOTREADY;
-        Some(Frame {
+        Some(RingFrame {
             ts_ns: self.ts_ns,
             bytes: block.get(range)?,
             wire_len,
@@ -252,7 +267,7 @@ mod tests {
     const MAC: u16 = 86;
 
     /// A block with one frame of `frame_len` bytes that count up, and what its header says.
-    fn block(frame_len: u32, status: u32, tci: u32, tpid: u16) -> Vec<u8> {
+    fn block(frame_len: u32, status: u32, tci: u16, tpid: u16) -> Vec<u8> {
         let mut block = vec![0; 512];
         let mut put = |offset: usize, bytes: &[u8]| {
             block[AT + offset..AT + offset + bytes.len()].copy_from_slice(bytes);
@@ -263,10 +278,8 @@ mod tests {
         put(offset_of!(tpacket3_hdr, tp_len), &1500_u32.to_ne_bytes());
         put(offset_of!(tpacket3_hdr, tp_status), &status.to_ne_bytes());
         put(offset_of!(tpacket3_hdr, tp_mac), &MAC.to_ne_bytes());
-        let tci_offset = VARIANT_OFFSET + offset_of!(tpacket_hdr_variant1, tp_vlan_tci);
-        put(tci_offset, &tci.to_ne_bytes());
-        let tpid_offset = VARIANT_OFFSET + offset_of!(tpacket_hdr_variant1, tp_vlan_tpid);
-        put(tpid_offset, &tpid.to_ne_bytes());
+        put(TCI_OFFSET, &tci.to_ne_bytes());
+        put(TPID_OFFSET, &tpid.to_ne_bytes());
         for i in 0..frame_len.min(64) {
             put(usize::from(MAC) + to_usize(i), &[u8::try_from(i).unwrap()]);
         }
@@ -309,11 +322,11 @@ mod tests {
 
     #[test]
     fn frame_that_leaves_its_block_is_refused() {
-        let mut block = block(1000, 0, 0, 0);
-        let header = FrameHeader::read(&block, AT).unwrap();
-        assert_eq!(header.frame(&mut block, AT, true), None);
-        assert!(FrameHeader::read(&block, 500).is_none());
-        assert!(FrameHeader::read(&block, usize::MAX).is_none());
+        assert!(FrameHeader::read(&block(512 - 48 - 86, 0, 0, 0), AT).is_some());
+        assert!(FrameHeader::read(&block(512 - 48 - 85, 0, 0, 0), AT).is_none());
+        assert!(FrameHeader::read(&block(u32::MAX, 0, 0, 0), AT).is_none());
+        assert!(FrameHeader::read(&block(60, 0, 0, 0), 500).is_none());
+        assert!(FrameHeader::read(&block(60, 0, 0, 0), usize::MAX).is_none());
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::slice;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where a block's status word stands in it.
-const BLOCK_STATUS_OFFSET: usize = offset_of!(libc::tpacket_block_desc, hdr)
-    + offset_of!(libc::tpacket_hdr_v1, block_status);
+const BLOCK_STATUS_OFFSET: usize =
+    offset_of!(libc::tpacket_block_desc, hdr) + offset_of!(libc::tpacket_hdr_v1, block_status);
 const _: () = assert!(BLOCK_STATUS_OFFSET.is_multiple_of(size_of::<u32>()));
 
 /// A packet socket: receives frames with their link-layer header (SOCK_RAW). Made without
@@ -148,11 +148,7 @@ impl PacketSocket {
         let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         // The kernel only reads through this pointer, and only during the call.
         let filter = program.as_ptr().cast_mut();
-        self.set_option(
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            &libc::sock_fprog { len, filter },
-        )
+        self.set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &libc::sock_fprog { len, filter })
     }
 
     /// Starts to receive all frames of one interface.
@@ -160,9 +156,21 @@ impl PacketSocket {
     /// # Errors
     /// ENETDOWN when the interface is down, ENODEV when it is gone.
     pub(super) fn bind(&self, interface: i32) -> io::Result<()> {
-        let mut address = empty_address();
         // The kernel takes the protocol in network byte order.
-        address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
+        self.bind_protocol(interface, u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be())
+    }
+
+    /// Makes one interface the one that frames are written to; receives nothing.
+    ///
+    /// # Errors
+    /// ENETDOWN when the interface is down, ENODEV when it is gone.
+    pub(super) fn bind_for_sending(&self, interface: i32) -> io::Result<()> {
+        self.bind_protocol(interface, 0)
+    }
+
+    fn bind_protocol(&self, interface: i32, protocol: u16) -> io::Result<()> {
+        let mut address = empty_address();
+        address.sll_protocol = protocol;
         address.sll_ifindex = interface;
         // SAFETY: the descriptor is open; pointer and length are those of `address`, which
         // outlives the call.
@@ -224,8 +232,7 @@ impl PacketSocket {
     /// # Errors
     /// Only when the socket is broken.
     pub(super) fn take_statistics(&self) -> io::Result<RingStats> {
-        let mut stats =
-            libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
+        let mut stats = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
         self.option(libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut stats)?;
         Ok(RingStats {
             packets: stats.tp_packets,
