@@ -1,0 +1,64 @@
+# Two commands for a newcomer: `make demo` and `make test`. The rest is said by `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PROGRAMS := ctl manager supervisor worker logger proxy
+PACKAGES := tyto-manager tyto-supervisor tyto-worker tyto-logger tyto-proxy
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
+# Linked statically, so that a host needs nothing but sshd and a POSIX shell. The target is named
+# so that the flag does not reach build scripts and procedural macros, which cannot be static.
+STATIC = RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(TRIPLE)
+
+.PHONY: help
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: deps
+deps: ## install what the build, the demo and the tests need (apt-get; says what, before)
+	scripts/setup build lab
+
+.PHONY: build
+build: ## the programs, release, static, into target/release
+	@scripts/setup build
+	$(STATIC) $(PACKAGES:%=-p %) --bins
+	@mkdir -p target/release
+	@for program in $(PROGRAMS); do \
+	    ln -f target/$(TRIPLE)/release/$$program target/release/$$program; \
+	    if ldd target/release/$$program 2> /dev/null | grep -q '=>'; then \
+	        echo "target/release/$$program is not static" >&2; exit 1; \
+	    fi; \
+	done
+	@echo "target/release: $(PROGRAMS)"
+
+.PHONY: demo
+demo: ## a live cluster on three hosts of this machine, with traffic; stays up
+	@scripts/demo
+
+.PHONY: demo-down
+demo-down: ## end the demo's cluster and its hosts
+	@scripts/demo down
+
+.PHONY: test
+test: build ## all tests: units of every package, then clusters on lab hosts
+	@scripts/setup lab || [[ $$? == 3 ]] # without them the lab's tests say that they were skipped
+	cargo test --locked --workspace --exclude tyto-tests
+	cargo test --locked -p tyto-tests -- --test-threads=1 --nocapture
+
+.PHONY: check
+check: ## formatting, clippy, documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+.PHONY: golden
+golden: build ## rewrite the expected logs of tests/golden; review the difference
+	scripts/golden
+
+.PHONY: bench
+bench: build ## packets/s of the worker, rows/s of the logger; see docs/bench
+	scripts/bench
+
+.PHONY: clean
+clean: demo-down ## the demo and everything built
+	cargo clean
