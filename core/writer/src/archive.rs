@@ -1,0 +1,249 @@
+//! Finished log files on their way into the archive: `rotated/conn-OPEN-CLOSE.log` becomes
+//! `logs/YYYY-MM-DD/conn.HH:MM:SS-HH:MM:SS[-LOGGER].log[.gz]`, ZeekControl's names.
+//!
+//! A thread of its own, because compressing takes long. Each step can be cut off by a crash:
+//!
+//! 1. the compressed copy is written to `logs/.archiving/` and synced;
+//! 2. the source gets the suffix `.archived`: from here on, only the copy counts;
+//! 3. the copy gets its name in the archive, never over a file that is there;
+//! 4. the source is removed.
+//!
+//! At the next start a source without the suffix begins at 1 (over the old copy), one with it
+//! at 3, or at 4 when the copy is gone from `.archiving`.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::tz::TimeZone;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tyto_core::time::Ts;
+
+use crate::clock::local;
+use crate::error::StoreError;
+use crate::journal::sync_parent;
+
+/// Marks a source whose copy is complete.
+const DONE_SUFFIX: &str = ".archived";
+
+/// After a fault (a full disk, say) the archive is tried again after this long.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Names tried for one file of the archive before it has to wait.
+const NAMES_MAX: u32 = 10_000;
+
+/// How files are named and stored in the archive.
+#[derive(Clone, Debug)]
+pub struct ArchiveOptions {
+    /// Folder of the finished files.
+    pub rotated: PathBuf,
+    /// The archive: `PREFIX/logs`.
+    pub logs: PathBuf,
+    /// Compress with gzip.
+    pub compress: bool,
+    /// `-LOGGER` in the names, or nothing.
+    pub suffix: String,
+    /// Zone of the times in the names.
+    pub zone: TimeZone,
+}
+
+/// The thread that archives.
+#[derive(Debug)]
+pub(crate) struct Archiver {
+    wake: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Archiver {
+    /// Starts the thread; it begins with what an earlier life left.
+    ///
+    /// # Errors
+    /// When the system has no thread for us.
+    pub(crate) fn start(options: ArchiveOptions) -> io::Result<Self> {
+        let (wake, woken) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("archive".into())
+            .spawn(move || archive_until_closed(&options, &woken))?;
+        Ok(Self { wake, thread })
+    }
+
+    /// Says that files are there. A wake-up that waits already will see them too.
+    pub(crate) fn wake(&self) {
+        // Full means that a wake-up waits already; closed, that the thread is gone.
+        self.wake.try_send(()).ok();
+    }
+
+    /// Archives what is there and ends the thread. What the disk refuses stays in `rotated/`.
+    pub(crate) fn finish(self) {
+        drop(self.wake);
+        if self.thread.join().is_err() {
+            tracing::error!("archive thread panicked; rotated logs stay in the spool");
+        }
+    }
+}
+
+fn archive_until_closed(options: &ArchiveOptions, woken: &Receiver<()>) {
+    loop {
+        let waits = match archive_all(options) {
+            Ok(()) => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Err(error) => {
+                tracing::error!(error = %error.chain(), "cannot archive a log; it stays in the spool");
+                woken.recv_timeout(RETRY_AFTER)
+            }
+        };
+        if waits == Err(RecvTimeoutError::Disconnected) {
+            // A last look: files may have come between the search and the end.
+            if let Err(error) = archive_all(options) {
+                tracing::error!(error = %error.chain(), "cannot archive a log; it stays in the spool");
+            }
+            return;
+        }
+    }
+}
+
+/// Archives every finished file, oldest names first.
+///
+/// # Errors
+/// The first fault; files behind it have been tried too.
+pub fn archive_all(options: &ArchiveOptions) -> Result<(), StoreError> {
+    let fail = |error| StoreError::io("read", &options.rotated, error);
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(&options.rotated).map_err(fail)? {
+        sources.push(entry.map_err(fail)?.path());
+    }
+    sources.sort();
+    let mut first = Ok(());
+    for source in sources {
+        let result = archive(options, &source);
+        first = first.and(result);
+    }
+    first
+}
+
+/// Name of a finished file in `rotated/`.
+pub(crate) fn rotated_name(stream: &str, opened: Ts, closed: Ts, copy: u32) -> String {
+    if copy == 0 {
+        format!("{stream}-{}-{}.log", opened.0, closed.0)
+    } else {
+        format!("{stream}-{}-{}.{copy}.log", opened.0, closed.0)
+    }
+}
+
+/// Whether no finished file has this name, nor one whose copy is on its way.
+pub(crate) fn is_rotated_name_free(rotated: &Path, name: &str) -> bool {
+    !rotated.join(name).exists() && !rotated.join(format!("{name}{DONE_SUFFIX}")).exists()
+}
+
+/// Stream, start and end from a name that [`rotated_name`] made.
+fn parse_rotated(name: &str) -> Option<(&str, Ts, Ts)> {
+    let (base, _) = name.split_once('.')?;
+    let mut parts = base.rsplitn(3, '-');
+    let closed = parts.next()?.parse().ok()?;
+    let opened = parts.next()?.parse().ok()?;
+    Some((parts.next()?, Ts(opened), Ts(closed)))
+}
+
+/// Path of a log below the archive's folder; `copy` tells apart what would else be equal.
+fn archive_name(options: &ArchiveOptions, stream: &str, times: (Ts, Ts), copy: u32) -> PathBuf {
+    let zone = &options.zone;
+    let day = local(times.0, zone, "%Y-%m-%d");
+    let from = local(times.0, zone, "%H:%M:%S");
+    let to = local(times.1, zone, "%H:%M:%S");
+    let copy = if copy == 0 { String::new() } else { format!(".{copy}") };
+    let end = if options.compress { "log.gz" } else { "log" };
+    let suffix = &options.suffix;
+    options.logs.join(day).join(format!("{stream}.{from}-{to}{suffix}{copy}.{end}"))
+}
+
+fn archive(options: &ArchiveOptions, source: &Path) -> Result<(), StoreError> {
+    let name = source.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let plain = name.strip_suffix(DONE_SUFFIX).unwrap_or(name);
+    let Some((stream, opened, closed)) = parse_rotated(plain) else {
+        tracing::warn!(file = %source.display(), "not a rotated log; left alone");
+        return Ok(());
+    };
+    let copy_path = options.logs.join(".archiving").join(plain);
+    let mut done = source.to_owned();
+    if name == plain {
+        write_copy(options, source, &copy_path)?;
+        done = source.with_file_name(format!("{plain}{DONE_SUFFIX}"));
+        rename(source, &done)?;
+        sync_parent(&done)?;
+    }
+    if copy_path.exists() {
+        publish(options, &copy_path, stream, (opened, closed))?;
+    }
+    fs::remove_file(&done).map_err(|error| StoreError::io("remove", &done, error))?;
+    sync_parent(&done)
+}
+
+fn write_copy(options: &ArchiveOptions, source: &Path, copy: &Path) -> Result<(), StoreError> {
+    let folder = copy.parent().unwrap_or(&options.logs);
+    make_folder(folder)?;
+    let write = || -> io::Result<()> {
+        let mut input = BufReader::with_capacity(1 << 18, File::open(source)?);
+        let output = File::create(copy)?;
+        if options.compress {
+            let mut gzip = GzEncoder::new(BufWriter::new(&output), Compression::default());
+            io::copy(&mut input, &mut gzip)?;
+            gzip.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        } else {
+            io::copy(&mut input, &mut &output)?;
+        }
+        output.sync_all()
+    };
+    write().map_err(|error| StoreError::io("write", copy, error))?;
+    sync_parent(copy)
+}
+
+/// Gives the copy the first name of the archive that is free.
+fn publish(
+    options: &ArchiveOptions,
+    copy: &Path,
+    stream: &str,
+    times: (Ts, Ts),
+) -> Result<(), StoreError> {
+    for number in 0..NAMES_MAX {
+        let target = archive_name(options, stream, times, number);
+        make_folder(target.parent().unwrap_or(&options.logs))?;
+        match rename_to_free(copy, &target) {
+            Ok(()) => {
+                sync_parent(&target)?;
+                return sync_parent(copy);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StoreError::io("rename to", &target, error)),
+        }
+    }
+    Err(StoreError::io("name", copy, io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Renames unless the new name is taken.
+pub(crate) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some file systems do not know the flag: there a link does the same, in two steps.
+        Err(rustix::io::Errno::INVAL) => {
+            fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
+        }
+        other => other.map_err(io::Error::from),
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(|error| StoreError::io("rename", from, error))
+}
+
+/// Makes a folder and its name durable.
+pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(|error| StoreError::io("create", path, error))?;
+    sync_parent(path)
+}

@@ -1,0 +1,269 @@
+//! How files of a [`LogStore`] begin and end: creation, rotation at whole multiples of the
+//! interval, and what a start finds of an earlier life.
+//!
+//! A rotation writes the last line, journals the intent, renames the file into `rotated/`,
+//! journals the end. A crash before the intent leaves the file as it was; one behind it is
+//! finished by [`finish`] before anything else is written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tyto_core::config::runtime::LogFormat;
+use tyto_core::record::schema::Schema;
+use tyto_core::record::tsv;
+use tyto_core::time::{NANOS, Ts};
+
+use crate::archive::{is_rotated_name_free, rename_to_free, rotated_name};
+use crate::clock::local;
+use crate::error::StoreError;
+use crate::file::{LogFile, cut};
+use crate::journal::{Entry, Journal, sync_parent};
+use crate::store::{LogStore, StoreOptions};
+
+/// Times in `#open` and `#close`.
+const HEADER_TIME: &str = "%Y-%m-%d-%H-%M-%S";
+
+/// Name of a stream's file.
+pub(crate) fn plain_name(stream: &str) -> String {
+    format!("{stream}.log")
+}
+
+impl LogStore {
+    /// Rotates when it is time to.
+    ///
+    /// # Errors
+    /// When the disk refuses; the call is to be repeated.
+    pub fn tick(&mut self) -> Result<(), StoreError> {
+        let Some(at) = self.rotate_at.filter(|&at| (self.clock)() >= at) else {
+            return Ok(());
+        };
+        self.make_durable()?;
+        let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
+        self.rotate(&all, at)?;
+        self.rotate_at = self.next_rotation();
+        Ok(())
+    }
+
+    /// The next whole multiple of the interval; none when logs are not rotated by time.
+    pub(crate) fn next_rotation(&self) -> Option<Ts> {
+        let interval_ns = self.interval_ns()?;
+        Some(Ts(after((self.clock)(), interval_ns)))
+    }
+
+    fn interval_ns(&self) -> Option<u64> {
+        let interval_ns = self.options.config.rotation_interval_s.checked_mul(NANOS)?;
+        (interval_ns > 0).then_some(interval_ns)
+    }
+
+    /// Rotates files of an interval that is over: the logger was not there at its end.
+    pub(crate) fn rotate_stale(&mut self) -> Result<(), StoreError> {
+        let Some(interval_ns) = self.interval_ns() else { return Ok(()) };
+        let now = (self.clock)();
+        let stale = self.files.iter().map(|(name, file)| (name.clone(), file.opened));
+        let stale: Vec<_> =
+            stale.map(|(name, opened)| (name, Ts(after(opened, interval_ns)))).collect();
+        for (name, end) in stale.into_iter().filter(|(_, end)| *end <= now) {
+            self.rotate(&[name], end)?;
+        }
+        Ok(())
+    }
+
+    /// Ends files, all of whose rows are durable, and hands them to the archive.
+    pub(crate) fn rotate(&mut self, names: &[Arc<str>], closed: Ts) -> Result<(), StoreError> {
+        let close = local(closed, &self.options.zone, HEADER_TIME);
+        let trailer = match self.options.config.format {
+            LogFormat::Tsv => tsv::trailer(&close),
+            LogFormat::Json => String::new(),
+        };
+        let mut entries = Vec::new();
+        for name in names {
+            let Some(file) = self.files.get(name) else { continue };
+            let len = file.write_last(&trailer)?;
+            let to = self.free_rotated_name(&file.stream, file.opened, closed);
+            entries.push(Entry::Rotate { name: name.clone(), len, to: to.into() });
+        }
+        self.journal.append(entries)?;
+        for name in names {
+            if let Some(file) = self.files.remove(name) {
+                self.last_closed.insert(file.stream.clone(), closed);
+            }
+        }
+        finish(&self.options.folder, &mut self.journal)?;
+        self.archiver.wake();
+        Ok(())
+    }
+
+    pub(crate) fn new_file(&self, name: &str, schema: &Schema) -> LogFile {
+        let now = (self.clock)();
+        let header = (self.options.config.format == LogFormat::Tsv)
+            .then(|| tsv::header(schema, &local(now, &self.options.zone, HEADER_TIME)));
+        // A stream's files follow each other without a gap in their names, as ZeekControl's do.
+        let opened = self.last_closed.get(&*schema.stream).map_or(now, |&closed| {
+            let interval_ns = self.interval_ns().unwrap_or(0);
+            let begun = self.rotate_at.map_or(closed, |at| Ts(at.0.saturating_sub(interval_ns)));
+            closed.max(begun).min(now)
+        });
+        LogFile::new(self.options.folder.join(name), schema, opened, header)
+    }
+
+    /// Puts files on disk that exist in memory only, journaled first: a crash in between
+    /// leaves no file that nobody knows.
+    pub(crate) fn create_files(&mut self) -> Result<(), StoreError> {
+        let missing: Vec<(Arc<str>, Entry)> = (self.files.iter())
+            .filter(|(_, file)| !file.exists())
+            .map(|(name, file)| {
+                (name.clone(), Entry::File { name: name.clone(), file: file.entry() })
+            })
+            .collect();
+        if !missing.is_empty() {
+            for (name, _) in &missing {
+                self.set_aside(name)?;
+            }
+            self.names_unsynced = true;
+            let (names, entries): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+            self.journal.append(entries)?;
+            for name in &names {
+                if let Some(file) = self.files.get_mut(name) {
+                    file.create()?;
+                }
+            }
+        }
+        if self.names_unsynced {
+            sync_parent(&self.options.folder.join("journal"))?;
+            self.names_unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// A file that has the name of a new one, but is not in the journal: the journal was lost,
+    /// or somebody put it there. It goes to the archive as it is.
+    fn set_aside(&self, name: &Arc<str>) -> Result<(), StoreError> {
+        let path = self.options.folder.join(&**name);
+        if !path.exists() || self.journal.state().files.contains_key(name) {
+            return Ok(());
+        }
+        tracing::warn!(file = %path.display(), "unknown log file; moved to the archive");
+        let stream = name.split('.').next().unwrap_or_default();
+        let now = (self.clock)();
+        let target = self.options.folder.join("rotated");
+        let target = target.join(self.free_rotated_name(stream, now, now));
+        rename_to_free(&path, &target).map_err(|error| StoreError::io("rename", &path, error))?;
+        self.archiver.wake();
+        Ok(())
+    }
+
+    fn free_rotated_name(&self, stream: &str, opened: Ts, closed: Ts) -> String {
+        let rotating = &self.journal.state().rotating;
+        let mut copy = 0;
+        loop {
+            let name = rotated_name(stream, opened, closed, copy);
+            let intended = rotating.values().any(|(_, to)| **to == *name);
+            if !intended && is_rotated_name_free(&self.options.folder.join("rotated"), &name) {
+                return name;
+            }
+            copy += 1;
+        }
+    }
+}
+
+/// The first whole multiple of `interval_ns` behind `at`.
+const fn after(at: Ts, interval_ns: u64) -> u64 {
+    (at.0 / interval_ns).saturating_add(1).saturating_mul(interval_ns)
+}
+
+/// Gives files that are between two names their new one.
+///
+/// # Errors
+/// When the disk refuses; the call is to be repeated before anything else is written.
+pub(crate) fn finish(folder: &Path, journal: &mut Journal) -> Result<(), StoreError> {
+    if journal.state().rotating.is_empty() {
+        return Ok(());
+    }
+    let mut entries = Vec::new();
+    for (name, (len, to)) in &journal.state().rotating {
+        let (from, to) = (folder.join(&**name), folder.join("rotated").join(&**to));
+        if !to.exists() {
+            match cut(&from, *len) {
+                Ok(_) => fs::rename(&from, &to)
+                    .map_err(|error| StoreError::io("rename", &from, error))?,
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    tracing::error!(file = %from.display(), "log file is gone; its rows are lost");
+                }
+                Err(StoreError::Short { found, committed, .. }) => {
+                    let file = from.display();
+                    tracing::error!(%file, found, committed, "log file was cut by somebody");
+                    fs::rename(&from, &to)
+                        .map_err(|error| StoreError::io("rename", &from, error))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        entries.push(Entry::Rotated { name: name.clone() });
+    }
+    sync_parent(&folder.join("journal"))?;
+    sync_parent(&folder.join("rotated/_"))?;
+    journal.append(entries)
+}
+
+/// Opens the files of the last life, each cut back to what was committed.
+pub(crate) fn resume_files(
+    folder: &Path,
+    journal: &mut Journal,
+) -> Result<BTreeMap<Arc<str>, LogFile>, StoreError> {
+    let mut files = BTreeMap::new();
+    let mut entries = Vec::new();
+    for (name, entry) in &journal.state().files {
+        let path = folder.join(&**name);
+        if entry.len == 0 {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &path, error));
+                }
+                _ => entries.push(Entry::Gone { name: name.clone() }),
+            }
+            continue;
+        }
+        match LogFile::resume(path.clone(), entry) {
+            Ok(file) => {
+                files.insert(name.clone(), file);
+            }
+            // Somebody removed or cut it. What is left of it goes to the archive by
+            // `LogStore::set_aside`, when the stream's next file is made.
+            Err(error @ StoreError::Short { .. }) => {
+                tracing::error!(error = %error.chain(), "log file was cut by somebody");
+                entries.push(Entry::Gone { name: name.clone() });
+            }
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                tracing::error!(file = %path.display(), "log file is gone; its rows are lost");
+                entries.push(Entry::Gone { name: name.clone() });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    journal.append(entries)?;
+    Ok(files)
+}
+
+/// Points `logs/current` at the files being written. Logs are written without it as well.
+pub(crate) fn link_current(options: &StoreOptions) {
+    let relative = options.folder.file_name().filter(|_| {
+        options.folder.parent().and_then(Path::parent) == options.logs.parent()
+            && options.folder.parent().is_some_and(|spool| spool.ends_with("spool"))
+    });
+    let target = relative
+        .map_or_else(|| options.folder.clone(), |name| PathBuf::from("../spool").join(name));
+    let (link, beside) = (options.logs.join("current"), options.logs.join(".current.new"));
+    if fs::read_link(&link).is_ok_and(|found| found == target) {
+        return;
+    }
+    let made = fs::remove_file(&beside)
+        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        .and_then(|()| std::os::unix::fs::symlink(&target, &beside))
+        .and_then(|()| fs::rename(&beside, &link));
+    if let Err(error) = made {
+        tracing::warn!(link = %link.display(), %error, "cannot link the current logs");
+    }
+}

@@ -1,0 +1,379 @@
+//! [`LogStore`]: the log files of one logger, from batches to durable rows and archived files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use tyto_core::config::runtime::{LogsConfig, NodeConfig};
+use tyto_core::layout::Layout;
+use tyto_core::record::schema::Schema;
+use tyto_core::time::Ts;
+
+use crate::archive::{ArchiveOptions, Archiver, make_folder};
+use crate::batch::{Batch, Position};
+use crate::clock::Clock;
+use crate::error::{AcceptError, StoreError};
+use crate::file::LogFile;
+use crate::journal::{Entry, Journal, PositionKey};
+use crate::rotation;
+
+/// Bytes of rows in memory at which a commit is due at once.
+pub(crate) const PENDING_BYTES_MAX: usize = 8 << 20;
+
+/// Schemas remembered. A batch of a further one is refused; an honest cluster has one per log
+/// stream and release.
+const SCHEMAS_MAX: usize = 1_024;
+
+/// Producer lives and streams remembered. A batch of a further one is refused.
+const POSITIONS_MAX: usize = 1 << 18;
+
+/// Files open at the same time. A batch that needs a further one is refused.
+const FILES_MAX: usize = 512;
+
+/// Longest name of a log stream, bytes.
+const STREAM_LEN_MAX: usize = 64;
+
+/// Names that the node's own output has in the same folder.
+const RESERVED: [&str; 2] = ["stdout", "stderr"];
+
+/// Where a store works and how.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Name of the logger.
+    pub logger: String,
+    /// Folder of the files being written: `PREFIX/spool/LOGGER`.
+    pub folder: PathBuf,
+    /// The archive: `PREFIX/logs`.
+    pub logs: PathBuf,
+    /// Format, rotation, compression.
+    pub config: LogsConfig,
+    /// Zone of the times in headers and archive names.
+    pub zone: TimeZone,
+}
+
+impl StoreOptions {
+    /// The options of a logger or standalone node; times in the host's zone.
+    pub fn of(config: &NodeConfig) -> Self {
+        let layout = Layout::new(&config.prefix);
+        Self {
+            logger: config.node.clone(),
+            folder: layout.node_spool(&config.node),
+            logs: layout.logs(),
+            config: config.logs.clone(),
+            zone: TimeZone::system(),
+        }
+    }
+}
+
+/// The log files of one logger. Owned by one thread.
+pub struct LogStore {
+    pub(crate) options: StoreOptions,
+    pub(crate) clock: Clock,
+    pub(crate) journal: Journal,
+    pub(crate) archiver: Archiver,
+    schemas: HashMap<u64, Arc<Schema>>,
+    /// Open files by name; the journal knows those that exist on disk.
+    pub(crate) files: BTreeMap<Arc<str>, LogFile>,
+    /// Per stream the schema of `STREAM.log`, and those it had before.
+    current: HashMap<Arc<str>, CurrentSchema>,
+    /// How far rows were taken, on disk or not.
+    taken: HashMap<PositionKey, u64>,
+    /// Keys to be acked by the next commit.
+    touched: BTreeSet<PositionKey>,
+    /// Rows taken since the last commit, per stream and producer.
+    added: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    /// Durable, and not reported to the caller yet.
+    durable: Vec<(Arc<str>, Position)>,
+    pending_bytes: usize,
+    /// Files were created without the folder being synced since.
+    pub(crate) names_unsynced: bool,
+    /// When all files are rotated next.
+    pub(crate) rotate_at: Option<Ts>,
+    /// Where the last file of a stream ended: its next one begins there.
+    pub(crate) last_closed: HashMap<Arc<str>, Ts>,
+}
+
+#[derive(Debug, Default)]
+struct CurrentSchema {
+    fingerprint: u64,
+    superseded: BTreeSet<u64>,
+}
+
+impl std::fmt::Debug for LogStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogStore").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl LogStore {
+    /// Opens the store: cuts each file back to what was committed, finishes rotations that a
+    /// crash cut off, and goes on with the files of the last life.
+    ///
+    /// # Errors
+    /// When the disk refuses, or journal and files contradict each other.
+    pub fn open(options: StoreOptions, clock: Clock) -> Result<Self, StoreError> {
+        let rotated = options.folder.join("rotated");
+        make_folder(&rotated)?;
+        make_folder(&options.logs)?;
+        let mut journal = Journal::open(options.folder.join("journal"))?;
+        rotation::finish(&options.folder, &mut journal)?;
+        let files = rotation::resume_files(&options.folder, &mut journal)?;
+        let mut current: HashMap<Arc<str>, CurrentSchema> = HashMap::new();
+        for (name, file) in &files {
+            if **name == *rotation::plain_name(&file.stream) {
+                current.entry(file.stream.clone()).or_default().fingerprint = file.fingerprint;
+            }
+        }
+        let taken = journal.state().positions.iter().map(|(k, v)| (k.clone(), *v)).collect();
+        let archive = ArchiveOptions {
+            rotated: rotated.clone(),
+            logs: options.logs.clone(),
+            compress: options.config.compress,
+            suffix: if options.config.name_in_archive {
+                format!("-{}", options.logger)
+            } else {
+                String::new()
+            },
+            zone: options.zone.clone(),
+        };
+        let archiver =
+            Archiver::start(archive).map_err(|error| StoreError::io("archive", &rotated, error))?;
+        rotation::link_current(&options);
+        let mut store = Self {
+            options,
+            clock,
+            journal,
+            archiver,
+            schemas: HashMap::new(),
+            files,
+            current,
+            taken,
+            touched: BTreeSet::new(),
+            added: BTreeMap::new(),
+            durable: Vec::new(),
+            pending_bytes: 0,
+            names_unsynced: false,
+            rotate_at: None,
+            last_closed: HashMap::new(),
+        };
+        store.rotate_stale()?;
+        store.rotate_at = store.next_rotation();
+        Ok(store)
+    }
+
+    /// What is durable of a producer.
+    pub fn positions(&self, node: &str) -> Vec<Position> {
+        let positions = self.journal.state().positions.iter();
+        positions
+            .filter(|((n, _, _), _)| **n == *node)
+            .map(|((_, epoch, stream), &next_seq)| Position {
+                epoch: *epoch,
+                stream: stream.clone(),
+                next_seq,
+            })
+            .collect()
+    }
+
+    /// Rows durable per stream and producer, over all lives of both.
+    pub fn written(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, u64)> {
+        self.journal.state().written.iter().map(|((stream, node), &rows)| (stream, node, rows))
+    }
+
+    /// The producer will send nothing of lives before `oldest_epoch`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn forget(&mut self, node: &Arc<str>, oldest_epoch: u64) -> Result<(), StoreError> {
+        if self.journal.state().oldest.get(node).is_some_and(|&oldest| oldest >= oldest_epoch) {
+            return Ok(());
+        }
+        self.journal.append(vec![Entry::Forget { node: node.clone(), oldest_epoch }])?;
+        let keep = |key: &PositionKey| key.0 != *node || key.1 >= oldest_epoch;
+        self.taken.retain(|key, _| keep(key));
+        self.touched.retain(keep);
+        Ok(())
+    }
+
+    /// Learns the columns of a log stream.
+    ///
+    /// # Errors
+    /// When the stream's name is not fit for a file, or too many schemas came.
+    pub fn add_schema(&mut self, schema: Schema) -> Result<(), AcceptError> {
+        let fingerprint = schema.fingerprint();
+        if self.schemas.contains_key(&fingerprint) {
+            return Ok(());
+        }
+        if !is_stream_name(&schema.stream) {
+            return Err(AcceptError::Refused(format!(
+                "`{}` cannot name a log file",
+                schema.stream
+            )));
+        }
+        if self.schemas.len() >= SCHEMAS_MAX {
+            return Err(AcceptError::Refused(format!("more than {SCHEMAS_MAX} schemas")));
+        }
+        self.schemas.insert(fingerprint, Arc::new(schema));
+        Ok(())
+    }
+
+    /// Bytes of rows that wait for a commit.
+    pub const fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Whether a commit has something to do or to ack.
+    pub fn is_pending(&self) -> bool {
+        !self.touched.is_empty() || !self.durable.is_empty()
+    }
+
+    /// Takes a batch; rows that were taken before are skipped. Returns the rows that are new.
+    /// They are durable after the next [`commit`](Self::commit) only.
+    ///
+    /// # Errors
+    /// When the batch can never be written: all its rows are left out. Or when the disk
+    /// refuses what has to come first.
+    pub fn accept(&mut self, batch: &Batch) -> Result<u64, AcceptError> {
+        let refused = |why: &str| Err(AcceptError::Refused(why.to_owned()));
+        if crc32fast::hash(&batch.payload) != batch.crc32 {
+            return refused("payload does not have its checksum");
+        }
+        let oldest = self.journal.state().oldest.get(&batch.node).copied().unwrap_or(0);
+        if batch.epoch < oldest {
+            return refused("rows of a life that the producer had closed");
+        }
+        let Some(schema) = self.schemas.get(&batch.fingerprint).cloned() else {
+            return refused("unknown schema");
+        };
+        if *schema.stream != *batch.stream {
+            return refused("schema of another log stream");
+        }
+        let key = (batch.node.clone(), batch.epoch, batch.stream.clone());
+        let next_seq = self.taken.get(&key).copied().unwrap_or(0);
+        let skip = next_seq.saturating_sub(batch.first_seq).min(u64::from(batch.rows));
+        let new_rows = u64::from(batch.rows) - skip;
+        if new_rows > 0 {
+            if !self.taken.contains_key(&key) && self.taken.len() >= POSITIONS_MAX {
+                return refused("too many producers and log streams");
+            }
+            let format = self.options.config.format;
+            let file = self.file_for(&schema)?;
+            let bytes = file
+                .push_rows(&schema, format, &batch.payload, batch.rows, skip)
+                .map_err(|error| AcceptError::Refused(error.to_string()))?;
+            self.pending_bytes += bytes;
+            *self.added.entry((batch.stream.clone(), batch.node.clone())).or_default() += new_rows;
+            self.taken.insert(key.clone(), batch.end_seq());
+        }
+        self.touched.insert(key);
+        Ok(new_rows)
+    }
+
+    /// Makes everything taken durable. The positions may be acked.
+    ///
+    /// # Errors
+    /// When the disk refuses: nothing may be acked, and the call is to be repeated.
+    pub fn commit(&mut self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
+        self.make_durable()?;
+        Ok(std::mem::take(&mut self.durable))
+    }
+
+    /// Orderly end: all rows durable, all files in the archive. Returns what may be acked.
+    ///
+    /// # Errors
+    /// When the disk refuses; what is committed stays so, and the next start goes on.
+    pub fn close(mut self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
+        let durable = self.commit()?;
+        let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
+        let now = (self.clock)();
+        self.rotate(&all, now)?;
+        self.archiver.finish();
+        Ok(durable)
+    }
+
+    pub(crate) fn make_durable(&mut self) -> Result<(), StoreError> {
+        rotation::finish(&self.options.folder, &mut self.journal)?;
+        self.create_files()?;
+        for file in self.files.values_mut() {
+            file.flush()?;
+        }
+        let entries = self.changes();
+        self.journal.append(entries)?;
+        for key in std::mem::take(&mut self.touched) {
+            let next_seq = self.taken.get(&key).copied().unwrap_or(0);
+            let (node, epoch, stream) = key;
+            self.durable.push((node, Position { epoch, stream, next_seq }));
+        }
+        self.added.clear();
+        self.pending_bytes = 0;
+        Ok(())
+    }
+
+    /// What the journal does not say yet.
+    fn changes(&self) -> Vec<Entry> {
+        let state = self.journal.state();
+        let mut entries = Vec::new();
+        for (name, file) in self.files.iter().filter(|(_, file)| file.exists()) {
+            if state.files.get(name).is_none_or(|known| known.len != file.synced_len()) {
+                entries.push(Entry::File { name: name.clone(), file: file.entry() });
+            }
+        }
+        for key in &self.touched {
+            let next_seq = self.taken.get(key).copied().unwrap_or(0);
+            if state.positions.get(key) != Some(&next_seq) {
+                entries.push(Entry::Position { key: key.clone(), next_seq });
+            }
+        }
+        for ((stream, node), added) in &self.added {
+            let (stream, node) = (stream.clone(), node.clone());
+            let before = state.written.get(&(stream.clone(), node.clone())).copied();
+            entries.push(Entry::Written { stream, node, rows: before.unwrap_or(0) + added });
+        }
+        entries
+    }
+
+    /// The file that takes rows of `schema`. A schema that the stream did not have yet ends
+    /// its file. One that was replaced (nodes restart one after another when a release
+    /// changes columns) goes to a file beside it, so that the two do not rotate each other.
+    fn file_for(&mut self, schema: &Arc<Schema>) -> Result<&mut LogFile, AcceptError> {
+        let stream: Arc<str> = schema.stream.as_ref().into();
+        let fingerprint = schema.fingerprint();
+        let plain: Arc<str> = rotation::plain_name(&stream).into();
+        let current = self.current.get(&stream);
+        let is_current = current.is_some_and(|current| current.fingerprint == fingerprint);
+        let name = match current {
+            Some(current) if current.superseded.contains(&fingerprint) => {
+                format!("{stream}.{fingerprint:016x}.log").into()
+            }
+            Some(_) if !is_current => {
+                self.make_durable()?;
+                let now = (self.clock)();
+                self.rotate(std::slice::from_ref(&plain), now)?;
+                plain
+            }
+            _ => plain,
+        };
+        let current = self.current.entry(stream).or_default();
+        if !is_current && !current.superseded.contains(&fingerprint) {
+            let before = std::mem::replace(&mut current.fingerprint, fingerprint);
+            current.superseded.insert(before);
+        }
+        if !self.files.contains_key(&name) {
+            if self.files.len() >= FILES_MAX {
+                return Err(AcceptError::Refused(format!("more than {FILES_MAX} log files")));
+            }
+            let file = self.new_file(&name, schema);
+            self.files.insert(name.clone(), file);
+        }
+        self.files.get_mut(&name).ok_or_else(|| AcceptError::Refused("no log file".to_owned()))
+    }
+}
+
+/// Stream names become file names: letters, digits, `_` and `-`, beginning with a letter or
+/// digit.
+fn is_stream_name(name: &str) -> bool {
+    name.len() <= STREAM_LEN_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && !RESERVED.contains(&name)
+}
