@@ -121,7 +121,7 @@ impl Reader<'_> {
                 let known = NODE_KEYS.iter().map(|key| key.name);
                 self.faults.push(match nearest(&name, known) {
                     Some(known) => fault.hint(format!("did you mean `{known}`?")),
-                    None => fault.hint("`ctl help node.cfg` lists the keys"),
+                    None => fault.hint("`ctl keys` lists the keys"),
                 });
                 continue;
             };

@@ -269,7 +269,7 @@ impl Checker {
                     let fault = Fault::new(&at, FaultKind::UnknownSetting { key: path.clone() });
                     let hint = match nearest(&path, SETTING_KEYS.iter().map(|key| key.name)) {
                         Some(known) => format!("did you mean `{known}`?"),
-                        None => "`ctl config` lists the keys".to_owned(),
+                        None => "`ctl keys` lists the keys".to_owned(),
                     };
                     self.faults.push(fault.hint(hint));
                 }

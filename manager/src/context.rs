@@ -1,0 +1,252 @@
+//! What a command works with: the operator's files, found, read and checked, and the nodes
+//! that the command line names.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
+use tyto_core::config::error::Faults;
+use tyto_core::config::nearest::nearest;
+use tyto_core::config::node::Node;
+use tyto_core::config::runtime::Role;
+use tyto_core::config::settings::SshMode;
+use tyto_core::layout::Layout;
+
+use crate::progress::Progress;
+
+/// Name of the file of nodes.
+pub const NODE_CFG: &str = "node.cfg";
+/// Name of the file of local networks.
+pub const NETWORKS_CFG: &str = "networks.cfg";
+/// Name of the file of settings.
+pub const TYTO_YAML: &str = "tyto.yaml";
+
+/// Where the files are when nothing else is said and ctl is not installed.
+const DEFAULT_ETC: &str = "/opt/tyto/etc";
+
+/// Bytes of a configuration file at most; ten thousand nodes stay far below it.
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
+
+/// What was said before the verb.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Folder of the files.
+    pub etc: Option<PathBuf>,
+    /// The answer is to be JSON.
+    pub json: bool,
+    /// Overrides `ssh.mode` of tyto.yaml.
+    pub ssh_mode: Option<SshMode>,
+}
+
+/// What a command works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The checked configuration, overrides of the command line applied.
+    pub cluster: Cluster,
+    /// Paths on the hosts.
+    pub layout: Layout,
+    /// Folder that the files were found in.
+    pub etc: PathBuf,
+    /// Folder of this ctl and the programs that came with it.
+    pub bin: PathBuf,
+    /// Tells the operator what goes on.
+    pub progress: Progress,
+}
+
+/// Why there is no context.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// No node.cfg where one was looked for.
+    #[error("there is no node.cfg in {}", places(looked))]
+    NoNodeCfg {
+        /// Folders that were looked into.
+        looked: Vec<PathBuf>,
+    },
+    /// A file is there and cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The files have faults.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// ctl does not know where it is itself.
+    #[error("cannot tell where ctl is installed")]
+    OwnPath(#[source] io::Error),
+}
+
+impl ContextError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoNodeCfg { looked } => looked.first().map(|etc| {
+                format!(
+                    "cp node.cfg.example {}, or name the folder: ctl --etc DIR",
+                    etc.join(NODE_CFG).display()
+                )
+            }),
+            Self::Read { .. } | Self::Faults(_) | Self::OwnPath(_) => None,
+        }
+    }
+}
+
+/// A word on the command line that is neither a node nor a group with nodes in it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown node '{word}'")]
+pub struct UnknownNode {
+    /// The word.
+    pub word: String,
+    /// What to type instead.
+    pub hint: String,
+}
+
+impl Context {
+    /// Finds, reads and checks the files.
+    ///
+    /// # Errors
+    /// When node.cfg is not found, a file cannot be read, or the files have faults.
+    pub fn load(options: &Options) -> Result<Self, ContextError> {
+        let bin = own_folder().map_err(ContextError::OwnPath)?;
+        let etc = find_etc(options.etc.as_deref(), &bin)?;
+        let nodes = read(&etc.join(NODE_CFG))?.unwrap_or_default();
+        let networks = read(&etc.join(NETWORKS_CFG))?;
+        let settings = read(&etc.join(TYTO_YAML))?;
+        let file = |name, text| ConfigFile { name, text };
+        let mut cluster = Cluster::load(ConfigFiles {
+            nodes: file(NODE_CFG, &nodes),
+            networks: networks.as_deref().map(|text| file(NETWORKS_CFG, text)),
+            settings: settings.as_deref().map(|text| file(TYTO_YAML, text)),
+        })?;
+        if let Some(mode) = options.ssh_mode {
+            cluster.settings.ssh.mode = mode;
+        }
+        let layout = Layout::new(&cluster.settings.prefix);
+        let progress = Progress::new(!options.json);
+        Ok(Self { cluster, layout, etc, bin, progress })
+    }
+
+    /// The nodes that the arguments of a command name ([`crate::command::nodes_arg`]); all
+    /// when they name none.
+    ///
+    /// # Errors
+    /// For a word that names no node.
+    pub fn nodes(&self, args: &ArgMatches) -> Result<Vec<&Node>, UnknownNode> {
+        let words = args.get_many::<String>("nodes").into_iter().flatten();
+        self.select(words.map(String::as_str))
+    }
+
+    /// The nodes that `words` name, each once, in ZeekControl's order: names, or the groups
+    /// all, loggers, manager, proxies, workers. No words: all nodes.
+    ///
+    /// # Errors
+    /// For a word that names no node; as in ZeekControl a group without nodes is one, too.
+    pub fn select<'a>(
+        &self,
+        words: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<&Node>, UnknownNode> {
+        select(&self.cluster, words)
+    }
+}
+
+fn select<'c, 'a>(
+    cluster: &'c Cluster,
+    words: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<&'c Node>, UnknownNode> {
+    let all = cluster.ordered();
+    let mut wanted: Option<Vec<&str>> = None;
+    for word in words {
+        let named: Vec<&str> = all
+            .iter()
+            .filter(|node| word == "all" || node.name == word || in_group(node, word))
+            .map(|node| node.name.as_str())
+            .collect();
+        if named.is_empty() {
+            return Err(unknown(word, &all));
+        }
+        wanted.get_or_insert_default().extend(named);
+    }
+    Ok(match wanted {
+        None => all,
+        Some(names) => all.into_iter().filter(|n| names.contains(&n.name.as_str())).collect(),
+    })
+}
+
+fn in_group(node: &Node, word: &str) -> bool {
+    match word {
+        "loggers" => node.role == Role::Logger,
+        "manager" => node.role == Role::Manager,
+        "proxies" => node.role == Role::Proxy,
+        "workers" => node.role == Role::Worker,
+        _ => false,
+    }
+}
+
+fn unknown(word: &str, all: &[&Node]) -> UnknownNode {
+    const GROUPS: [&str; 5] = ["all", "loggers", "manager", "proxies", "workers"];
+    let names = all.iter().map(|node| node.name.as_str()).chain(GROUPS);
+    // `worker-1` with lb_procs has become worker-1-1 and so on.
+    let section = all.iter().find(|node| node.section == word);
+    let hint = match (section, nearest(word, names)) {
+        (Some(node), _) => {
+            format!("that section makes several nodes, the first is `{}`", node.name)
+        }
+        (None, Some(name)) => format!("did you mean `{name}`?"),
+        (None, None) => {
+            "`ctl nodes` lists the nodes; groups are all, loggers, manager, proxies, workers"
+                .to_owned()
+        }
+    };
+    UnknownNode { word: word.to_owned(), hint }
+}
+
+/// Folder of this program, links followed: the programs of its release are beside it.
+fn own_folder() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?.canonicalize()?;
+    Ok(program.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+/// `--etc` or TYTO_ETC when given; else the working folder, the prefix that this ctl is
+/// installed in, the default prefix: the first with a node.cfg.
+fn find_etc(given: Option<&Path>, bin: &Path) -> Result<PathBuf, ContextError> {
+    let looked = match given {
+        Some(etc) => vec![etc.to_owned()],
+        None => {
+            // PREFIX/releases/ID/bin
+            let installed = bin.ancestors().nth(3).map(|prefix| prefix.join("etc"));
+            let mut places = vec![PathBuf::from(".")];
+            places.extend(installed.filter(|etc| etc != Path::new(DEFAULT_ETC)));
+            places.push(DEFAULT_ETC.into());
+            places
+        }
+    };
+    match looked.iter().find(|etc| etc.join(NODE_CFG).exists()) {
+        Some(etc) => Ok(etc.clone()),
+        None => Err(ContextError::NoNodeCfg { looked }),
+    }
+}
+
+/// The text of a file; none when it does not exist.
+fn read(path: &Path) -> Result<Option<String>, ContextError> {
+    let fail = |source| ContextError::Read { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail(error)),
+    };
+    let mut text = String::new();
+    let bytes = file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(fail)?;
+    if bytes as u64 > CONFIG_BYTES_MAX {
+        return Err(fail(io::Error::other("it is larger than 16 MiB")));
+    }
+    Ok(Some(text))
+}
+
+fn places(folders: &[PathBuf]) -> String {
+    let quoted: Vec<String> = folders.iter().map(|f| format!("`{}`", f.display())).collect();
+    quoted.join(", ")
+}
