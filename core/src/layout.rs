@@ -8,7 +8,9 @@
 //! PREFIX/etc/tls/{ca.pem,NODE.pem,NODE.key}              made on this host, keys 0600
 //! PREFIX/ca/{ca.pem,ca.key}                              on the manager's host only
 //! PREFIX/spool/NODE/{stdout.log,stderr.log,ship/,…}      working folder of a node
-//! PREFIX/run/{supervisor.sock,supervisor.json,…}         mode 0700
+//! PREFIX/spool/tmp/crash-NODE-TIME/                      what the supervisor kept of a crash
+//! PREFIX/run/{supervisor.sock,supervisor.lock,guard.lock,supervisor.log,manager.sock}
+//! PREFIX/run/nodes/{NODE.lock,NODE.json}                 run/ has mode 0700
 //! PREFIX/logs/current -> ../spool/LOGGER, logs/YYYY-MM-DD/…
 //! ```
 
@@ -61,6 +63,16 @@ impl Layout {
         logs_current => "logs/current";
         /// Sockets and pids, mode 0700.
         run => "run";
+        /// What the supervisor kept of its nodes' crashes.
+        crashes => "spool/tmp";
+        /// Per node of this host: the lock its process holds, and what the operator wants.
+        run_nodes => "run/nodes";
+        /// The lock that the running supervisor holds.
+        supervisor_lock => "run/supervisor.lock";
+        /// The lock that the supervisor's guard holds.
+        guard_lock => "run/guard.lock";
+        /// Traces of the supervisor and its guard.
+        supervisor_log => "run/supervisor.log";
         /// The supervisor's unix socket.
         supervisor_sock => "run/supervisor.sock";
         /// The manager's unix socket, for ctl.
@@ -90,6 +102,16 @@ impl Layout {
     /// Working folder of a node.
     pub fn node_spool(&self, node: &str) -> PathBuf {
         self.spool().join(node)
+    }
+
+    /// The lock that the process of a node holds while it lives.
+    pub fn node_lock(&self, node: &str) -> PathBuf {
+        self.run_nodes().join(format!("{node}.lock"))
+    }
+
+    /// What the operator wants of a node, and what became of its last process.
+    pub fn node_record(&self, node: &str) -> PathBuf {
+        self.run_nodes().join(format!("{node}.json"))
     }
 
     /// Certificate of a node.

@@ -1,1 +1,28 @@
-//! placeholder
+//! The supervisor of one host: starts its nodes, sees each death at once, starts them again
+//! with growing delays, takes running nodes over when it was itself restarted, and answers
+//! ctl on a unix socket. It never reads what nodes analyse, and never touches a node that
+//! nobody asked it to touch.
+//!
+//! ```text
+//! ctl ──ssh──▶ connect ──supervisor.sock──▶ rpc ─▶ fleet ─▶ node (one task each) ─▶ child
+//!                                                                                   │ exec
+//! guard ◀──watch each other──▶ daemon                        exec_node ◀────────────┘
+//! ```
+
+mod backoff;
+mod child;
+pub mod cli;
+mod connect;
+mod crash;
+mod csr;
+mod daemon;
+mod exec_node;
+mod fleet;
+mod host;
+mod launch;
+mod node;
+mod partner;
+mod pid_lock;
+mod process;
+mod record;
+mod rpc;

@@ -1,2 +1,7 @@
-//! supervisor
-fn main() {}
+//! The program `supervisor`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tyto_supervisor::cli::main()
+}

@@ -1,0 +1,194 @@
+//! The process of a node: spawned from the release in use, or taken over from an earlier
+//! supervisor of this host.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use tyto_core::layout::Layout;
+use tyto_daemon::clock;
+
+use crate::exec_node::NodeNote;
+use crate::host::{self, HostError};
+use crate::pid_lock;
+use crate::process::Process;
+
+/// Variables of the supervisor's environment that nodes get too. All else that the operator's
+/// login brought along stays out, so that a node does not depend on who started it.
+const ENV_KEPT: [&str; 8] =
+    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TYTO_TRACE", "RUST_BACKTRACE", "TMPDIR"];
+
+/// Size at which stdout.log and stderr.log make way at the next start of the node; one older
+/// file is kept of each.
+const OUTPUT_BYTES_MAX: u64 = 16 << 20;
+
+/// Lines of stderr.log that status shows.
+const STDERR_LINES_MAX: usize = 10;
+
+/// Bytes of stderr.log that are read for them.
+const STDERR_BYTES_MAX: u64 = 8 << 10;
+
+/// A living process of a node.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// The process.
+    pub(crate) process: Process,
+    /// What its lock file says of it.
+    pub(crate) note: NodeNote,
+    /// When it was started, by our monotonic clock.
+    pub(crate) began: Instant,
+}
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    /// The host's configuration does not allow it.
+    #[error("no configuration to start from")]
+    Host(#[from] HostError),
+    /// The system does not allow it.
+    #[error("cannot start a process in `{}`", dir.display())]
+    System {
+        /// Working folder of the node.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Starts the node from the release in use.
+///
+/// # Errors
+/// When the release does not have the node, or no process can be made. That the program
+/// itself cannot be executed is seen as the child's early end, as any other fault in it.
+pub(crate) fn spawn(layout: &Layout, node: &str) -> Result<Child, SpawnError> {
+    let release = host::release(layout)?;
+    let entry = host::node(&release, node)?;
+    let dir = layout.node_spool(node);
+    let failed = |source| SpawnError::System { dir: dir.clone(), source };
+
+    fs::create_dir_all(&dir).map_err(failed)?;
+    let stdout = output(&dir.join("stdout.log")).map_err(failed)?;
+    let stderr = output(&dir.join("stderr.log")).map_err(failed)?;
+    let mut note = NodeNote {
+        pid: 0,
+        started_ns: clock::now().0,
+        release: release.id.clone(),
+        role: entry.role.to_string(),
+        stderr_from: stderr.metadata().map_err(failed)?.len(),
+    };
+
+    let mut command = Command::new(own_program());
+    command.arg("exec-node").arg("--lock").arg(layout.node_lock(node));
+    command.arg("--note").arg(serde_json::to_string(&note).map_err(|e| failed(e.into()))?);
+    if !entry.cpus.is_empty() {
+        let cpus: Vec<String> = entry.cpus.iter().map(u32::to_string).collect();
+        command.arg("--cpus").arg(cpus.join(","));
+    }
+    command.arg("--").arg(release.dir.join("bin").join(entry.role.program()));
+    command.arg("--config").arg(release.dir.join("etc/nodes").join(format!("{node}.yaml")));
+    command.env_clear();
+    command.envs(ENV_KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.envs(&entry.env);
+    command.current_dir(&dir).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+
+    let process = launch(&mut command).map_err(failed)?;
+    note.pid = process.pid();
+    Ok(Child { process, note, began: Instant::now() })
+}
+
+/// Takes over the process that runs as this node, whoever started it; `None` when none does.
+///
+/// # Errors
+/// When its lock file cannot be asked, or the process not be watched.
+pub(crate) async fn adopt(layout: &Layout, node: &str) -> io::Result<Option<Child>> {
+    /// A process that just got the lock needs a moment to write its note.
+    const NOTE_TRIES: u32 = 20;
+
+    let lock = layout.node_lock(node);
+    for attempt in 1.. {
+        let Some(pid) = pid_lock::holder(&lock)? else { return Ok(None) };
+        let Ok(process) = Process::open(pid) else { continue };
+        if pid_lock::holder(&lock)? != Some(pid) {
+            continue; // it ended, and another process may have got its pid
+        }
+        let note = pid_lock::note::<NodeNote>(&lock).filter(|note| note.pid == process.pid());
+        if note.is_none() && attempt < NOTE_TRIES {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        }
+        let note = note.unwrap_or(NodeNote { pid: process.pid(), ..NodeNote::default() });
+        let age = Duration::from_nanos(clock::now().0.saturating_sub(note.started_ns));
+        let now = Instant::now();
+        let began = now.checked_sub(age).unwrap_or(now);
+        return Ok(Some(Child { process, note, began }));
+    }
+    Ok(None)
+}
+
+/// Spawns and holds the process.
+///
+/// # Errors
+/// When it cannot be made or held; it does not run then.
+pub(crate) fn launch(command: &mut Command) -> io::Result<Process> {
+    let mut spawned = command.spawn()?;
+    let pid = i32::try_from(spawned.id()).ok().and_then(Pid::from_raw);
+    // Not reaped yet, so the pid is still the child's, even if it has ended.
+    match pid.ok_or_else(|| io::Error::other("no such pid")).and_then(Process::open) {
+        Ok(process) => Ok(process),
+        Err(error) => {
+            spawned.kill()?;
+            spawned.wait()?;
+            Err(error)
+        }
+    }
+}
+
+/// This very program, for a process of another sort. By its path, which makes it readable in
+/// `ps`, unless an expired release took the file along.
+pub(crate) fn own_program() -> PathBuf {
+    match std::env::current_exe() {
+        Ok(path) if path.exists() => path,
+        _ => PathBuf::from("/proc/self/exe"),
+    }
+}
+
+/// A file for the output of a process, opened to append.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn output(path: &Path) -> io::Result<File> {
+    if fs::metadata(path).is_ok_and(|file| file.len() > OUTPUT_BYTES_MAX) {
+        fs::rename(path, path.with_extension("log.1"))?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The last lines that a process wrote to its stderr.log, which had `from` bytes at its start.
+pub(crate) fn last_stderr(layout: &Layout, node: &str, from: u64) -> Vec<String> {
+    let path = layout.node_spool(node).join("stderr.log");
+    tail(&path, from, STDERR_BYTES_MAX).map_or_else(
+        |_| Vec::new(),
+        |text| {
+            let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+            let skip = lines.len().saturating_sub(STDERR_LINES_MAX);
+            lines.iter().skip(skip).map(|line| (*line).to_owned()).collect()
+        },
+    )
+}
+
+/// The end of a file: what lies behind `from`, at most `bytes_max`. Bytes that are no UTF-8
+/// are replaced.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn tail(path: &Path, from: u64, bytes_max: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(len.saturating_sub(bytes_max))))?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

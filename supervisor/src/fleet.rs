@@ -1,0 +1,281 @@
+//! All nodes of this host: those that the release in use names, in its order, and those that
+//! still run from an earlier one. Joins what the supervisor knows of a node with what the
+//! node reports of itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, watch};
+use tracing::{info, warn};
+use tyto_core::config::runtime::HostConfig;
+use tyto_core::layout::Layout;
+use tyto_proto::v1::NodeHealth;
+
+use crate::host::{self, HostError};
+use crate::node::{Ending, Life, NodeHandle, Stopped, View};
+
+/// Seconds from SIGTERM to SIGKILL when neither the caller nor the configuration says.
+const STOP_TIMEOUT_DEFAULT_S: u64 = 60;
+
+/// The nodes of this host.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    layout: Layout,
+    /// Held over an await by [`Fleet::members`] alone, while it adds a node, so that no node
+    /// gets two tasks. Bounded by the nodes of the host's configurations.
+    nodes: Mutex<BTreeMap<String, Arc<Member>>>,
+}
+
+/// A node and its last report.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Name of the node.
+    pub(crate) name: String,
+    handle: NodeHandle,
+    heard: watch::Sender<Option<Heard>>,
+}
+
+/// A node's last report of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    /// The report.
+    pub(crate) health: NodeHealth,
+    /// When it came.
+    pub(crate) at: Instant,
+}
+
+/// A node for the status table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// Name of the node.
+    pub(crate) name: String,
+    /// Its role: that of its process, else that of the release in use.
+    pub(crate) role: String,
+    /// One of the words of `NodeStatus.state`.
+    pub(crate) state: &'static str,
+    /// What the supervisor knows.
+    pub(crate) view: View,
+    /// The last report of the process that runs now.
+    pub(crate) heard: Option<Heard>,
+}
+
+/// Why a report was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportError {
+    /// Not of this host.
+    #[error("no node `{0}` on this host")]
+    NoSuchNode(String),
+    /// A process that this supervisor does not run as that node.
+    #[error("node `{node}` is process {runs}, not {says}")]
+    NotTheNode {
+        /// Name of the node.
+        node: String,
+        /// The node's process; 0 when it has none.
+        runs: u32,
+        /// Who reported.
+        says: u32,
+    },
+}
+
+impl Fleet {
+    /// Takes over every node of this host that runs, and starts those that should.
+    pub(crate) async fn restore(layout: Layout) -> Self {
+        let fleet = Self { layout, nodes: Mutex::default() };
+        fleet.members().await;
+        let mut nodes = fleet.nodes.lock().await;
+        for name in fleet.recorded() {
+            fleet.ensure(&mut nodes, &name).await;
+        }
+        drop(nodes);
+        fleet
+    }
+
+    /// All nodes: first those of the release in use in its order, then others that live.
+    pub(crate) async fn members(&self) -> Vec<Arc<Member>> {
+        let config = self.config();
+        let mut nodes = self.nodes.lock().await;
+        let mut members = Vec::new();
+        match &config {
+            Ok(config) => {
+                for node in &config.nodes {
+                    members.push(self.ensure(&mut nodes, &node.node).await);
+                }
+                let named = |name: &str| config.nodes.iter().any(|node| node.node == name);
+                nodes.retain(|name, member| named(name) || !self.forget_if_idle(member));
+            }
+            Err(error) => {
+                warn!(error = %tyto_daemon::telemetry::chain(error), "cannot tell which nodes to run");
+            }
+        }
+        for member in nodes.values() {
+            if !members.iter().any(|listed| listed.name == member.name) {
+                members.push(Arc::clone(member));
+            }
+        }
+        members
+    }
+
+    /// The node of that name.
+    pub(crate) async fn member(&self, name: &str) -> Option<Arc<Member>> {
+        self.members().await.into_iter().find(|member| member.name == name)
+    }
+
+    /// All nodes for the status table.
+    pub(crate) async fn rows(&self) -> Vec<Row> {
+        let config = self.config().ok();
+        let members = self.members().await;
+        members.iter().map(|member| member.row(config.as_ref())).collect()
+    }
+
+    /// Id of the release in use; empty when there is none.
+    pub(crate) fn release(&self) -> String {
+        host::release(&self.layout).map_or_else(|_| String::new(), |release| release.id)
+    }
+
+    /// The configured time from SIGTERM to SIGKILL.
+    pub(crate) fn stop_timeout(&self) -> Duration {
+        let secs = self.config().map_or(STOP_TIMEOUT_DEFAULT_S, |config| config.stop_timeout_s);
+        Duration::from_secs(secs)
+    }
+
+    /// Takes a node's report of itself.
+    ///
+    /// # Errors
+    /// When it does not come from the process that runs as a node here.
+    pub(crate) async fn report(&self, health: NodeHealth) -> Result<(), ReportError> {
+        let known = self.nodes.lock().await.get(&health.node).cloned();
+        let Some(member) = known else { return Err(ReportError::NoSuchNode(health.node)) };
+        let runs = member.handle.view().pid;
+        if runs != health.pid {
+            return Err(ReportError::NotTheNode { node: health.node, runs, says: health.pid });
+        }
+        member.heard.send_replace(Some(Heard { health, at: Instant::now() }));
+        Ok(())
+    }
+
+    fn config(&self) -> Result<HostConfig, HostError> {
+        host::config(&host::release(&self.layout)?)
+    }
+
+    async fn ensure(&self, nodes: &mut BTreeMap<String, Arc<Member>>, name: &str) -> Arc<Member> {
+        if let Some(member) = nodes.get(name) {
+            return Arc::clone(member);
+        }
+        let member = Arc::new(Member {
+            name: name.to_owned(),
+            handle: NodeHandle::restore(self.layout.clone(), name).await,
+            heard: watch::Sender::new(None),
+        });
+        nodes.insert(name.to_owned(), Arc::clone(&member));
+        member
+    }
+
+    /// Names that have a record, whether the release in use names them or not.
+    fn recorded(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.layout.run_nodes()) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
+    }
+
+    /// For a node that the release in use does not name: whether it is gone for good.
+    fn forget_if_idle(&self, member: &Member) -> bool {
+        let view = member.handle.view();
+        if view.pid != 0 || view.record.desired {
+            return false;
+        }
+        info!(node = member.name, "node is no more of this host");
+        // The lock file stays: unlinking it would let two processes hold "the" lock.
+        if let Err(error) = std::fs::remove_file(self.layout.node_record(&member.name)) {
+            tracing::debug!(node = member.name, %error, "no record to remove");
+        }
+        true
+    }
+}
+
+impl Member {
+    /// Starts the node and waits until it runs, has died, or `wait` is over: whether it is on
+    /// its way, and what to tell the operator.
+    ///
+    /// # Errors
+    /// When the supervisor is ending.
+    pub(crate) async fn start(&self, wait: Duration) -> Result<(bool, String), Ending> {
+        let give_up_at = tokio::time::Instant::now() + wait;
+        let mut views = self.handle.watch();
+        let mut heard = self.heard.subscribe();
+        let before = self.handle.start().await?;
+        if state(&before, self.heard_of(&before).as_ref()) == "running" {
+            return Ok((true, "already running".to_owned()));
+        }
+        loop {
+            let view = views.borrow_and_update().clone();
+            heard.mark_unchanged();
+            if view.deaths > before.deaths {
+                return Ok((false, failure(&view)));
+            }
+            if !view.record.desired {
+                return Ok((false, "stopped meanwhile".to_owned()));
+            }
+            if state(&view, self.heard_of(&view).as_ref()) == "running" {
+                return Ok((true, String::new()));
+            }
+            tokio::select! {
+                changed = views.changed() => changed.map_err(|_| Ending)?,
+                changed = heard.changed() => changed.map_err(|_| Ending)?,
+                () = tokio::time::sleep_until(give_up_at) => {
+                    return Ok((true, "still initializing".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Stops the node.
+    ///
+    /// # Errors
+    /// When the supervisor is ending.
+    pub(crate) async fn stop(&self, timeout: Duration) -> Result<Stopped, Ending> {
+        self.handle.stop(timeout).await
+    }
+
+    /// The node for the status table.
+    pub(crate) fn row(&self, config: Option<&HostConfig>) -> Row {
+        let view = self.handle.view();
+        let heard = self.heard_of(&view);
+        let configured = config.and_then(|c| c.nodes.iter().find(|node| node.node == self.name));
+        let role = match configured {
+            Some(node) if view.role.is_empty() => node.role.to_string(),
+            _ => view.role.clone(),
+        };
+        Row { name: self.name.clone(), role, state: state(&view, heard.as_ref()), view, heard }
+    }
+
+    /// The last report, if it is from the process that runs now.
+    fn heard_of(&self, view: &View) -> Option<Heard> {
+        self.heard.borrow().clone().filter(|heard| heard.health.pid == view.pid)
+    }
+}
+
+/// The word for a node's state.
+fn state(view: &View, heard: Option<&Heard>) -> &'static str {
+    match view.life {
+        Life::Stopped => "stopped",
+        Life::Terminating => "terminating",
+        Life::Crashed => "crashed",
+        Life::Backoff => "backoff",
+        Life::Failed => "failed",
+        Life::Up => match heard.map(|heard| heard.health.phase.as_str()) {
+            Some("running") => "running",
+            Some("terminating") => "terminating",
+            _ => "initializing",
+        },
+    }
+}
+
+fn failure(view: &View) -> String {
+    let mut message = view.failure.clone();
+    for line in &view.last_stderr {
+        message.push('\n');
+        message.push_str(line);
+    }
+    message
+}

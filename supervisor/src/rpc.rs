@@ -1,0 +1,155 @@
+//! The gRPC service of this host, on its unix socket.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tyto_proto::v1;
+use tyto_proto::v1::supervisor_server::Supervisor;
+
+use crate::fleet::{Fleet, Member, Row};
+use crate::node::Ending;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct SupervisorRpc {
+    /// The nodes.
+    pub(crate) fleet: Arc<Fleet>,
+    /// Pid of the guard; 0 while there is none.
+    pub(crate) guard_pid: watch::Receiver<u32>,
+    /// Cancelled to end the supervisor.
+    pub(crate) ending: CancellationToken,
+}
+
+impl SupervisorRpc {
+    /// Does the same with all named nodes at once; results in the order of the names.
+    async fn with_each<F, Fut>(
+        &self,
+        names: Vec<String>,
+        act: F,
+    ) -> Result<Response<v1::NodesResult>, Status>
+    where
+        F: Fn(Arc<Member>) -> Fut,
+        Fut: Future<Output = Result<(bool, String), Ending>> + Send + 'static,
+    {
+        let mut running = JoinSet::new();
+        let mut results = vec![v1::NodeResult::default(); names.len()];
+        for (index, name) in names.into_iter().enumerate() {
+            match self.fleet.member(&name).await {
+                Some(member) => {
+                    let outcome = act(Arc::clone(&member));
+                    running.spawn(async move { (index, member, outcome.await) });
+                }
+                None => {
+                    let message = "no such node on this host".to_owned();
+                    results[index] = v1::NodeResult { node: name, message, ..Default::default() };
+                }
+            }
+        }
+        while let Some(done) = running.join_next().await {
+            let (index, member, outcome) =
+                done.map_err(|error| Status::internal(format!("node task: {error}")))?;
+            let (ok, message) = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
+            results[index] = v1::NodeResult {
+                node: member.name.clone(),
+                ok,
+                message,
+                status: Some(status(member.row(None))),
+            };
+        }
+        Ok(Response::new(v1::NodesResult { results }))
+    }
+}
+
+#[tonic::async_trait]
+impl Supervisor for SupervisorRpc {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
+        Ok(Response::new(v1::StatusReply {
+            nodes: self.fleet.rows().await.into_iter().map(status).collect(),
+            supervisor_pid: std::process::id(),
+            guard_pid: *self.guard_pid.borrow(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            release: self.fleet.release(),
+        }))
+    }
+
+    async fn start(
+        &self,
+        request: Request<v1::StartRequest>,
+    ) -> Result<Response<v1::NodesResult>, Status> {
+        let v1::StartRequest { nodes, wait_ms } = request.into_inner();
+        let wait = Duration::from_millis(wait_ms.into());
+        self.with_each(nodes, |member| async move { member.start(wait).await }).await
+    }
+
+    async fn stop(
+        &self,
+        request: Request<v1::StopRequest>,
+    ) -> Result<Response<v1::NodesResult>, Status> {
+        let v1::StopRequest { nodes, timeout_ms } = request.into_inner();
+        let timeout = match timeout_ms {
+            0 => self.fleet.stop_timeout(),
+            ms => Duration::from_millis(ms.into()),
+        };
+        self.with_each(nodes, |member| async move {
+            let stopped = member.stop(timeout).await?;
+            Ok((stopped.ok, stopped.message))
+        })
+        .await
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::NodeHealth>,
+    ) -> Result<Response<v1::ReportReply>, Status> {
+        match self.fleet.report(request.into_inner()).await {
+            Ok(()) => Ok(Response::new(v1::ReportReply {})),
+            Err(error) => Err(Status::failed_precondition(error.to_string())),
+        }
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<v1::ShutdownRequest>,
+    ) -> Result<Response<v1::ShutdownReply>, Status> {
+        if !request.into_inner().leave_nodes {
+            let rows = self.fleet.rows().await;
+            let in_use = |row: &&Row| row.view.pid != 0 || row.view.record.desired;
+            let names: Vec<&str> =
+                rows.iter().filter(in_use).map(|row| row.name.as_str()).collect();
+            if !names.is_empty() {
+                let message = format!("not stopped: {}", names.join(", "));
+                return Ok(Response::new(v1::ShutdownReply { accepted: false, message }));
+            }
+        }
+        tracing::info!("asked to end");
+        self.ending.cancel();
+        Ok(Response::new(v1::ShutdownReply { accepted: true, message: String::new() }))
+    }
+}
+
+fn status(row: Row) -> v1::NodeStatus {
+    let age = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let health_age_ms = row.heard.as_ref().map_or(0, |heard| age(heard.at));
+    v1::NodeStatus {
+        node: row.name,
+        role: row.role,
+        state: row.state.to_owned(),
+        pid: row.view.pid,
+        started_ns: row.view.started_ns,
+        desired: row.view.record.desired,
+        restarts: row.view.record.restarts,
+        last_exit: row.view.record.last_exit,
+        health: row.heard.map(|heard| heard.health),
+        health_age_ms,
+        release: row.view.release,
+        last_stderr: row.view.last_stderr,
+    }
+}
