@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod command;
 pub mod context;
+pub mod deploy;
+pub mod identity;
 pub mod progress;
 pub mod remote;
 pub mod report;

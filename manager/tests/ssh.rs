@@ -1,5 +1,6 @@
 //! `remote/ssh.rs` against a real sshd on a loopback port, with keys and known_hosts of its own.
 //! Skipped, with the reason told, where sshd or ssh is missing.
+#![allow(clippy::unwrap_used, reason = "a test may fall")]
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tyto_core::config::settings::{SshMode, SshSettings};
 use tyto_manager::remote::error::RemoteError;
-use tyto_manager::remote::ssh::{Ssh, SshMode, SshOptions};
+use tyto_manager::remote::ssh::Ssh;
 use tyto_manager::remote::{Input, Output, Put, Remote};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -36,7 +38,7 @@ impl Sshd {
     fn start() -> Option<Self> {
         let sshd = ["/usr/sbin/sshd", "/usr/bin/sshd"].into_iter().find(|p| Path::new(p).exists());
         let (Some(sshd), true) = (sshd, Path::new("/usr/bin/ssh").exists()) else {
-            println!("skipped: no sshd or no ssh here (apt-get install openssh-server)");
+            eprintln!("skipped: no sshd or no ssh here (apt-get install openssh-server)");
             return None;
         };
         if rustix::process::getuid().is_root() {
@@ -73,8 +75,9 @@ impl Sshd {
 
     fn host(&self, alias: &str, mode: SshMode) -> Ssh {
         let config_file = Some(self.dir.path().join("ssh_config"));
-        let connect_timeout = Duration::from_secs(2);
-        Ssh::new(alias, SshOptions { mode, config_file, connect_timeout }).unwrap()
+        let settings =
+            SshSettings { mode, config_file, connect_timeout_s: 2, ..Default::default() };
+        Ssh::new(alias, settings).unwrap()
     }
 
     async fn error(&self, alias: &str) -> RemoteError {
@@ -105,9 +108,9 @@ fn write_ssh_config(dir: &Path, port: u16, closed: u16, mute: u16) {
     known("known-other", "other-host.pub");
     fs::write(dir.join("known-none"), "").unwrap();
     let d = dir.display();
-    let mut config = format!(
+    let mut config =
         "Match all\n  GlobalKnownHostsFile none\n  IdentitiesOnly yes\n  HostName 127.0.0.1\n"
-    );
+            .to_owned();
     for (alias, port, known, key) in [
         ("good", port, "known", "user"),
         ("changed", port, "known-other", "user"),

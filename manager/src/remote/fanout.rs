@@ -6,18 +6,15 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Hosts spoken to at once. A jump host's sshd starts to drop logins above 10 (MaxStartups).
-pub const HOSTS_AT_ONCE_MAX: usize = 8;
-
-/// Calls `call` for each item, [`HOSTS_AT_ONCE_MAX`] at once. The results come in the order of
-/// the items; a call that fails or panics costs its own result only (`None` for a panic).
-pub async fn each<T, R, F, Fut>(items: Vec<T>, call: F) -> Vec<Option<R>>
+/// Calls `call` for each item, `parallel_max` at once. The results come in the order of the
+/// items; a call that fails or panics costs its own result only (`None` for a panic).
+pub async fn each<T, R, F, Fut>(parallel_max: u32, items: Vec<T>, call: F) -> Vec<Option<R>>
 where
     F: Fn(T) -> Fut,
     Fut: Future<Output = R> + Send + 'static,
     R: Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(HOSTS_AT_ONCE_MAX));
+    let places = Arc::new(Semaphore::new(parallel_max.max(1) as usize));
     let mut results: Vec<Option<R>> = Vec::new();
     results.resize_with(items.len(), || None);
     let mut tasks = JoinSet::new();
@@ -46,13 +43,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::{HOSTS_AT_ONCE_MAX, each};
+    use super::each;
 
     #[tokio::test]
     async fn results_keep_the_order_and_no_more_than_the_bound_run_at_once() {
         let running = Arc::new(AtomicUsize::new(0));
         let most = Arc::new(AtomicUsize::new(0));
-        let results = each((0..40_u64).collect(), |n| {
+        let results = each(4, (0..40_u64).collect(), |n| {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
             async move {
                 let now = running.fetch_add(1, Ordering::SeqCst) + 1;
@@ -64,12 +61,12 @@ mod tests {
         })
         .await;
         assert_eq!(results, (0..40).map(Some).collect::<Vec<_>>());
-        assert_eq!(most.load(Ordering::SeqCst), HOSTS_AT_ONCE_MAX);
+        assert_eq!(most.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test]
     async fn a_panic_costs_its_own_result_only() {
-        let results = each(vec![1, 2, 3], |n| async move {
+        let results = each(8, vec![1, 2, 3], |n| async move {
             assert_ne!(n, 2, "this one falls");
             n
         })

@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 
+use tyto_core::config::settings::SshSettings;
+
 use super::Remote;
 use super::error::RemoteError;
 use super::local::Local;
-use super::ssh::{Ssh, SshOptions};
+use super::ssh::Ssh;
 
 /// All hosts that were asked for so far.
 #[derive(Debug, Default)]
 pub struct Pool {
-    options: SshOptions,
+    settings: SshSettings,
     hosts: HashMap<String, Arc<dyn Remote>>,
 }
 
 impl Pool {
-    /// No host yet; those to come are reached by `options`.
-    pub fn new(options: SshOptions) -> Self {
-        Self { options, hosts: HashMap::new() }
+    /// No host yet; those to come are reached by `settings`.
+    pub fn new(settings: SshSettings) -> Self {
+        Self { settings, hosts: HashMap::new() }
     }
 
     /// The host `host`, this machine without SSH.
@@ -33,7 +35,7 @@ impl Pool {
         let remote: Arc<dyn Remote> = if is_this_machine(host) {
             Arc::new(Local::new(host))
         } else {
-            Arc::new(Ssh::new(host, self.options.clone())?)
+            Arc::new(Ssh::new(host, self.settings.clone())?)
         };
         self.hosts.insert(host.to_owned(), Arc::clone(&remote));
         Ok(remote)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use openssh::{Child, ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
+use tyto_core::config::settings::{SshMode, SshSettings};
 
 use super::error::RemoteError;
 use super::{ByteStream, Call, Input, Output, Remote, drain, feed};
@@ -27,38 +28,11 @@ const EXIT_NOT_FOUND: i32 = 127;
 /// Exit code told for a death by signal: SSH tells no more than that there was none.
 const EXIT_BY_SIGNAL: i32 = 128;
 
-/// How commands go over the connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum SshMode {
-    /// Speak to the control socket directly: no process per command.
-    #[default]
-    Native,
-    /// An `ssh` process per command; for jump hosts together with agent forwarding.
-    Process,
-}
-
-/// How hosts are reached.
-#[derive(Clone, Debug)]
-pub struct SshOptions {
-    /// How commands go over the connection.
-    pub mode: SshMode,
-    /// A configuration file in place of ~/.ssh/config.
-    pub config_file: Option<PathBuf>,
-    /// How long a connection may take to come about.
-    pub connect_timeout: Duration,
-}
-
-impl Default for SshOptions {
-    fn default() -> Self {
-        Self { mode: SshMode::Native, config_file: None, connect_timeout: Duration::from_secs(10) }
-    }
-}
-
 /// One host behind SSH. Connects at the first call, and again after a lost connection.
 #[derive(Debug)]
 pub struct Ssh {
     host: String,
-    options: SshOptions,
+    settings: SshSettings,
     control_dir: PathBuf,
     // Held while connecting: calls that come meanwhile wait for the one connection.
     session: Mutex<Option<Arc<Session>>>,
@@ -66,14 +40,14 @@ pub struct Ssh {
 }
 
 impl Ssh {
-    /// The host `host`; nothing is connected yet.
+    /// The host `host`, reached as `settings` say; nothing is connected yet.
     ///
     /// # Errors
     /// When the private folder of the control sockets cannot be made.
-    pub fn new(host: impl Into<String>, options: SshOptions) -> Result<Self, RemoteError> {
+    pub fn new(host: impl Into<String>, settings: SshSettings) -> Result<Self, RemoteError> {
         Ok(Self {
             host: host.into(),
-            options,
+            settings,
             control_dir: control_dir()?,
             session: Mutex::new(None),
             calls: Semaphore::new(CALLS_AT_ONCE_MAX),
@@ -94,6 +68,10 @@ impl Ssh {
         Ok(session)
     }
 
+    fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.settings.connect_timeout_s)
+    }
+
     async fn connect(&self) -> Result<Session, RemoteError> {
         if self.host.starts_with('-') {
             // ssh would take it for an option.
@@ -105,19 +83,22 @@ impl Ssh {
             .known_hosts_check(KnownHosts::Strict)
             .control_persist(ControlPersist::ClosedAfterInitialConnection)
             .control_directory(&self.control_dir)
-            .connect_timeout(self.options.connect_timeout)
+            .connect_timeout(self.connect_timeout())
             .server_alive_interval(SERVER_ALIVE_INTERVAL);
-        if let Some(file) = &self.options.config_file {
-            builder.config_file(file);
-        }
+        let settings = self.settings.clone();
+        settings.user.map(|user| builder.user(user));
+        settings.port.map(|port| builder.port(port));
+        settings.known_hosts.map(|file| builder.user_known_hosts_file(file));
+        settings.identity_file.map(|file| builder.keyfile(file));
+        settings.config_file.map(|file| builder.config_file(file));
         let connecting = async {
-            match self.options.mode {
+            match self.settings.mode {
                 SshMode::Native => builder.connect_mux(&self.host).await,
                 SshMode::Process => builder.connect(&self.host).await,
             }
         };
         // ssh counts the connection only; a host that accepts and then says nothing is ours.
-        let deadline = self.options.connect_timeout + Duration::from_secs(5);
+        let deadline = self.connect_timeout() + Duration::from_secs(5);
         match timeout(deadline, connecting).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => Err(self.error(&error)),

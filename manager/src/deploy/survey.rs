@@ -1,0 +1,233 @@
+//! What a host has, found out in one call that changes nothing there: architecture, room,
+//! rights, interfaces, releases, certificates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tyto_core::layout::Layout;
+
+use super::bundle::read_fingerprints;
+use crate::remote::error::RemoteError;
+use crate::remote::shell::{quote, quote_path};
+use crate::remote::{Input, Remote};
+
+/// Starts a line that is ours in the answer of a host; certificates and manifests have none such.
+const MARK: &str = "#tyto ";
+
+/// What to look for on a host.
+#[derive(Clone, Debug, Default)]
+pub struct Questions {
+    /// Nodes whose certificates are wanted.
+    pub nodes: Vec<String>,
+    /// Interfaces that must be there.
+    pub interfaces: Vec<String>,
+}
+
+/// What a host has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Its architecture as `uname -m` tells it.
+    pub machine: String,
+    /// Free room below the prefix, bytes; none when the host did not tell.
+    pub free_bytes: Option<u64>,
+    /// A folder that would have to be writable and is not.
+    pub unwritable: Option<String>,
+    /// Interfaces asked for that are not there.
+    pub missing_interfaces: Vec<String>,
+    /// Small tools that are not there.
+    pub missing_tools: Vec<String>,
+    /// Id of the release in use.
+    pub current: Option<String>,
+    /// Fingerprints per node, per release.
+    pub releases: BTreeMap<String, BTreeMap<String, String>>,
+    /// Hashes of the files it has.
+    pub store: BTreeSet<String>,
+    /// The CA's certificate as it has it, PEM.
+    pub ca: Option<String>,
+    /// Certificates of its nodes.
+    pub certs: BTreeMap<String, HostCert>,
+}
+
+/// A certificate on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCert {
+    /// PEM.
+    pub pem: String,
+    /// When the file was put there, by the host's clock.
+    pub since: SystemTime,
+    /// Its key is there too.
+    pub has_key: bool,
+}
+
+/// Looks at a host.
+///
+/// # Errors
+/// When it cannot be reached or its shell does not do as it should.
+pub async fn look(
+    remote: &dyn Remote,
+    layout: &Layout,
+    questions: &Questions,
+    deadline: Duration,
+) -> Result<Survey, RemoteError> {
+    let script = script(layout, questions);
+    let output = remote.must("look at the host", &script, Input::None, deadline).await?;
+    Ok(parse(&output.stdout_text()))
+}
+
+fn script(layout: &Layout, questions: &Questions) -> String {
+    let list = |words: &[String]| words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ");
+    let mut text = format!("p={}\n", quote_path(layout.prefix()));
+    text.push_str(
+        r##"say() { printf '#tyto %s\n' "$*"; }
+say machine "$(uname -m)"
+for t in cat cut df dirname find ln ls mkdir mv readlink rm sha256sum stat tail touch; do
+  command -v "$t" >/dev/null 2>&1 || say no-tool "$t"
+done
+d=$p; while [ ! -e "$d" ] && [ "$d" != / ]; do d=$(dirname "$d"); done
+for w in "$d" "$p/releases" "$p/etc" "$p/spool" "$p/run" "$p/logs"; do
+  [ ! -e "$w" ] || [ -w "$w" ] || { say unwritable "$w"; break; }
+done
+set -- $(df -Pk "$d" 2>/dev/null | tail -n 1); say free-kib "${4:-}"
+c=$(readlink "$p/current" 2>/dev/null) && say current "${c##*/}"
+for m in "$p"/releases/*/manifest; do
+  [ -f "$m" ] || continue
+  r=${m%/manifest}; say release "${r##*/}"; cat "$m"
+done
+for f in "$p"/releases/.store/*; do [ -f "$f" ] && say has "${f##*/}"; done
+[ -f "$p/etc/tls/ca.pem" ] && { say ca; cat "$p/etc/tls/ca.pem"; }
+"##,
+    );
+    if !questions.interfaces.is_empty() {
+        text.push_str(&format!(
+            "for i in {}; do [ -e \"/sys/class/net/$i\" ] || say no-interface \"$i\"; done\n",
+            list(&questions.interfaces)
+        ));
+    }
+    if !questions.nodes.is_empty() {
+        text.push_str(&format!("for n in {}; do\n", list(&questions.nodes)));
+        text.push_str(
+            r##"  f=$p/etc/tls/$n.pem; [ -f "$f" ] || continue
+  k=no; [ -s "$p/etc/tls/$n.key" ] && k=yes
+  say cert "$n" "$(stat -c %Y "$f" 2>/dev/null || echo 0)" "$k"; cat "$f"
+done
+"##,
+        );
+    }
+    text.push_str("exit 0\n");
+    text
+}
+
+/// What the following lines without a mark belong to.
+enum Section {
+    Nothing,
+    Release(String),
+    Ca,
+    Cert(String),
+}
+
+fn parse(answer: &str) -> Survey {
+    let mut survey = Survey::default();
+    let mut section = Section::Nothing;
+    let mut body = String::new();
+    for line in answer.lines() {
+        let Some(fact) = line.strip_prefix(MARK) else {
+            body.push_str(line);
+            body.push('\n');
+            continue;
+        };
+        survey.take(std::mem::replace(&mut section, Section::Nothing), &body);
+        body.clear();
+        let (word, rest) = fact.split_once(' ').unwrap_or((fact, ""));
+        let rest = rest.trim().to_owned();
+        match word {
+            "machine" => survey.machine = rest,
+            "no-tool" => survey.missing_tools.push(rest),
+            "unwritable" => survey.unwritable = Some(rest),
+            "free-kib" => survey.free_bytes = rest.parse::<u64>().ok().map(|kib| kib * 1024),
+            "no-interface" => survey.missing_interfaces.push(rest),
+            "current" => survey.current = Some(rest),
+            "has" => drop(survey.store.insert(rest)),
+            "release" => section = Section::Release(rest),
+            "ca" => section = Section::Ca,
+            "cert" => section = survey.begin_cert(&rest),
+            _ => {}
+        }
+    }
+    survey.take(section, &body);
+    survey
+}
+
+impl Survey {
+    fn begin_cert(&mut self, rest: &str) -> Section {
+        let mut words = rest.split(' ');
+        let node = words.next().unwrap_or_default().to_owned();
+        let seconds = words.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let since = UNIX_EPOCH + Duration::from_secs(seconds);
+        let has_key = words.next() == Some("yes");
+        self.certs.insert(node.clone(), HostCert { pem: String::new(), since, has_key });
+        Section::Cert(node)
+    }
+
+    fn take(&mut self, section: Section, body: &str) {
+        match section {
+            Section::Nothing => {}
+            Section::Release(id) => drop(self.releases.insert(id, read_fingerprints(body))),
+            Section::Ca => self.ca = Some(body.to_owned()),
+            Section::Cert(node) => {
+                if let Some(cert) = self.certs.get_mut(&node) {
+                    cert.pem = body.to_owned();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::remote::local::Local;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_host_without_anything_is_told_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().join("not yet/here"));
+        let questions =
+            Questions { nodes: vec!["w".into()], interfaces: vec!["lo".into(), "nope0".into()] };
+        let here = Local::new("localhost");
+        let survey = look(&here, &layout, &questions, SOON).await.unwrap();
+        assert_eq!(survey.machine, std::env::consts::ARCH);
+        assert_eq!(survey.missing_interfaces, ["nope0"]);
+        assert!(survey.missing_tools.is_empty(), "{:?}", survey.missing_tools);
+        assert_eq!((survey.unwritable, survey.current, survey.ca), (None, None, None));
+        assert!(survey.free_bytes.unwrap() > 0);
+        assert!(!dir.path().join("not yet").exists());
+    }
+
+    #[tokio::test]
+    async fn releases_store_and_certificates_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        fs::create_dir_all(layout.release("aa")).unwrap();
+        fs::create_dir_all(layout.releases().join(".store")).unwrap();
+        fs::create_dir_all(layout.tls()).unwrap();
+        fs::write(layout.release("aa").join("manifest"), "tyto-manifest 1\nnode 77 w\n").unwrap();
+        fs::write(layout.releases().join(".store/abc"), "").unwrap();
+        fs::write(layout.ca_cert(), "CA\n").unwrap();
+        fs::write(layout.node_cert("w"), "CERT\n").unwrap();
+        std::os::unix::fs::symlink("releases/aa", layout.current()).unwrap();
+        let questions = Questions { nodes: vec!["w".into()], interfaces: vec![] };
+        let here = Local::new("localhost");
+        let survey = look(&here, &layout, &questions, SOON).await.unwrap();
+        assert_eq!(survey.current.as_deref(), Some("aa"));
+        assert_eq!(survey.releases["aa"]["w"], "77");
+        assert_eq!(survey.store, ["abc".to_owned()].into());
+        assert_eq!(survey.ca.as_deref(), Some("CA\n"));
+        let cert = &survey.certs["w"];
+        assert_eq!((cert.pem.as_str(), cert.has_key), ("CERT\n", false));
+        assert!(cert.since > UNIX_EPOCH);
+    }
+}
