@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# A failing test shows its error, not where in the library it was made.
+export RUST_LIB_BACKTRACE := 0
 
 PROGRAMS := ctl manager supervisor worker logger proxy
 PACKAGES := tyto-manager tyto-supervisor tyto-worker tyto-logger tyto-proxy

@@ -1,0 +1,205 @@
+//! A cluster on the hosts of a lab, as its operator sees it: by `ctl`, by the logs, and by the
+//! processes on the hosts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::lab::{Lab, Replay};
+use crate::program::Outcome;
+use crate::zeek_log::ZeekLog;
+use crate::{lab, tree, wait};
+
+/// Time that one call of ctl may take, a deploy of several hosts included.
+pub const CTL_LIMIT: Duration = Duration::from_secs(120);
+
+/// Settings of every cluster of the tests: ssh as the lab wants it, small rings, logs that can
+/// be read without unpacking.
+const TYTO_YAML: &str = "\
+cluster: lab
+prefix: /opt/tyto
+compress_logs: false
+stop_timeout_s: 20
+ssh:
+  config_file: /run/lab/ssh_config
+  known_hosts: /run/lab/known_hosts
+  connect_timeout_s: 3
+af_packet:
+  buffer_size_bytes: 33554432
+";
+
+/// A node as `ctl status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    /// running, stopped, crashed and so on.
+    pub status: String,
+    /// Its process on its host; none when there is none.
+    pub pid: Option<u64>,
+    /// The host as node.cfg names it.
+    pub host: String,
+}
+
+/// A lab with a cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its hosts.
+    pub lab: Lab,
+}
+
+impl Cluster {
+    /// Writes the configuration and deploys.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn deploy(lab: Lab, node_cfg: &str) -> Result<Self> {
+        lab.configure("node.cfg", node_cfg)?;
+        lab.configure("networks.cfg", "")?;
+        lab.configure("tyto.yaml", TYTO_YAML)?;
+        let cluster = Self { lab };
+        cluster.ctl(&["deploy"])?.ok()?;
+        Ok(cluster)
+    }
+
+    /// Runs ctl.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub fn ctl(&self, words: &[&str]) -> Result<Outcome> {
+        self.lab.ctl(words, CTL_LIMIT)
+    }
+
+    /// The nodes by name, whatever their state and ctl's exit code.
+    ///
+    /// # Errors
+    /// When ctl does not answer as it promises.
+    pub fn status(&self) -> Result<BTreeMap<String, NodeRow>> {
+        node_rows(&self.ctl(&["--json", "status"])?.json()?)
+    }
+
+    /// Process ids by node.
+    ///
+    /// # Errors
+    /// When a node has no process.
+    pub fn pids(&self) -> Result<BTreeMap<String, u64>> {
+        let rows = self.status()?;
+        let pid = |(name, row): (String, NodeRow)| {
+            let pid = row.pid.with_context(|| format!("`{name}` is {}", row.status))?;
+            Ok((name, pid))
+        };
+        rows.into_iter().map(pid).collect()
+    }
+
+    /// Waits until every node is running.
+    ///
+    /// # Errors
+    /// When one is not within `limit`.
+    pub fn wait_until_running(&self, limit: Duration) -> Result<()> {
+        wait::until("every node is running", limit, || {
+            let rows = self.status()?;
+            let not = rows.iter().find(|(_, row)| row.status != "running");
+            Ok(not.map_or(Ok(()), |(name, row)| Err(format!("`{name}` is {}", row.status))))
+        })
+    }
+
+    /// All rows of a log stream, from the archive and the current file of the first host.
+    ///
+    /// # Errors
+    /// When a file is no whole log.
+    pub fn log(&self, stream: &str) -> Result<ZeekLog> {
+        // -L: logs/current is a link into the logger's folder.
+        let script =
+            format!("find -L /opt/tyto/logs -name '{stream}.*log' -type f | sort | xargs -r cat");
+        ZeekLog::parse(&self.lab.sh(1, &script)?)
+    }
+
+    /// Starts the replay of the recorded capture, whole connections to each of these hosts.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn replay(&self, hosts: &[usize], options: &[&str]) -> Result<Traffic> {
+        let parts = tempfile::tempdir()?;
+        lab::split(&tree::lab_capture(), parts.path(), hosts.len())?;
+        let replay = |(part, host): (usize, &usize)| {
+            self.lab.replay(*host, &parts.path().join(format!("{part}.pcap")), options)
+        };
+        let replays = (1..).zip(hosts).map(replay).collect::<Result<_>>()?;
+        Ok(Traffic { replays, _parts: parts })
+    }
+
+    /// Command lines of our programs that run on a host, with their process ids.
+    ///
+    /// # Errors
+    /// When ps fails.
+    pub fn processes(&self, host: usize) -> Result<Vec<(u64, String)>> {
+        let listing = self.lab.sh(host, "ps -e -o pid=,stat=,args=")?;
+        let ours = |line: &str| {
+            let mut words = line.split_whitespace();
+            let pid = words.next()?.parse().ok()?;
+            let is_dead = words.next()?.starts_with('Z');
+            let args = words.collect::<Vec<_>>().join(" ");
+            (args.contains("/opt/tyto/") && !is_dead).then_some((pid, args))
+        };
+        Ok(listing.lines().filter_map(ours).collect())
+    }
+}
+
+/// Replays on several hosts.
+#[derive(Debug)]
+pub struct Traffic {
+    replays: Vec<Replay>,
+    _parts: tempfile::TempDir,
+}
+
+impl Traffic {
+    /// Waits for the end of all.
+    ///
+    /// # Errors
+    /// When one failed.
+    pub fn finish(self) -> Result<()> {
+        self.replays.into_iter().try_for_each(Replay::finish)
+    }
+}
+
+/// What `worker --read` logs of a capture: stream to log.
+///
+/// # Errors
+/// When it fails.
+pub fn read_capture(capture: &std::path::Path, streams: &[&str]) -> Result<Vec<ZeekLog>> {
+    let dir = tempfile::tempdir()?;
+    let words = [
+        tree::program("worker").display().to_string(),
+        "--read".to_owned(),
+        capture.display().to_string(),
+        "--log-dir".to_owned(),
+        dir.path().display().to_string(),
+    ];
+    crate::program::run(&words, CTL_LIMIT)?.ok()?;
+    let read = |stream: &&str| {
+        let path = dir.path().join(format!("{stream}.log"));
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("the worker left no {stream}.log"))?;
+        ZeekLog::parse(&text)
+    };
+    streams.iter().map(read).collect()
+}
+
+/// The rows of `ctl --json status`.
+///
+/// # Errors
+/// When the answer has another form.
+pub fn node_rows(answer: &Value) -> Result<BTreeMap<String, NodeRow>> {
+    let Some(rows) = answer["result"].as_array() else {
+        bail!("ctl status gave no rows: {answer:#}")
+    };
+    let row = |row: &Value| {
+        let text = |key: &str| {
+            row[key].as_str().map(str::to_owned).with_context(|| format!("no `{key}` in {row}"))
+        };
+        let node =
+            NodeRow { status: text("status")?, pid: row["pid"].as_u64(), host: text("host")? };
+        Ok((text("name")?, node))
+    };
+    rows.iter().map(row).collect()
+}
