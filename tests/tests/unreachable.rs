@@ -1,0 +1,78 @@
+//! A host that does not answer costs its own rows and exit code 1, and nothing else: the other
+//! rows are there, and the answer comes within the time that ssh may take.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tyto_tests::cluster::{Cluster, node_rows};
+use tyto_tests::lab::Lab;
+use tyto_tests::tree;
+
+const NODE_CFG: &str = "\
+[manager]
+type=manager
+host=10.99.0.1
+
+[logger]
+type=logger
+host=10.99.0.1
+
+[proxy-1]
+type=proxy
+host=10.99.0.1
+
+[worker-1]
+type=worker
+host=10.99.0.2
+interface=cap0
+
+[worker-2]
+type=worker
+host=10.99.0.3
+interface=cap0
+";
+/// The host that is unplugged.
+const SILENT: usize = 3;
+/// The answer may take the connection's limit (3 s in these tests) and some work besides.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_silent_host_costs_its_own_row_and_exit_code_1() -> Result<()> {
+    let lab = match Lab::up("silent", 3)? {
+        Ok(lab) => lab,
+        Err(why) => {
+            tree::skipped("a_silent_host_costs_its_own_row_and_exit_code_1", &why);
+            return Ok(());
+        }
+    };
+    let cluster = Cluster::deploy(lab, NODE_CFG)?;
+    cluster.wait_until_running(Duration::from_secs(10))?;
+    let before = cluster.pids()?;
+    cluster.lab.cut(SILENT)?;
+
+    let start = Instant::now();
+    let answer = cluster.ctl(&["--json", "status"])?.ended_with(1)?;
+    ensure!(start.elapsed() < ANSWER_LIMIT, "status took {:?}", start.elapsed());
+    let rows = node_rows(&answer.json()?)?;
+    ensure!(rows.len() == before.len(), "rows are missing: {rows:?}");
+    for (name, row) in &rows {
+        let is_cut = row.host == "10.99.0.3";
+        ensure!((row.status != "running") == is_cut, "`{name}` is {}", row.status);
+        ensure!(is_cut || row.pid == before.get(name).copied(), "`{name}` was touched");
+    }
+    commands_still_reach_the_others(&cluster)
+}
+
+fn commands_still_reach_the_others(cluster: &Cluster) -> Result<()> {
+    let start = Instant::now();
+    let said = cluster.ctl(&["exec", "echo", "here-I-am"])?.ended_with(1)?;
+    ensure!(said.stdout.matches("here-I-am").count() >= 2, "{}", said.stdout);
+    ensure!(start.elapsed() < ANSWER_LIMIT, "exec took {:?}", start.elapsed());
+
+    let before = cluster.status()?;
+    cluster.ctl(&["restart", "worker-1"])?.ok()?;
+    let after = cluster.status()?;
+    ensure!(before["worker-1"].pid != after["worker-1"].pid, "worker-1 was not restarted");
+    ensure!(before["logger"] == after["logger"], "the logger was touched");
+    Ok(())
+}
