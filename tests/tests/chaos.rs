@@ -1,0 +1,160 @@
+//! SIGKILL, one process at a time, under traffic (issue 2): a worker, the logger, a proxy, the
+//! manager, the supervisor. Each is back by itself, no other node is touched, and at the end every
+//! row that the ledger calls acked is in the files exactly once.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tyto_tests::cluster::Cluster;
+use tyto_tests::lab::Lab;
+use tyto_tests::{tree, wait};
+
+const NODE_CFG: &str = "\
+[manager]
+type=manager
+host=10.99.0.1
+
+[logger]
+type=logger
+host=10.99.0.1
+
+[proxy-1]
+type=proxy
+host=10.99.0.1
+
+[proxy-2]
+type=proxy
+host=10.99.0.2
+
+[worker-1]
+type=worker
+host=10.99.0.2
+interface=cap0
+lb_method=af_packet
+lb_procs=2
+
+[worker-2]
+type=worker
+host=10.99.0.3
+interface=cap0
+lb_method=af_packet
+lb_procs=2
+";
+const WORKER_HOSTS: [usize; 2] = [2, 3];
+/// Nodes that are killed, in this order; then the supervisor of the first worker's host.
+const VICTIMS: [&str; 4] = ["worker-1-1", "logger", "proxy-1", "manager"];
+const SUPERVISED: &str = "worker-1-2";
+/// Traffic that runs before a node is killed.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Time to be back. The supervisor takes milliseconds; the machine may be busy.
+const BACK_LIMIT: Duration = Duration::from_secs(10);
+/// Time for rows to settle after the last traffic.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// Twice the pace of the capture: some seven seconds.
+const PACE: [&str; 2] = ["-x", "2"];
+
+#[test]
+fn whatever_is_killed_is_back_and_every_acked_row_is_there_once() -> Result<()> {
+    let lab = match Lab::up("chaos", 3)? {
+        Ok(lab) => lab,
+        Err(why) => {
+            tree::skipped("whatever_is_killed_is_back_and_every_acked_row_is_there_once", &why);
+            return Ok(());
+        }
+    };
+    let cluster = Cluster::deploy(lab, NODE_CFG)?;
+    cluster.wait_until_running(BACK_LIMIT)?;
+    for victim in VICTIMS {
+        a_killed_node_is_back(&cluster, victim)?;
+    }
+    a_killed_supervisor_is_back_and_knows_its_nodes(&cluster)?;
+    // An orderly end writes the connections that are still open.
+    cluster.ctl(&["restart", "workers"])?.ok()?;
+    acked_rows_are_in_the_files_once(&cluster)
+}
+
+fn a_killed_node_is_back(cluster: &Cluster, victim: &str) -> Result<()> {
+    let before = cluster.pids()?;
+    let traffic = cluster.replay(&WORKER_HOSTS, &PACE)?;
+    sleep(WARM_UP);
+    let host = host_of(cluster, victim)?;
+    let start = Instant::now();
+    cluster.lab.sh(host, &format!("kill -KILL {}", before[victim]))?;
+    let after = wait_for_others(cluster, &before, &[victim])?;
+    eprintln!("chaos: {victim} is back, seen after {:?}", start.elapsed());
+    traffic.finish()?;
+    ensure!(cluster.pids()? == after, "after `{victim}` was killed another node was restarted");
+    Ok(())
+}
+
+fn a_killed_supervisor_is_back_and_knows_its_nodes(cluster: &Cluster) -> Result<()> {
+    let before = cluster.pids()?;
+    let host = host_of(cluster, SUPERVISED)?;
+    let killed = supervisor(cluster, host)?.context("there is no supervisor")?;
+    let traffic = cluster.replay(&WORKER_HOSTS, &PACE)?;
+    sleep(WARM_UP);
+    let start = Instant::now();
+    cluster.lab.sh(host, &format!("kill -KILL {killed}"))?;
+    wait::until("the supervisor is back", BACK_LIMIT, || match supervisor(cluster, host)? {
+        Some(pid) if pid != killed => Ok(Ok(())),
+        other => Ok(Err(format!("{other:?}"))),
+    })?;
+    eprintln!("chaos: the supervisor is back, seen after {:?}", start.elapsed());
+    wait_for_others(cluster, &before, &[])?;
+    // It watches what it did not start itself.
+    cluster.lab.sh(host, &format!("kill -KILL {}", before[SUPERVISED]))?;
+    wait_for_others(cluster, &before, &[SUPERVISED])?;
+    traffic.finish()
+}
+
+/// Waits until `killed` have new processes and all are running; the others must be as before.
+fn wait_for_others(
+    cluster: &Cluster,
+    before: &BTreeMap<String, u64>,
+    killed: &[&str],
+) -> Result<BTreeMap<String, u64>> {
+    wait::until(&format!("{killed:?} are back"), BACK_LIMIT, || {
+        let rows = cluster.status()?;
+        let mut after = BTreeMap::new();
+        for (name, row) in rows {
+            let is_killed = killed.contains(&name.as_str());
+            let (old, new) = (before.get(&name).copied(), row.pid);
+            if row.status != "running" || (is_killed && new == old) {
+                return Ok(Err(format!("`{name}` is {}, {old:?} then {new:?}", row.status)));
+            }
+            ensure!(is_killed || new == old, "`{name}` was restarted: {old:?}, {new:?}");
+            after.extend(new.map(|pid| (name, pid)));
+        }
+        Ok(Ok(after))
+    })
+}
+
+fn acked_rows_are_in_the_files_once(cluster: &Cluster) -> Result<()> {
+    let ledger = wait::until("the ledger adds up", SETTLE_LIMIT, || {
+        let answer = cluster.ctl(&["--json", "ledger"])?;
+        if answer.code != 0 {
+            return Ok(Err(answer.stdout));
+        }
+        Ok(Ok(answer.json()?))
+    })?;
+    let conn = cluster.log("conn")?;
+    let uids = conn.counts(&["uid"])?;
+    let twice: Vec<_> = uids.iter().filter(|(_, times)| **times > 1).take(5).collect();
+    ensure!(twice.is_empty(), "rows that are in the files more than once: {twice:?}");
+    eprintln!("chaos: {} rows, ledger {ledger:#}", conn.len());
+    Ok(())
+}
+
+fn host_of(cluster: &Cluster, node: &str) -> Result<usize> {
+    let rows = cluster.status()?;
+    let row = rows.get(node).with_context(|| format!("there is no `{node}`"))?;
+    row.host.rsplit('.').next().and_then(|n| n.parse().ok()).context("an address of the lab")
+}
+
+/// Process id of the supervisor of a host; none when there is none.
+fn supervisor(cluster: &Cluster, host: usize) -> Result<Option<u64>> {
+    let processes = cluster.processes(host)?;
+    Ok(processes.into_iter().find(|(_, args)| args.contains("supervisor run")).map(|(pid, _)| pid))
+}
