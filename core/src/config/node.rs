@@ -137,7 +137,7 @@ impl Reader<'_> {
     }
 
     fn draft(&mut self) -> Draft {
-        let role = self.required("type", |text| text.parse::<Role>().ok());
+        let role = self.role();
         let host = self.required("host", |text| is_host_name(text).then(|| HostName::from(text)));
         if let Some(role) = role {
             self.check_scopes(role);
@@ -164,6 +164,19 @@ impl Reader<'_> {
             given: self.values.iter().map(|(key, e)| (*key, e.value.clone())).collect(),
         };
         Draft { role: Some(role), nodes: self.expand(template, procs, &cpus) }
+    }
+
+    fn role(&mut self) -> Option<Role> {
+        let before = self.faults.len();
+        let role = self.required("type", |text| text.parse::<Role>().ok());
+        let found = self.values.get("type").map_or("", |entry| entry.value.as_str());
+        let known = Role::ALL.map(Role::as_str);
+        if let (Some(fault), Some(known)) =
+            (self.faults.get_mut(before), nearest(&found.to_lowercase(), known))
+        {
+            fault.hint = Some(format!("type={known}"));
+        }
+        role
     }
 
     /// `NAME-1` to `NAME-N`, each with its CPU.
@@ -253,6 +266,7 @@ impl Reader<'_> {
             && let Some(fault) = self.faults.last_mut()
         {
             let interface = self.values.get("interface").map_or("eth0", |e| e.value.as_str());
+            let interface = interface.trim_start_matches("af_packet::");
             fault.hint = Some(format!(
                 "one process per receive queue is usual; `ethtool -l {interface}` lists the queues"
             ));
