@@ -58,8 +58,8 @@ golden: build ## rewrite the expected logs of tests/golden; review the differenc
 	scripts/golden
 
 .PHONY: bench
-bench: build ## packets/s of the worker, rows/s of the logger; see docs/bench
-	scripts/bench
+bench: build ## packets/s of the worker; CAPTURES="FILE…" for others than the lab's
+	scripts/bench $(CAPTURES)
 
 .PHONY: clean
 clean: demo-down ## the demo and everything built
