@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::lab::{Lab, Replay};
+use crate::lab::{Lab, Replay, Seat};
 use crate::program::Outcome;
 use crate::zeek_log::ZeekLog;
 use crate::{lab, tree, wait};
@@ -15,19 +15,21 @@ use crate::{lab, tree, wait};
 /// Time that one call of ctl may take, a deploy of several hosts included.
 pub const CTL_LIMIT: Duration = Duration::from_secs(120);
 
-/// Settings of every cluster of the tests: ssh as the lab wants it, small rings, logs that can
-/// be read without unpacking.
+/// Settings of every cluster of the tests: small rings, logs that can be read without unpacking.
 const TYTO_YAML: &str = "\
 cluster: lab
 prefix: /opt/tyto
 compress_logs: false
 stop_timeout_s: 20
+af_packet:
+  buffer_size_bytes: 33554432
+";
+/// ssh as the lab's operator has it.
+const SSH_YAML: &str = "\
 ssh:
   config_file: /run/lab/ssh_config
   known_hosts: /run/lab/known_hosts
   connect_timeout_s: 3
-af_packet:
-  buffer_size_bytes: 33554432
 ";
 
 /// A node as `ctl status` shows it.
@@ -46,18 +48,23 @@ pub struct NodeRow {
 pub struct Cluster {
     /// Its hosts.
     pub lab: Lab,
+    seat: Seat,
 }
 
 impl Cluster {
-    /// Writes the configuration and deploys.
+    /// Writes the configuration and deploys, both in a seat.
     ///
     /// # Errors
     /// When that fails.
-    pub fn deploy(lab: Lab, node_cfg: &str) -> Result<Self> {
-        lab.configure("node.cfg", node_cfg)?;
-        lab.configure("networks.cfg", "")?;
-        lab.configure("tyto.yaml", TYTO_YAML)?;
-        let cluster = Self { lab };
+    pub fn deploy(lab: Lab, seat: Seat, node_cfg: &str) -> Result<Self> {
+        let tyto_yaml = match seat {
+            Seat::Operator => format!("{TYTO_YAML}{SSH_YAML}"),
+            Seat::Host(_) => TYTO_YAML.to_owned(),
+        };
+        lab.configure(seat, "node.cfg", node_cfg)?;
+        lab.configure(seat, "networks.cfg", "")?;
+        lab.configure(seat, "tyto.yaml", &tyto_yaml)?;
+        let cluster = Self { lab, seat };
         cluster.ctl(&["deploy"])?.ok()?;
         Ok(cluster)
     }
@@ -67,7 +74,10 @@ impl Cluster {
     /// # Errors
     /// When it takes too long.
     pub fn ctl(&self, words: &[&str]) -> Result<Outcome> {
-        self.lab.ctl(words, CTL_LIMIT)
+        let program = tree::program("ctl").display().to_string();
+        let mut all = vec![program.as_str(), "--etc", "/opt/tyto/etc"];
+        all.extend(words);
+        self.lab.run_at(self.seat, &all, CTL_LIMIT)
     }
 
     /// The nodes by name, whatever their state and ctl's exit code.

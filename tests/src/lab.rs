@@ -19,6 +19,15 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Time to wait for another run of the tests on this machine.
 const TURN_LIMIT: Duration = Duration::from_secs(900);
 
+/// Where ctl is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// The operator's place, which reaches every host by ssh.
+    Operator,
+    /// On a host, as one would without ssh.
+    Host(usize),
+}
+
 /// A lab; it ends with this value.
 #[derive(Debug)]
 pub struct Lab {
@@ -56,10 +65,7 @@ impl Lab {
     /// # Errors
     /// When it takes too long. How it ended is for the caller to judge.
     pub fn exec(&self, host: usize, words: &[&str]) -> Result<Outcome> {
-        let host = host.to_string();
-        let mut all = vec!["exec", &self.name, &host];
-        all.extend(words);
-        run(&lab_words(&all), COMMAND_LIMIT)
+        self.run_at(Seat::Host(host), words, COMMAND_LIMIT)
     }
 
     /// Runs a shell command on a host and gives what it prints.
@@ -70,27 +76,30 @@ impl Lab {
         Ok(self.exec(host, &["sh", "-c", script])?.ok()?.stdout)
     }
 
-    /// Runs `ctl` where the operator sits.
+    /// Runs a command in a seat.
     ///
     /// # Errors
     /// When it takes longer than `limit`. How it ended is for the caller to judge.
-    pub fn ctl(&self, words: &[&str], limit: Duration) -> Result<Outcome> {
-        let mut all = vec!["ctl", &self.name];
+    pub fn run_at(&self, seat: Seat, words: &[&str], limit: Duration) -> Result<Outcome> {
+        let host = match seat {
+            Seat::Operator => None,
+            Seat::Host(host) => Some(host.to_string()),
+        };
+        let mut all = match &host {
+            None => vec!["operate", &self.name],
+            Some(host) => vec!["exec", &self.name, host],
+        };
         all.extend(words);
         run(&lab_words(&all), limit)
     }
 
-    /// Writes a file of the operator's configuration (`node.cfg`, …).
+    /// Writes a file of the configuration (`node.cfg`, …) that ctl reads in a seat.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn configure(&self, file: &str, text: &str) -> Result<()> {
-        let mut temporary = tempfile::NamedTempFile::new()?;
-        std::io::Write::write_all(&mut temporary, text.as_bytes())?;
-        let from = temporary.path().to_str().context("temporary path is no text")?;
-        let to = format!("/opt/tyto/etc/{file}");
-        let words = ["operate", &self.name, "install", "-D", "-m", "644", from, &to];
-        run(&lab_words(&words), COMMAND_LIMIT)?.ok()?;
+    pub fn configure(&self, seat: Seat, file: &str, text: &str) -> Result<()> {
+        let script = "mkdir -p /opt/tyto/etc && printf %s \"$2\" > \"/opt/tyto/etc/$1\"";
+        self.run_at(seat, &["sh", "-c", script, "sh", file, text], COMMAND_LIMIT)?.ok()?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tyto_tests::cluster::Cluster;
-use tyto_tests::lab::Lab;
+use tyto_tests::lab::{Lab, Seat};
 use tyto_tests::{tree, wait};
 
 const NODE_CFG: &str = "\
@@ -64,7 +64,7 @@ fn whatever_is_killed_is_back_and_every_acked_row_is_there_once() -> Result<()> 
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, NODE_CFG)?;
+    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
     cluster.wait_until_running(BACK_LIMIT)?;
     for victim in VICTIMS {
         a_killed_node_is_back(&cluster, victim)?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tyto_tests::cluster::{Cluster, read_capture};
-use tyto_tests::lab::Lab;
+use tyto_tests::lab::{Lab, Seat};
 use tyto_tests::zeek_log::{ZeekLog, difference};
 use tyto_tests::{tree, wait};
 
@@ -77,7 +77,7 @@ fn four_hosts_log_live_traffic_as_one_worker_logs_the_capture() -> Result<()> {
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, NODE_CFG)?;
+    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
     cluster.wait_until_running(Duration::from_secs(10))?;
     deploying_again_touches_nothing(&cluster)?;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tyto_tests::cluster::{Cluster, node_rows};
-use tyto_tests::lab::Lab;
+use tyto_tests::lab::{Lab, Seat};
 use tyto_tests::tree;
 
 const NODE_CFG: &str = "\
@@ -45,7 +45,7 @@ fn a_silent_host_costs_its_own_row_and_exit_code_1() -> Result<()> {
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, NODE_CFG)?;
+    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
     cluster.wait_until_running(Duration::from_secs(10))?;
     let before = cluster.pids()?;
     cluster.lab.cut(SILENT)?;
