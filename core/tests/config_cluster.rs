@@ -1,4 +1,5 @@
 //! Whole configurations: what becomes of node.cfg, networks.cfg and tyto.yaml together.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,5 @@
 //! What the operator reads when a file is wrong: each message, word for word, with its hint.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
 use tyto_core::config::error::Faults;

@@ -1,5 +1,6 @@
 //! The grammar of node.cfg is that of Python's configparser: what both read, they read alike,
 //! and what one refuses the other refuses.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fmt::Write as _;
 use std::fs;

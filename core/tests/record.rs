@@ -158,7 +158,7 @@ proptest! {
     fn broken_bytes_are_an_error_and_never_a_panic(bytes in any::<Vec<u8>>(), cut in any::<prop::sample::Index>()) {
         let schema = Sample::schema();
         let mut out = Vec::new();
-        drop(wire::replay(&schema, &bytes, &mut TsvRow::new(&mut out)));
+        wire::replay(&schema, &bytes, &mut TsvRow::new(&mut out)).ok();
         let mut payload = Vec::new();
         wire::append_row(&mut payload, &sample());
         let row = &payload[4..];
