@@ -1,1 +1,113 @@
-//! placeholder
+//! The logger: receives rows from every producer of the cluster and writes the log files.
+//!
+//! ```text
+//! producers ─ gRPC ─▶ receive (a task per producer) ─ bounded queue ─▶ store thread: LogStore
+//!     ▲                                                                     │ group commit
+//!     └──────────────────────────── acks ───────────────────────────────────┘
+//! ```
+
+mod receive;
+
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tyto_core::config::runtime::NodeConfig;
+use tyto_daemon::health::{self, Phase};
+use tyto_daemon::tls::Identity;
+use tyto_daemon::{channel, clock};
+use tyto_proto::v1::log_sink_server::LogSinkServer;
+use tyto_proto::v1::{LedgerRow, NodeHealth, Written};
+use tyto_writer::service::{self, Command, ReportCell, StoreReport};
+use tyto_writer::{LogStore, StoreOptions};
+
+use receive::{COMMANDS_MAX, Receive};
+
+/// Threads of the runtime: receiving is TLS and copying; the store has a thread of its own.
+pub const RUNTIME_THREADS: usize = 2;
+
+/// How long producers may take to end their streams when the logger ends.
+const HANG_UP_MAX: Duration = Duration::from_secs(2);
+
+/// Runs the logger of `config` until `shutdown`, then closes all files: every row that was
+/// taken is durable and in the archive.
+///
+/// # Errors
+/// When identity, log files or port cannot be used, or the files cannot be closed.
+pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let identity = Identity::load(&config)?;
+    let address = config.listen.context("a logger needs `listen` in its configuration")?;
+    let report = ReportCell::default();
+    let filled = report.clone();
+    let reporter =
+        health::spawn_reporter(&config, Some(&identity), health::epoch_now(), move |health| {
+            fill(health, &filled.latest());
+        })?;
+    let store = LogStore::open(StoreOptions::of(&config), Box::new(clock::now))
+        .context("cannot open the log files")?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let (commands, received) = sync_channel(COMMANDS_MAX);
+    let commit_interval = Duration::from_millis(config.logs.commit_interval_ms);
+    let stopped = shutdown.clone();
+    let writer = std::thread::Builder::new()
+        .name("logs".into())
+        .spawn(move || {
+            // However the store ends, the logger ends with it.
+            let _stop = stopped.drop_guard();
+            service::run(store, &received, commit_interval, report)
+        })
+        .context("cannot start the thread that writes logs")?;
+    let receive = Receive::new(&config.cluster, &config.node, commands.clone(), shutdown.clone());
+    let server = channel::server()
+        .tls_config(identity.server_tls())?
+        .add_service(
+            LogSinkServer::new(receive).max_decoding_message_size(channel::MESSAGE_BYTES_MAX),
+        )
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown.clone().cancelled_owned(),
+        );
+    reporter.set_phase(Phase::Running);
+    let served = tokio::select! {
+        served = server => served,
+        // A producer that does not hang up must not hold up the end.
+        () = async { shutdown.cancelled().await; tokio::time::sleep(HANG_UP_MAX).await } => Ok(()),
+    };
+    reporter.set_phase(Phase::Terminating);
+    let closed = tokio::task::spawn_blocking(move || {
+        // Closed: the thread has ended already, and says why.
+        commands.send(Command::Close).ok();
+        writer.join()
+    })
+    .await?;
+    reporter.stop().await;
+    closed.map_err(|_| anyhow::anyhow!("the thread that writes logs died"))??;
+    served.context("cannot receive rows")
+}
+
+fn fill(health: &mut NodeHealth, report: &StoreReport) {
+    let mean_us = report.commit_total_us.checked_div(report.commits).unwrap_or(0);
+    health.counters.extend([
+        health::counter("commits", report.commits),
+        health::counter("commit_faults", report.commit_faults),
+        health::counter("commit_mean_us", mean_us),
+        health::counter("commit_slowest_us", report.commit_slowest_us),
+        health::counter("refused_rows", report.refused_rows),
+        health::counter("disk_refuses", u64::from(report.fault.is_some())),
+    ]);
+    for (stream, node, rows) in &report.written {
+        let written = Written { producer: node.to_string(), rows: *rows };
+        match health.ledger.last_mut().filter(|row| row.stream == **stream) {
+            Some(row) => row.written.push(written),
+            None => health.ledger.push(LedgerRow {
+                stream: stream.to_string(),
+                written: vec![written],
+                ..LedgerRow::default()
+            }),
+        }
+    }
+}

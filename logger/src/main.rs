@@ -1,2 +1,20 @@
-//! logger
-fn main() {}
+//! `logger --config FILE`: one logger of a cluster.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use tyto_daemon::start;
+
+/// Receives the rows of a Tyto cluster and writes its logs. Started by the supervisor.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration of the node, as ctl wrote it.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    start::run_node(&args.config, tyto_logger::RUNTIME_THREADS, tyto_logger::run)
+}

@@ -68,6 +68,8 @@ pub enum Command<P: Peer> {
         /// Of which producer.
         node: Arc<str>,
     },
+    /// Close the store, whoever else could still send commands.
+    Close,
 }
 
 /// The store as others see it.
@@ -116,7 +118,7 @@ struct Service<P: Peer> {
     pending_since: Option<Instant>,
 }
 
-/// Runs `store` until every sender of `commands` is gone, then closes it: all rows durable,
+/// Runs `store` until [`Command::Close`] or every sender is gone, then closes it: all rows durable,
 /// all files in the archive.
 ///
 /// # Errors
@@ -139,9 +141,9 @@ pub fn run<P: Peer>(
     service.publish();
     loop {
         match commands.recv_timeout(service.wait()) {
+            Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return service.close(),
             Ok(command) => service.handle(command),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return service.close(),
         }
         service.commit_if_due();
         match service.store.tick() {
@@ -186,10 +188,13 @@ impl<P: Peer> Service<P> {
                 drop(permit);
             }
             Command::Goodbye { session, node } => {
+                // It may still listen: what it sent is acked before it is forgotten.
+                self.commit();
                 if self.sessions.get(&node).is_some_and(|(id, _)| *id == session) {
                     self.sessions.remove(&node);
                 }
             }
+            Command::Close => debug_assert!(false, "handled where commands are taken"),
         }
     }
 
@@ -295,6 +300,8 @@ impl<P: Peer> Service<P> {
         let durable = self.store.commit()?;
         self.ack(&durable);
         self.publish();
+        // Producers need not wait for the archive.
+        self.sessions.clear();
         self.store.close().map(|_| ())
     }
 }
