@@ -9,11 +9,22 @@ use serde_json::Value;
 
 use crate::lab::{Lab, Replay, Seat};
 use crate::program::Outcome;
-use crate::zeek_log::ZeekLog;
+use crate::zeek_log::{ZeekLog, difference};
 use crate::{lab, tree, wait};
 
 /// Time that one call of ctl may take, a deploy of several hosts included.
 pub const CTL_LIMIT: Duration = Duration::from_secs(120);
+
+/// Columns of conn.log that a replay cannot keep: `uid` is random by design; `ts` and `duration`
+/// are those of now, at the pace of the machine it runs on. Everything else must be equal: ends,
+/// protocol, state, history, bytes and packets of both sides, missed bytes. The state of a
+/// connection does depend on time where a timer ends it; but the capture has each pair of ends
+/// only once, so a timer may end a connection early or late and never splits it, and the state
+/// and counts of a connection on which nothing more is sent do not change.
+pub const OF_THE_MOMENT: [&str; 3] = ["ts", "uid", "duration"];
+
+/// Time for the last rows to get from the workers into the files.
+const ROWS_LIMIT: Duration = Duration::from_secs(60);
 
 /// Settings of every cluster of the tests: small rings, logs that can be read without unpacking.
 const TYTO_YAML: &str = "\
@@ -122,6 +133,23 @@ impl Cluster {
         let script =
             format!("find -L /opt/tyto/logs -name '{stream}.*log' -type f | sort | xargs -r cat");
         ZeekLog::parse(&self.lab.sh(1, &script)?)
+    }
+
+    /// Waits until conn.log has the rows of `expected`, and compares them without the columns
+    /// [`OF_THE_MOMENT`].
+    ///
+    /// # Errors
+    /// When rows are missing, differ, or are too many.
+    pub fn has_conn_rows_of(&self, expected: &ZeekLog) -> Result<()> {
+        wait::until("all rows are in conn.log", ROWS_LIMIT, || {
+            let rows = self.log("conn")?.len();
+            Ok(if rows >= expected.len() { Ok(()) } else { Err(format!("{rows} rows")) })
+        })?;
+        let found = self.log("conn")?.multiset(&OF_THE_MOMENT)?;
+        match difference(&expected.multiset(&OF_THE_MOMENT)?, &found) {
+            None => Ok(()),
+            Some(difference) => bail!("conn.log differs from the capture's:\n{difference}"),
+        }
     }
 
     /// Starts the replay of the recorded capture, whole connections to each of these hosts.

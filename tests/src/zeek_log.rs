@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
+/// Lines shown of each side of a difference.
+const DIFFERENCE_LINES_MAX: usize = 20;
+
 /// One log: what all its files hold, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct ZeekLog {
@@ -94,19 +97,21 @@ impl ZeekLog {
     }
 }
 
-/// What one multiset has and the other has not, at most `shown` lines of each, for a message.
-/// None when they are equal.
+/// What one multiset has and the other has not, some lines of each, for a message. None when
+/// they are equal.
 pub fn difference(
     expected: &BTreeMap<String, usize>,
     found: &BTreeMap<String, usize>,
-    shown: usize,
 ) -> Option<String> {
     if expected == found {
         return None;
     }
     let only = |a: &BTreeMap<String, usize>, b: &BTreeMap<String, usize>, sign: char| {
         let lines = a.iter().filter(|(row, n)| b.get(*row).copied().unwrap_or(0) < **n);
-        lines.take(shown).map(|(row, n)| format!("{sign} {n}× {row}\n")).collect::<String>()
+        lines
+            .take(DIFFERENCE_LINES_MAX)
+            .map(|(row, n)| format!("{sign} {n}× {row}\n"))
+            .collect::<String>()
     };
     Some(only(expected, found, '-') + &only(found, expected, '+'))
 }
