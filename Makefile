@@ -43,9 +43,7 @@ demo-down: ## end the demo's cluster and its hosts
 
 .PHONY: test
 test: build ## all tests: units of every package, then clusters on lab hosts
-	@scripts/setup lab || [[ $$? == 3 ]] # without them the lab's tests say that they were skipped
-	cargo test --locked --workspace --exclude tyto-tests
-	cargo test --locked -p tyto-tests -- --test-threads=1 --nocapture
+	@scripts/test
 
 .PHONY: check
 check: ## formatting, clippy, documentation

@@ -57,7 +57,7 @@ const PACE: [&str; 2] = ["-x", "2"];
 
 #[test]
 fn whatever_is_killed_is_back_and_every_acked_row_is_there_once() -> Result<()> {
-    let lab = match Lab::up("chaos", 3)? {
+    let lab = match Lab::up("testchaos", 3)? {
         Ok(lab) => lab,
         Err(why) => {
             tree::skipped("whatever_is_killed_is_back_and_every_acked_row_is_there_once", &why);

@@ -57,7 +57,7 @@ fn four_hosts_log_live_traffic_as_one_worker_logs_the_capture() -> Result<()> {
     let pairs = conn.counts(&ENDS)?;
     ensure!(pairs.len() == conn.len(), "a pair of ends is in the capture twice");
 
-    let lab = match Lab::up("cluster", HOSTS)? {
+    let lab = match Lab::up("testcluster", HOSTS)? {
         Ok(lab) => lab,
         Err(why) => {
             tree::skipped("four_hosts_log_live_traffic_as_one_worker_logs_the_capture", &why);

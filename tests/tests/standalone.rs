@@ -10,7 +10,7 @@ use tyto_tests::tree;
 
 #[test]
 fn one_node_on_localhost_needs_no_ssh_and_the_same_commands() -> Result<()> {
-    let lab = match Lab::up("alone", 1)? {
+    let lab = match Lab::up("testalone", 1)? {
         Ok(lab) => lab,
         Err(why) => {
             tree::skipped("one_node_on_localhost_needs_no_ssh_and_the_same_commands", &why);

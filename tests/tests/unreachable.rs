@@ -38,7 +38,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_silent_host_costs_its_own_row_and_exit_code_1() -> Result<()> {
-    let lab = match Lab::up("silent", 3)? {
+    let lab = match Lab::up("testsilent", 3)? {
         Ok(lab) => lab,
         Err(why) => {
             tree::skipped("a_silent_host_costs_its_own_row_and_exit_code_1", &why);
