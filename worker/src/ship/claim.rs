@@ -1,0 +1,261 @@
+//! Rows that count only when nobody in the cluster wrote the like before (known_hosts): the
+//! proxy that owns the key says so, and the row goes on its way when it was first.
+//!
+//! The owner is the first in rank among the configured proxies that answers. Without any
+//! proxy (standalone) a table in this process decides. Claims wait for their answer in a
+//! bounded queue; what does not fit is dropped by the packet thread and counted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tyto_core::config::runtime::{NodeConfig, Peer, Role};
+use tyto_core::shard;
+use tyto_core::time::Ts;
+use tyto_daemon::channel;
+use tyto_daemon::tls::Identity;
+use tyto_proto::v1::state_client::StateClient;
+use tyto_proto::v1::{ClaimRequest, Entry};
+
+use super::batch::{Intake, RowBatch};
+use super::ledger::Reason;
+use crate::output::{Claim, StreamRef};
+
+/// Claims that may wait for an answer.
+pub(crate) const CLAIMS_MAX: usize = 10_000;
+/// Claims asked for in one call.
+const CALL_CLAIMS_MAX: usize = 512;
+/// A claim waits this long for company.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long a proxy may take to answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A proxy that did not answer is passed over for this long.
+const AVOID: Duration = Duration::from_secs(1);
+/// When no proxy answers, all are asked again after this long.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
+/// Claims that the table of a node without proxies remembers. Past it, and when none of them
+/// has run out, further ones are granted without being remembered.
+const TABLE_MAX: usize = 1 << 20;
+
+/// A row and the claim that it hangs on.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimedRow {
+    pub(crate) claim: Claim,
+    pub(crate) stream: StreamRef,
+    /// The row as a batch carries it.
+    pub(crate) row: Bytes,
+}
+
+/// Who decides claims.
+#[derive(Debug)]
+pub(crate) enum Court {
+    /// The cluster's proxies.
+    Proxies(Vec<Proxy>),
+    /// This process, alone.
+    Table(Table),
+}
+
+/// A proxy and when it may be asked again.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    node: String,
+    client: StateClient<Channel>,
+    avoid_until: Option<Instant>,
+}
+
+/// Claims of this process: when they run out, packet time.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    claims: HashMap<(&'static str, IpAddr), Ts>,
+}
+
+impl Court {
+    /// The court of the node that `config` is for.
+    ///
+    /// # Errors
+    /// When our certificate or key cannot be used.
+    pub(crate) fn new(
+        config: &NodeConfig,
+        identity: Option<&Identity>,
+    ) -> Result<Self, tonic::transport::Error> {
+        let peers: Vec<&Peer> = config.peers_of(Role::Proxy).collect();
+        let Some(identity) = identity.filter(|_| !peers.is_empty()) else {
+            return Ok(Self::Table(Table::default()));
+        };
+        let proxies = peers.into_iter().map(|peer| {
+            let client = StateClient::new(channel::to_peer(identity, peer)?);
+            Ok(Proxy { node: peer.node.clone(), client, avoid_until: None })
+        });
+        Ok(Self::Proxies(proxies.collect::<Result<_, _>>()?))
+    }
+
+    /// Decides claims until their senders are gone, or until `end`: then what has no answer
+    /// is counted as dropped.
+    pub(crate) async fn run(
+        mut self,
+        mut claims: mpsc::Receiver<ClaimedRow>,
+        rows: mpsc::Sender<Intake>,
+        end: CancellationToken,
+    ) {
+        let mut waiting = Vec::new();
+        while claims.recv_many(&mut waiting, CALL_CLAIMS_MAX).await > 0 {
+            if waiting.len() < CALL_CLAIMS_MAX {
+                tokio::time::sleep(GATHER).await;
+                while waiting.len() < CALL_CLAIMS_MAX
+                    && let Ok(claim) = claims.try_recv()
+                {
+                    waiting.push(claim);
+                }
+            }
+            let mut granted = Vec::new();
+            while !waiting.is_empty() {
+                self.decide(&mut waiting, &mut granted).await;
+                if !forward(&mut granted, &rows).await {
+                    return;
+                }
+                if waiting.is_empty() {
+                    break;
+                }
+                if end.is_cancelled() {
+                    while let Ok(claim) = claims.try_recv() {
+                        waiting.push(claim);
+                    }
+                    return give_up(&waiting, &rows).await;
+                }
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    /// Moves what is decided out of `waiting`, and of that what was first to `granted`.
+    async fn decide(&mut self, waiting: &mut Vec<ClaimedRow>, granted: &mut Vec<ClaimedRow>) {
+        match self {
+            Self::Table(table) => {
+                granted.extend(waiting.drain(..).filter(|wanted| table.is_first(&wanted.claim)));
+            }
+            Self::Proxies(proxies) => {
+                // Each round asks the first in rank that is not avoided; who does not answer
+                // is avoided, so that the rounds end.
+                for _ in 0..=proxies.len() {
+                    let Some((proxy, asked)) = pick(proxies, waiting) else { return };
+                    match ask(&mut proxies[proxy], &asked).await {
+                        Some(first) => granted.extend(
+                            asked
+                                .into_iter()
+                                .zip(first)
+                                .filter(|(_, first)| *first)
+                                .map(|(c, _)| c),
+                        ),
+                        None => waiting.extend(asked),
+                    }
+                    if waiting.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Table {
+    fn is_first(&mut self, claim: &Claim) -> bool {
+        let key = (claim.table, claim.key);
+        if self.claims.get(&key).is_some_and(|until| claim.ts < *until) {
+            return false;
+        }
+        if self.claims.len() >= TABLE_MAX {
+            self.claims.retain(|_, until| claim.ts < *until);
+        }
+        if self.claims.len() < TABLE_MAX {
+            self.claims.insert(key, claim.ts.plus_secs(claim.expiry_s));
+        }
+        true
+    }
+}
+
+/// Takes the claims of one proxy out of `waiting`: those that rank it first among the proxies
+/// that are not avoided.
+fn pick(proxies: &[Proxy], waiting: &mut Vec<ClaimedRow>) -> Option<(usize, Vec<ClaimedRow>)> {
+    let now = Instant::now();
+    let open: Vec<usize> = (0..proxies.len())
+        .filter(|&i| proxies[i].avoid_until.is_none_or(|until| until <= now))
+        .collect();
+    let names: Vec<&str> = open.iter().map(|&i| proxies[i].node.as_str()).collect();
+    let owner = |wanted: &ClaimedRow| {
+        shard::rank(&names, &key_bytes(wanted.claim.key)).first().map(|&place| open[place])
+    };
+    let proxy = waiting.first().and_then(owner)?;
+    let (asked, rest) =
+        waiting.drain(..).partition(|wanted: &ClaimedRow| owner(wanted) == Some(proxy));
+    *waiting = rest;
+    Some((proxy, asked))
+}
+
+async fn ask(proxy: &mut Proxy, asked: &[ClaimedRow]) -> Option<Vec<bool>> {
+    let entries = asked.iter().map(|wanted| Entry {
+        table: wanted.claim.table.to_owned(),
+        key: key_bytes(wanted.claim.key),
+        ts: wanted.claim.ts.0,
+        expiry_s: wanted.claim.expiry_s,
+        ..Entry::default()
+    });
+    let request = ClaimRequest { entries: entries.collect() };
+    let fault = match tokio::time::timeout(CALL_TIMEOUT, proxy.client.claim(request)).await {
+        Ok(Ok(reply)) => {
+            let first = reply.into_inner().first;
+            if first.len() == asked.len() {
+                return Some(first);
+            }
+            "answer to another number of claims".to_owned()
+        }
+        Ok(Err(status)) => status.message().to_owned(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    tracing::warn!(peer = %proxy.node, error = %fault, "proxy passed over");
+    proxy.avoid_until = Some(Instant::now() + AVOID);
+    None
+}
+
+fn key_bytes(key: IpAddr) -> Vec<u8> {
+    match key {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// Hands granted rows to the ship thread, a batch per stream. False when that has ended.
+async fn forward(granted: &mut Vec<ClaimedRow>, rows: &mpsc::Sender<Intake>) -> bool {
+    let mut batches: BTreeMap<&'static str, (StreamRef, u32, Vec<u8>)> = BTreeMap::new();
+    for wanted in granted.drain(..) {
+        let stream = wanted.stream;
+        let (_, count, payload) =
+            batches.entry(stream.name).or_insert_with(|| (stream, 0, Vec::new()));
+        *count += 1;
+        payload.extend_from_slice(&wanted.row);
+    }
+    for (stream, count, payload) in batches.into_values() {
+        let batch = RowBatch { stream, rows: count, payload: payload.into() };
+        if rows.send(Intake::Rows(batch)).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn give_up(waiting: &[ClaimedRow], rows: &mpsc::Sender<Intake>) {
+    let mut dropped: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for wanted in waiting {
+        *dropped.entry(wanted.stream.name).or_default() += 1;
+    }
+    tracing::error!(rows = waiting.len(), "no proxy decided on rows; dropped");
+    for (stream, rows_dropped) in dropped {
+        let told = Intake::Dropped { stream, rows: rows_dropped, reason: Reason::Unclaimed };
+        if rows.send(told).await.is_err() {
+            return;
+        }
+    }
+}
