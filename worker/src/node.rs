@@ -1,0 +1,128 @@
+//! The life of a live node, worker or standalone: capture, analyse, deliver, until SIGTERM.
+//!
+//! ```text
+//! packet thread (capture ▶ pipeline) ── rows ──▶ Shipper ──▶ loggers, or the own log files
+//!        └── Gauges ──▶ health reports, each second
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+use tyto_core::config::runtime::{CaptureConfig, NodeConfig, Role};
+use tyto_daemon::health::{self, Phase};
+use tyto_daemon::shutdown::CancellationToken;
+use tyto_daemon::tls::Identity;
+
+use crate::capture::af_packet::AfPacket;
+use crate::output::Output;
+use crate::packet_thread::{Gauges, PacketThread};
+use crate::pipeline::Pipeline;
+use crate::ship::{Overflow, Shipper};
+
+/// Threads of the runtime, besides packet thread and shipping: mostly TLS.
+pub const RUNTIME_THREADS: usize = 2;
+
+/// Runs the node that `config` is for until `shutdown`.
+///
+/// # Errors
+/// When the node cannot begin (identity, spool, interface), or capture ended by a fault. What
+/// was captured before is logged all the same.
+pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let identity = match config.role {
+        Role::Standalone => None,
+        Role::Worker => Some(Identity::load(&config).context("this node has no identity")?),
+        other => bail!("a worker cannot run a {other}"),
+    };
+    // First, so that a wrong interface is told before anything else begins.
+    let capture = config.capture.as_ref().map(open).transpose()?;
+    let epoch = health::epoch_now();
+    let shipper =
+        Shipper::start(&config, identity.as_ref(), epoch).context("cannot deliver rows")?;
+    let gauges = Arc::new(Gauges::default());
+    let fill = {
+        let (gauges, ship) = (gauges.clone(), shipper.health());
+        move |report: &mut tyto_proto::v1::NodeHealth| {
+            report.counters = gauges.report();
+            ship(report);
+        }
+    };
+    let reporter = health::spawn_reporter(&config, identity.as_ref(), epoch, fill)
+        .context("cannot report health")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut ended = match capture {
+        Some(capture) => {
+            let output = Output::new(Box::new(shipper.output(Overflow::Drop)));
+            let pipeline = Pipeline::new(&config.analysis, uid_seed(&config.node, epoch), output);
+            let thread = PacketThread { capture, pipeline, stop: stop.clone(), gauges };
+            Some(spawn(&config.node, thread)?)
+        }
+        None => {
+            info!("no interface to capture; idle");
+            None
+        }
+    };
+    reporter.set_phase(Phase::Running);
+    let early = tokio::select! {
+        result = wait_for(&mut ended) => Some(result),
+        () = shutdown.cancelled() => None,
+    };
+    reporter.set_phase(Phase::Terminating);
+    stop.store(true, Ordering::Relaxed);
+    let result = match early {
+        Some(result) => result,
+        None if ended.is_some() => wait_for(&mut ended).await,
+        None => Ok(()),
+    };
+    shipper.stop().await;
+    reporter.stop().await;
+    result
+}
+
+fn open(capture: &CaptureConfig) -> anyhow::Result<AfPacket> {
+    let opened = AfPacket::open(capture).context("cannot capture")?;
+    info!(
+        iface = capture.interface,
+        fanout_id = capture.fanout_id,
+        buffer_bytes = capture.buffer_size_bytes,
+        "capturing"
+    );
+    Ok(opened)
+}
+
+/// Starts the packet thread; what it ended with comes out of the channel, or nothing when it
+/// panicked.
+fn spawn(
+    node: &str,
+    thread: PacketThread,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(node.to_owned())
+        .spawn(move || {
+            if tell.send(thread.run()).is_err() {
+                warn!("nobody waits for the packet thread");
+            }
+        })
+        .context("cannot start the packet thread")?;
+    Ok(told)
+}
+
+/// What the packet thread ended with; waits for ever when there is none.
+async fn wait_for(
+    ended: &mut Option<oneshot::Receiver<anyhow::Result<()>>>,
+) -> anyhow::Result<()> {
+    match ended {
+        Some(ended) => ended.await.context("the packet thread died")?,
+        None => std::future::pending().await,
+    }
+}
+
+/// A seed that no other node and no other life of this one has.
+fn uid_seed(node: &str, epoch: u64) -> u64 {
+    let mut bytes = node.as_bytes().to_vec();
+    bytes.extend(epoch.to_le_bytes());
+    rapidhash::v3::rapidhash_v3(&bytes)
+}

@@ -1,0 +1,138 @@
+//! The packet thread of a live node: one OS thread that owns ring, pipeline and output. It
+//! waits for packets, for [`IDLE_AFTER`] at most, so that timers fire, rows go out and a wish to
+//! stop is heard on a silent link too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tracing::{error, info};
+use tyto_core::time::Ts;
+use tyto_daemon::health;
+use tyto_proto::v1::Counter;
+
+use crate::capture::af_packet::{AfPacket, CaptureStats, LiveError};
+use crate::pipeline::{Pipeline, PipelineStats};
+
+/// How long to wait for a packet before time passes without one.
+const IDLE_AFTER: Duration = Duration::from_millis(100);
+/// Packets analysed between two looks at timers, counters and the wish to stop.
+const TURN_PACKETS_MAX: u32 = 1024;
+
+/// What the thread works with.
+#[derive(Debug)]
+pub(crate) struct PacketThread {
+    pub(crate) capture: AfPacket,
+    pub(crate) pipeline: Pipeline,
+    /// Set from outside: finish and return.
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) gauges: Arc<Gauges>,
+}
+
+impl PacketThread {
+    /// Captures and analyses until told to stop, then logs what is still open.
+    ///
+    /// # Errors
+    /// When the interface is gone or broken, or the last rows could not be handed on. What
+    /// came before is logged all the same.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let captured = self.capture_until_stop();
+        let finished = self.pipeline.finish().context("the last rows could not be handed on");
+        let published = self.publish();
+        match captured.and(published).context("capture broke off") {
+            Ok(()) => info!(packets = finished?.packets, "capture ended"),
+            Err(broken) => {
+                if let Err(error) = finished {
+                    error!(error = %format!("{error:#}"), "rows lost at the end of capture");
+                }
+                return Err(broken);
+            }
+        }
+        Ok(())
+    }
+
+    fn capture_until_stop(&mut self) -> Result<(), LiveError> {
+        while !self.stop.load(Ordering::Relaxed) {
+            let latest = self.turn(Ts(u64::MAX));
+            // Nothing waits any more: time passes as the capture's clock says. Packets that
+            // the kernel has not handed over yet are younger than that.
+            let passed = match latest {
+                None if !self.capture.wait(IDLE_AFTER)? => Some(self.capture.drained_until()),
+                latest => latest,
+            };
+            if let Some(now) = passed {
+                self.pipeline.idle(now);
+            }
+            self.publish()?;
+        }
+        self.drain()
+    }
+
+    /// Analyses what waits in the ring, but [`TURN_PACKETS_MAX`] packets at most, and none
+    /// after one that is younger than `until`. Returns the time of the last one, if any.
+    fn turn(&mut self, until: Ts) -> Option<Ts> {
+        let mut latest = None;
+        for _ in 0..TURN_PACKETS_MAX {
+            if latest > Some(until) {
+                break;
+            }
+            let Some(frame) = self.capture.poll_frame() else { break };
+            latest = Some(frame.ts);
+            self.pipeline.packet(frame.ts, frame.bytes, frame.wire_len, frame.link_type);
+        }
+        latest
+    }
+
+    /// Analyses what came before the wish to stop and is still in the ring, or in the block
+    /// that the kernel fills.
+    fn drain(&mut self) -> Result<(), LiveError> {
+        let until = self.capture.now();
+        while self.capture.drained_until() <= until {
+            if self.turn(until) > Some(until) {
+                return Ok(());
+            }
+            self.capture.wait(IDLE_AFTER / 10)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), LiveError> {
+        let capture = self.capture.statistics()?;
+        self.gauges.publish(&capture, &self.pipeline.stats());
+        Ok(())
+    }
+}
+
+/// Counters of the packet thread, for the reports: it writes them, others read.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    values: [AtomicU64; GAUGES.len()],
+}
+
+/// What is reported, and where it comes from.
+const GAUGES: [(&str, fn(&CaptureStats, &PipelineStats) -> u64); 9] = [
+    ("packets_received", |capture, _| capture.received_packets),
+    ("bytes_received", |capture, _| capture.received_bytes),
+    ("packets_link", |capture, _| capture.link_packets),
+    ("packets_dropped", |capture, _| capture.dropped_packets),
+    ("ring_freezes", |capture, _| capture.ring_freezes),
+    ("packets_truncated", |capture, _| capture.truncated_packets),
+    ("packets_malformed", |capture, _| capture.malformed_packets),
+    ("interface_downs", |capture, _| capture.interface_downs),
+    ("packets_analysed", |_, pipeline| pipeline.packets),
+];
+
+impl Gauges {
+    fn publish(&self, capture: &CaptureStats, pipeline: &PipelineStats) {
+        for (value, (_, read)) in self.values.iter().zip(GAUGES) {
+            value.store(read(capture, pipeline), Ordering::Relaxed);
+        }
+    }
+
+    /// The counters as they were published last.
+    pub(crate) fn report(&self) -> Vec<Counter> {
+        let values = self.values.iter().zip(GAUGES);
+        values.map(|(v, (name, _))| health::counter(name, v.load(Ordering::Relaxed))).collect()
+    }
+}
