@@ -71,7 +71,8 @@ impl Cluster {
         check_roles(&file, &nodes, &roles, &mut faults);
         check_localhost(&nodes, &mut faults);
         fanout::check(&nodes, &mut faults);
-        faults.sort_by_key(|fault| fault.at.line);
+        // By line; what is wrong with the file as a whole comes last.
+        faults.sort_by_key(|fault| fault.at.line.wrapping_sub(1));
 
         let networks = files.networks.map_or_else(Vec::new, |file| {
             parse_networks(file.name, file.text, &mut faults, &mut warnings)

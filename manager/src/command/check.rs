@@ -1,7 +1,7 @@
 //! `ctl check`: everything that can be told without touching a host. The configuration itself
 //! is checked before any command runs; all its faults are shown at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,7 +9,6 @@ use std::path::Path;
 use clap::ArgMatches;
 use serde_json::json;
 use tyto_core::config::name::HostName;
-use tyto_core::config::node::Node;
 
 use super::{Command, Run, nodes_arg};
 use crate::context::Context;
@@ -32,35 +31,39 @@ const ALWAYS_NEEDED: [&str; 2] = ["ctl", "supervisor"];
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
     let mut report = Report::new();
-    let addrs = addresses(ctx, &mut report);
+    let mut addrs = addresses(ctx, &mut report);
     for fault in ctx.cluster.check_addresses(&addrs) {
         report.fault(&fault);
     }
-    for program in ALWAYS_NEEDED {
-        if let Err(problem) = runnable(&ctx.bin.join(program)) {
-            report.error(problem);
-        }
+    // Hosts without an address are told of already: put one in their place.
+    for host in ctx.cluster.hosts() {
+        addrs.entry(host.clone()).or_insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
-    let results: Vec<_> = nodes
+    let programs: BTreeSet<&str> =
+        nodes.iter().map(|node| node.role.program()).chain(ALWAYS_NEEDED).collect();
+    let missing: BTreeMap<&str, String> = programs
         .into_iter()
-        .map(|node| {
-            let problem = check_node(ctx, node, &addrs).err();
-            match &problem {
-                None => report.line(format!("{} is ok.", node.name)),
-                Some(problem) => {
-                    report.line(format!("{} failed.", node.name));
-                    report.error(format!("{}: {problem}", node.name));
-                }
-            }
-            json!({ "node": node.name, "ok": problem.is_none(), "problem": problem })
-        })
+        .filter_map(|program| Some((program, runnable(&ctx.bin.join(program)).err()?)))
         .collect();
+    for problem in missing.values() {
+        report.error(problem);
+    }
+    let mut results = Vec::new();
+    for node in nodes {
+        let mut ok = !missing.contains_key(node.role.program());
+        if let Err(error) = ctx.cluster.node_config(node, &addrs) {
+            report.error_about(&node.name, &error.into());
+            ok = false;
+        }
+        report.line(format!("{} {}.", node.name, if ok { "is ok" } else { "failed" }));
+        results.push(json!({ "node": node.name, "ok": ok }));
+    }
     report.json(&results);
     Ok(report)
 }
 
-/// Addresses of all hosts that have one. A host without one is a warning only: ssh may know
-/// it by an alias of its own, and install asks again.
+/// Addresses of all hosts. A host without one is a warning only: ssh may know it by an alias
+/// of its own, and install asks again.
 fn addresses(ctx: &Context, report: &mut Report) -> BTreeMap<HostName, IpAddr> {
     let mut addrs = BTreeMap::new();
     for host in ctx.cluster.hosts() {
@@ -72,21 +75,6 @@ fn addresses(ctx: &Context, report: &mut Report) -> BTreeMap<HostName, IpAddr> {
         }
     }
     addrs
-}
-
-/// What is wrong with one node.
-fn check_node(
-    ctx: &Context,
-    node: &Node,
-    addrs: &BTreeMap<HostName, IpAddr>,
-) -> Result<(), String> {
-    runnable(&ctx.bin.join(node.role.program()))?;
-    // Hosts without an address are told of already: put one in their place.
-    let mut addrs = addrs.clone();
-    for host in ctx.cluster.hosts() {
-        addrs.entry(host.clone()).or_insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
-    ctx.cluster.node_config(node, &addrs).map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn runnable(program: &Path) -> Result<(), String> {

@@ -12,8 +12,19 @@ use crate::report::Report;
 mod check;
 mod completions;
 mod config;
+mod deploy;
+mod diag;
+mod exec;
+mod install;
 mod keys;
+mod ledger;
+mod logs;
 mod nodes;
+mod process;
+mod restart;
+mod start;
+mod status;
+mod stop;
 
 /// A command at work.
 pub type Pending<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Report>> + 'a>>;
@@ -42,9 +53,32 @@ pub enum Run {
     Alone(fn(&ArgMatches) -> anyhow::Result<Report>),
 }
 
+impl Command {
+    /// True when the verb is not run without a good configuration.
+    pub fn needs_cluster(&self) -> bool {
+        matches!(self.run, Run::Cluster(_))
+    }
+}
+
 /// All verbs, in the order of the help.
-pub const COMMANDS: &[Command] =
-    &[check::COMMAND, nodes::COMMAND, config::COMMAND, keys::COMMAND, completions::COMMAND];
+pub const COMMANDS: &[Command] = &[
+    deploy::COMMAND,
+    status::COMMAND,
+    start::COMMAND,
+    stop::COMMAND,
+    restart::COMMAND,
+    check::COMMAND,
+    install::COMMAND,
+    ledger::COMMAND,
+    logs::COMMAND,
+    diag::COMMAND,
+    exec::COMMAND,
+    process::COMMAND,
+    nodes::COMMAND,
+    config::COMMAND,
+    keys::COMMAND,
+    completions::COMMAND,
+];
 
 /// The argument `[NODES]...`; [`Context::nodes`] reads it.
 pub fn nodes_arg() -> Arg {
