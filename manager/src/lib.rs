@@ -3,9 +3,14 @@
 pub mod cli;
 pub mod command;
 pub mod context;
+pub mod daemon;
 pub mod deploy;
+pub mod hosts;
 pub mod identity;
+pub mod ledger;
+pub mod lock;
 pub mod progress;
 pub mod remote;
 pub mod report;
 pub mod status_table;
+pub mod tiers;

@@ -113,6 +113,21 @@ impl Report {
         self.errors.push(Message { message: message.into(), hint: None, about: None });
     }
 
+    /// Adds an error with a hint.
+    pub fn error_hint(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        self.failed = true;
+        let hint = Some(hint.into());
+        self.errors.push(Message { message: message.into(), hint, about: None });
+    }
+
+    /// Adds what went wrong with a host, about that host or a node on it.
+    pub fn remote_error(&mut self, about: &str, error: &RemoteError) {
+        self.failed = true;
+        let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+        let (message, about) = (format!("{error}{cause}"), Some(about.to_owned()));
+        self.errors.push(Message { message, hint: error.hint(), about });
+    }
+
     /// Adds an error from its source, with its causes and its hint, about a node or a host.
     pub fn error_about(&mut self, about: &str, error: &anyhow::Error) {
         self.failed = true;
@@ -347,4 +362,78 @@ fn to_stdout(text: &str) {
 
 fn to_stderr(text: &str) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    const PLAIN: Look = Look { has_colour: false, is_terminal: false };
+
+    fn rows(rows: &[&[&str]]) -> Vec<Vec<String>> {
+        rows.iter().map(|row| row.iter().map(|&cell| cell.to_owned()).collect()).collect()
+    }
+
+    #[test]
+    fn a_table_has_two_spaces_between_columns_and_numbers_stand_right() {
+        let header = ["Stream", "Rows", "Reason"].map(str::to_owned);
+        let rows = rows(&[&["conn", "12", "spool_full"], &["known_hosts", "1234", "-"]]);
+        assert_eq!(
+            table(&header, &rows, PLAIN),
+            "Stream       Rows  Reason\n\
+             conn           12  spool_full\n\
+             known_hosts  1234  -\n"
+        );
+    }
+
+    #[test]
+    fn a_table_without_rows_is_its_header() {
+        assert_eq!(table(&["Name".to_owned()], &[], PLAIN), "Name\n");
+    }
+
+    #[test]
+    fn a_chain_says_each_cause_once() {
+        let cause = std::io::Error::other("disk is gone");
+        let error = Err::<(), _>(cause).context("cannot read `x`").unwrap_err();
+        assert_eq!(chain(&error), "cannot read `x`: disk is gone");
+        let repeated = error.context("cannot start: cannot read `x`");
+        assert_eq!(chain(&repeated), "cannot start: cannot read `x`: disk is gone");
+    }
+
+    #[test]
+    fn the_hint_is_found_below_what_was_said_about_it() {
+        let error = hinted("no program", "make build").context("install");
+        assert_eq!(hint(&error), Some("make build".to_owned()));
+        assert_eq!(chain(&error), "install: no program");
+    }
+
+    #[test]
+    fn a_message_names_what_it_is_about_unless_it_does_already() {
+        let message = |message: &str| Message {
+            message: message.to_owned(),
+            hint: Some("x".to_owned()),
+            about: Some("w-1".to_owned()),
+        };
+        assert_eq!(message("crashed").text("Error: "), "Error: w-1: crashed\nhint: x\n");
+        assert_eq!(message("node w-1 crashed").text(""), "node w-1 crashed\nhint: x\n");
+    }
+
+    #[test]
+    fn status_is_good_only_when_all_nodes_run() {
+        let row = |status: &str| StatusRow {
+            name: "w-1".to_owned(),
+            role: tyto_core::config::runtime::Role::Worker,
+            host: "h".to_owned(),
+            status: status.to_owned(),
+            pid: None,
+            started_ns: None,
+        };
+        let mut report = Report::new();
+        report.status(vec![row("running")]);
+        assert!(report.is_good());
+        report.status(vec![row("running"), row("stopped")]);
+        assert!(!report.is_good());
+    }
 }

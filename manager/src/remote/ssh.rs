@@ -221,7 +221,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A folder of this user only, with a path short enough for control sockets.
-fn control_dir() -> Result<PathBuf, RemoteError> {
+///
+/// # Errors
+/// When it cannot be made, or somebody else has made one of that name.
+pub fn control_dir() -> Result<PathBuf, RemoteError> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let user = rustix::process::getuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);

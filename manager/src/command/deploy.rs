@@ -1,0 +1,242 @@
+//! `ctl deploy`: check, install, and restart what is concerned: nodes that do not run, or run by
+//! another program, configuration, environment or certificate. Nothing else is touched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches};
+use serde_json::json;
+use tyto_core::config::name::HostName;
+use tyto_core::config::node::Node;
+use tyto_proto::v1::{NodeStatus, StatusReply};
+
+use super::{Command, Run};
+use crate::context::Context;
+use crate::deploy::install::install;
+use crate::deploy::plan::{self, Reason};
+use crate::deploy::preflight::{Preflight, preflight};
+use crate::deploy::ship;
+use crate::hosts::{Host, Hosts};
+use crate::lock::Lock;
+use crate::remote::error::RemoteError;
+use crate::remote::peers::Supervisor;
+use crate::report::Report;
+use crate::tiers;
+
+pub(super) const COMMAND: Command = Command {
+    name: "deploy",
+    summary: "Checks, installs, and restarts the nodes that are concerned",
+    details: "Starts all nodes the first time. Later a node is restarted when its program, its \
+              configuration, its CPU, its environment or its certificate has changed, or when it \
+              does not run. With --plan, only says what would be done.",
+    args: || {
+        vec![
+            Arg::new("plan")
+                .long("plan")
+                .action(ArgAction::SetTrue)
+                .help("Only say what would be done"),
+        ]
+    },
+    run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
+};
+
+/// A node that is to be touched, and why.
+type Concerned<'a> = (&'a Node, Reason);
+
+async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
+    let mut report = Report::new();
+    if args.get_flag("plan") {
+        let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
+        show_plan(ctx, &mut preflight, &mut report).await;
+        return Ok(report);
+    }
+    let _lock = Lock::take(&ctx.cluster.settings.cluster, &ctx.progress).await?;
+    ctx.progress.heading("checking configurations ...");
+    let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
+    ctx.progress.heading("installing ...");
+    if !install(ctx, &mut preflight, &mut report).await? {
+        return Ok(report);
+    }
+    bring_up_supervisors(&mut preflight, &mut report).await;
+    let statuses = ask(&mut preflight, &mut report).await;
+    let concerned = concerned(ctx, &preflight, &statuses);
+    if restart(ctx, &preflight, &statuses, &concerned, &mut report).await {
+        prune(ctx, &preflight, &mut report).await;
+    }
+    let unchanged = ctx.cluster.nodes.len() - concerned.len();
+    report.line(format!("{} nodes started, {unchanged} left as they were", concerned.len()));
+    report.json(&plan_json(&concerned));
+    Ok(report)
+}
+
+/// A supervisor of the new release on each host; nodes go on running meanwhile.
+async fn bring_up_supervisors(preflight: &mut Preflight, report: &mut Report) {
+    let start = |host: Host| async move {
+        tiers::start_supervisor(&*host.remote, &host.layout, host.deadline).await
+    };
+    let results = preflight.hosts.each(start).await;
+    leave_out_failed(preflight, results, report);
+}
+
+/// What runs on the hosts; those that do not answer leave the deploy.
+async fn ask(preflight: &mut Preflight, report: &mut Report) -> BTreeMap<HostName, StatusReply> {
+    let results = preflight.hosts.statuses().await;
+    leave_out_failed(preflight, results, report).into_iter().collect()
+}
+
+fn leave_out_failed<T>(
+    preflight: &mut Preflight,
+    results: Vec<(HostName, Result<T, RemoteError>)>,
+    report: &mut Report,
+) -> Vec<(HostName, T)> {
+    let mut good = Vec::new();
+    for (host, result) in results {
+        match result {
+            Ok(value) => good.push((host, value)),
+            Err(error) => {
+                report.remote_error(&host, &error);
+                preflight.hosts.retain(|kept| kept.name != host);
+            }
+        }
+    }
+    good
+}
+
+fn status_of<'a>(
+    statuses: &'a BTreeMap<HostName, StatusReply>,
+    node: &Node,
+) -> Option<&'a NodeStatus> {
+    statuses.get(&node.host)?.nodes.iter().find(|status| node.name == status.node.as_str())
+}
+
+/// Nodes of the hosts still in the deploy that have to be touched.
+fn concerned<'a>(
+    ctx: &'a Context,
+    preflight: &Preflight,
+    statuses: &BTreeMap<HostName, StatusReply>,
+) -> Vec<Concerned<'a>> {
+    let of = |node: &'a Node| {
+        preflight.hosts.find(&node.host)?;
+        let (survey, release) =
+            (preflight.surveys.get(&node.host)?, preflight.releases.get(&node.host)?);
+        let print = release.fingerprints.get(node.name.as_str());
+        let reason = plan::reason(&node.name, print, status_of(statuses, node), survey)?;
+        Some((node, reason))
+    };
+    ctx.cluster.ordered().into_iter().filter_map(of).collect()
+}
+
+/// Stops and starts; false when that failed somewhere.
+async fn restart(
+    ctx: &Context,
+    preflight: &Preflight,
+    statuses: &BTreeMap<HostName, StatusReply>,
+    concerned: &[Concerned<'_>],
+    report: &mut Report,
+) -> bool {
+    let patience = Duration::from_secs(ctx.cluster.settings.stop_timeout_s);
+    let hosts = &preflight.hosts;
+    stop_strays(preflight, statuses, patience, report).await;
+    let is_up = |node: &Node| status_of(statuses, node).is_some_and(|status| status.pid != 0);
+    let up: Vec<&Node> =
+        concerned.iter().map(|&(node, _)| node).filter(|node| is_up(node)).collect();
+    if !up.is_empty() && !tiers::stop(hosts, &up, patience, &ctx.progress, report).await {
+        return false;
+    }
+    let nodes: Vec<&Node> = concerned.iter().map(|&(node, _)| node).collect();
+    nodes.is_empty() || tiers::start(hosts, &nodes, &ctx.progress, report).await
+}
+
+/// Ends nodes that run on a host but are no more in node.cfg there.
+async fn stop_strays(
+    preflight: &Preflight,
+    statuses: &BTreeMap<HostName, StatusReply>,
+    patience: Duration,
+    report: &mut Report,
+) {
+    let strays = |host: &HostName| -> Vec<String> {
+        let (status, release) = (statuses.get(host), preflight.releases.get(host));
+        let (Some(status), Some(release)) = (status, release) else { return Vec::new() };
+        let strays = plan::strays(&status.nodes, &release.fingerprints);
+        strays.into_iter().map(str::to_owned).collect()
+    };
+    let mut hosts: Hosts = preflight.hosts.clone();
+    hosts.retain(|host| !strays(&host.name).is_empty());
+    let results = hosts
+        .each(|host| {
+            let names = strays(&host.name);
+            async move {
+                let remote = Arc::clone(&host.remote);
+                Supervisor::open(remote, &host.layout).await?.stop(names, patience).await
+            }
+        })
+        .await;
+    for (host, result) in results {
+        match result {
+            Ok(reply) => {
+                for node in reply.results {
+                    match node.ok {
+                        true => report.line(format!("{}: stopped, no more in node.cfg", node.node)),
+                        false => report.error(format!("{}: {}", node.node, node.message)),
+                    }
+                }
+            }
+            Err(error) => report.remote_error(&host, &error),
+        }
+    }
+}
+
+/// Removes releases that are neither among the last nor run by a node.
+async fn prune(ctx: &Context, preflight: &Preflight, report: &mut Report) {
+    let keep = ctx.cluster.settings.keep_releases;
+    let results = preflight
+        .hosts
+        .each(|host| async move {
+            let running = host.status().await?.nodes;
+            let in_use: Vec<String> = running.into_iter().map(|node| node.release).collect();
+            ship::prune(&*host.remote, &host.layout, keep, &in_use, host.deadline).await
+        })
+        .await;
+    for (host, result) in results {
+        if let Err(error) = result {
+            report.warn_about(&host, &error.into());
+        }
+    }
+}
+
+async fn show_plan(ctx: &Context, preflight: &mut Preflight, report: &mut Report) {
+    let statuses = ask(preflight, report).await;
+    for host in preflight.hosts.iter() {
+        let (survey, release) =
+            (preflight.surveys.get(&host.name), preflight.releases.get(&host.name));
+        let (Some(survey), Some(release)) = (survey, release) else { continue };
+        let bytes = ship::missing_bytes(release, survey);
+        match survey.current.as_ref() {
+            Some(current) if *current == release.id => {
+                report.line(format!("{}: release {current} stays", host.name));
+            }
+            current => report.line(format!(
+                "{}: release {} after {}, {} KiB to copy",
+                host.name,
+                release.id,
+                current.map_or("none", |id| id),
+                bytes.div_ceil(1024)
+            )),
+        }
+    }
+    let concerned = concerned(ctx, preflight, &statuses);
+    for (node, reason) in &concerned {
+        let verb = if *reason == Reason::NotRunning { "start" } else { "restart" };
+        report.line(format!("{verb} {} ({})", node.name, reason.as_str()));
+    }
+    if concerned.is_empty() {
+        report.line("no node would be touched");
+    }
+    report.json(&plan_json(&concerned));
+}
+
+fn plan_json(concerned: &[Concerned<'_>]) -> serde_json::Value {
+    let row = |(node, reason): &Concerned<'_>| json!({ "node": node.name, "host": node.host, "reason": reason.as_str() });
+    json!({ "nodes": concerned.iter().map(row).collect::<Vec<_>>() })
+}
