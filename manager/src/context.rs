@@ -125,6 +125,11 @@ impl Context {
         if let Some(mode) = options.ssh_mode {
             cluster.settings.ssh.mode = mode;
         }
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let ssh = &mut cluster.settings.ssh;
+        for path in [&mut ssh.known_hosts, &mut ssh.identity_file, &mut ssh.config_file] {
+            *path = path.take().map(|path| from_file(&path, &etc, home.as_deref()));
+        }
         let layout = Layout::new(&cluster.settings.prefix);
         let progress = Progress::new(!options.json);
         Ok(Self { cluster, layout, etc, bin, progress })
@@ -230,6 +235,15 @@ fn find_etc(given: Option<&Path>, bin: &Path) -> Result<PathBuf, ContextError> {
     }
 }
 
+/// A path as tyto.yaml means it: `~/` is the caller's home, and a relative path begins where
+/// the file is, wherever ctl is called.
+fn from_file(path: &Path, etc: &Path, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~"), home) {
+        (Ok(below), Some(home)) => home.join(below),
+        _ => etc.join(path),
+    }
+}
+
 /// The text of a file; none when it does not exist.
 fn read(path: &Path) -> Result<Option<String>, ContextError> {
     let fail = |source| ContextError::Read { path: path.to_owned(), source };
@@ -249,4 +263,75 @@ fn read(path: &Path) -> Result<Option<String>, ContextError> {
 fn places(folders: &[PathBuf]) -> String {
     let quoted: Vec<String> = folders.iter().map(|f| format!("`{}`", f.display())).collect();
     quoted.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: &str = "[DEFAULT]\nhost=10.0.0.1\n[w]\ntype=worker\nlb_method=af_packet\n\
+                         lb_procs=2\n[manager]\ntype=manager\n[proxy-1]\ntype=proxy\n\
+                         [logger-1]\ntype=logger\n";
+
+    fn cluster(text: &str) -> Cluster {
+        let nodes = ConfigFile { name: NODE_CFG, text };
+        Cluster::load(ConfigFiles { nodes, networks: None, settings: None }).unwrap()
+    }
+
+    fn selected(words: &[&str]) -> Vec<String> {
+        let cluster = cluster(NODES);
+        let nodes = select(&cluster, words.iter().copied()).unwrap();
+        nodes.into_iter().map(|node| node.name.to_string()).collect()
+    }
+
+    #[test]
+    fn no_words_and_all_are_every_node_in_zeekcontrols_order() {
+        let all = ["logger-1", "manager", "proxy-1", "w-1", "w-2"];
+        assert_eq!(selected(&[]), all);
+        assert_eq!(selected(&["all"]), all);
+    }
+
+    #[test]
+    fn names_and_groups_mix_and_each_node_comes_once() {
+        assert_eq!(selected(&["w-2", "workers", "loggers"]), ["logger-1", "w-1", "w-2"]);
+        assert_eq!(selected(&["proxies", "manager"]), ["manager", "proxy-1"]);
+    }
+
+    #[test]
+    fn a_group_without_nodes_is_unknown_as_in_zeekcontrol() {
+        let cluster = cluster("[zeek]\ntype=standalone\nhost=localhost\n");
+        let unknown = select(&cluster, ["workers"]).unwrap_err();
+        assert_eq!(unknown.to_string(), "unknown node 'workers'");
+        assert_eq!(select(&cluster, ["all"]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_are_exact_and_a_slip_gets_a_hint() {
+        let cluster = cluster(NODES);
+        assert_eq!(select(&cluster, ["W-1"]).unwrap_err().hint, "did you mean `w-1`?");
+        assert_eq!(select(&cluster, ["worker"]).unwrap_err().hint, "did you mean `workers`?");
+        assert_eq!(
+            select(&cluster, ["10.0.0.1"]).unwrap_err().hint,
+            "`ctl nodes` lists the nodes; groups are all, loggers, manager, proxies, workers"
+        );
+    }
+
+    #[test]
+    fn paths_of_tyto_yaml_begin_at_home_or_at_the_file() {
+        let (etc, home) = (Path::new("/e"), Some(Path::new("/root")));
+        assert_eq!(from_file(Path::new("~/.ssh/id"), etc, home), Path::new("/root/.ssh/id"));
+        assert_eq!(from_file(Path::new("known_hosts"), etc, home), Path::new("/e/known_hosts"));
+        assert_eq!(from_file(Path::new("/x/y"), etc, home), Path::new("/x/y"));
+    }
+
+    #[test]
+    fn without_a_given_folder_the_installation_of_this_ctl_is_searched() {
+        let prefix = tempfile::tempdir().unwrap();
+        std::fs::create_dir(prefix.path().join("etc")).unwrap();
+        let bin = prefix.path().join("releases/abc/bin");
+        let error = find_etc(Some(Path::new("/no/such")), &bin).unwrap_err();
+        assert_eq!(error.to_string(), "there is no node.cfg in `/no/such`");
+        std::fs::write(prefix.path().join("etc/node.cfg"), NODES).unwrap();
+        assert_eq!(find_etc(None, &bin).unwrap(), prefix.path().join("etc"));
+    }
 }
