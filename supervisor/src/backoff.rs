@@ -1,5 +1,5 @@
-//! How long a node that died stays down before it is started again. No clock and no chance of
-//! its own: both come as arguments.
+//! How long what died stays down before it is started again. No clock and no chance of its
+//! own: both come as arguments.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -43,9 +43,8 @@ impl Backoff {
         self.deaths.push_back(now);
         self.failed |= self.deaths.len() >= DEATHS_MAX;
 
-        let doubled = DELAY_MIN.saturating_mul(2_u32.saturating_pow(self.short_lives));
+        let delay = if self.failed { DELAY_MAX } else { doubled(self.short_lives) };
         self.short_lives = self.short_lives.saturating_add(1);
-        let delay = if self.failed { DELAY_MAX } else { doubled.min(DELAY_MAX) };
         delay.mul_f64(1.0 - 0.25 * chance.clamp(0.0, 1.0))
     }
 
@@ -53,6 +52,11 @@ impl Backoff {
     pub(crate) fn failed(&self) -> bool {
         self.failed
     }
+}
+
+/// [`DELAY_MIN`], doubled that often, up to [`DELAY_MAX`].
+pub(crate) fn doubled(times: u32) -> Duration {
+    DELAY_MIN.saturating_mul(2_u32.saturating_pow(times)).min(DELAY_MAX)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The process of a node: spawned from the release in use, or taken over from an earlier
 //! supervisor of this host.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use tyto_daemon::clock;
 
 use crate::exec_node::NodeNote;
 use crate::host::{self, HostError};
+use crate::output;
 use crate::pid_lock;
 use crate::process::Process;
 
@@ -20,16 +21,6 @@ use crate::process::Process;
 /// login brought along stays out, so that a node does not depend on who started it.
 const ENV_KEPT: [&str; 8] =
     ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TYTO_TRACE", "RUST_BACKTRACE", "TMPDIR"];
-
-/// Size at which stdout.log and stderr.log make way at the next start of the node; one older
-/// file is kept of each.
-const OUTPUT_BYTES_MAX: u64 = 16 << 20;
-
-/// Lines of stderr.log that status shows.
-const STDERR_LINES_MAX: usize = 10;
-
-/// Bytes of stderr.log that are read for them.
-const STDERR_BYTES_MAX: u64 = 8 << 10;
 
 /// A living process of a node.
 #[derive(Debug)]
@@ -70,8 +61,8 @@ pub(crate) fn spawn(layout: &Layout, node: &str) -> Result<Child, SpawnError> {
     let failed = |source| SpawnError::System { dir: dir.clone(), source };
 
     fs::create_dir_all(&dir).map_err(failed)?;
-    let stdout = output(&dir.join("stdout.log")).map_err(failed)?;
-    let stderr = output(&dir.join("stderr.log")).map_err(failed)?;
+    let stdout = output::open(&dir.join("stdout.log")).map_err(failed)?;
+    let stderr = output::open(&dir.join("stderr.log")).map_err(failed)?;
     let mut note = NodeNote {
         pid: 0,
         started_ns: clock::now().0,
@@ -153,42 +144,4 @@ pub(crate) fn own_program() -> PathBuf {
         Ok(path) if path.exists() => path,
         _ => PathBuf::from("/proc/self/exe"),
     }
-}
-
-/// A file for the output of a process, opened to append.
-///
-/// # Errors
-/// When it cannot be opened.
-pub(crate) fn output(path: &Path) -> io::Result<File> {
-    if fs::metadata(path).is_ok_and(|file| file.len() > OUTPUT_BYTES_MAX) {
-        fs::rename(path, path.with_extension("log.1"))?;
-    }
-    OpenOptions::new().create(true).append(true).open(path)
-}
-
-/// The last lines that a process wrote to its stderr.log, which had `from` bytes at its start.
-pub(crate) fn last_stderr(layout: &Layout, node: &str, from: u64) -> Vec<String> {
-    let path = layout.node_spool(node).join("stderr.log");
-    tail(&path, from, STDERR_BYTES_MAX).map_or_else(
-        |_| Vec::new(),
-        |text| {
-            let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-            let skip = lines.len().saturating_sub(STDERR_LINES_MAX);
-            lines.iter().skip(skip).map(|line| (*line).to_owned()).collect()
-        },
-    )
-}
-
-/// The end of a file: what lies behind `from`, at most `bytes_max`. Bytes that are no UTF-8
-/// are replaced.
-///
-/// # Errors
-/// When it cannot be read.
-pub(crate) fn tail(path: &Path, from: u64, bytes_max: u64) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(from.max(len.saturating_sub(bytes_max))))?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

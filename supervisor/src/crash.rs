@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 use tyto_core::layout::Layout;
 
-use crate::child::tail;
 use crate::exec_node::NodeNote;
+use crate::output;
 
 /// Crashes kept on a host; the oldest go first.
 const CRASH_DIRS_MAX: usize = 50;
@@ -58,7 +58,7 @@ fn write(layout: &Layout, crash: &Crash) -> io::Result<PathBuf> {
     fs::write(dir.join("report.txt"), report(crash))?;
     let spool = layout.node_spool(&crash.node);
     for file in ["stderr.log", "stdout.log"] {
-        if let Ok(text) = tail(&spool.join(file), 0, OUTPUT_BYTES_MAX) {
+        if let Ok(text) = output::tail(&spool.join(file), 0, OUTPUT_BYTES_MAX) {
             fs::write(dir.join(file), text)?;
         }
     }

@@ -91,6 +91,8 @@ async fn serve(layout: &Layout) -> anyhow::Result<()> {
 
     // Calls wait in the socket's queue until then: a report must find its node taken over.
     let fleet = Arc::new(Fleet::restore(layout.clone()).await);
+    let tended = Arc::clone(&fleet);
+    tokio::spawn(async move { tended.cut_outputs().await });
     let rpc = SupervisorRpc { fleet, guard_pid: guard_seen, ending: ending.clone() };
     // After a fault the guard stays, and starts us again.
     answer(listener, rpc, &ending).await?;

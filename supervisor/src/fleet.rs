@@ -14,9 +14,13 @@ use tyto_proto::v1::NodeHealth;
 
 use crate::host::{self, HostError};
 use crate::node::{Ending, Life, NodeHandle, Stopped, View};
+use crate::output;
 
 /// Seconds from SIGTERM to SIGKILL when neither the caller nor the configuration says.
 const STOP_TIMEOUT_DEFAULT_S: u64 = 60;
+
+/// Time between two looks at files that grow.
+const CUT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The nodes of this host.
 #[derive(Debug)]
@@ -93,6 +97,10 @@ impl Fleet {
 
     /// All nodes: first those of the release in use in its order, then others that live.
     pub(crate) async fn members(&self) -> Vec<Arc<Member>> {
+        self.members_and_config().await.0
+    }
+
+    async fn members_and_config(&self) -> (Vec<Arc<Member>>, Option<HostConfig>) {
         let config = self.config();
         let mut nodes = self.nodes.lock().await;
         let mut members = Vec::new();
@@ -113,18 +121,27 @@ impl Fleet {
                 members.push(Arc::clone(member));
             }
         }
-        members
+        (members, config.ok())
     }
 
-    /// The node of that name.
-    pub(crate) async fn member(&self, name: &str) -> Option<Arc<Member>> {
-        self.members().await.into_iter().find(|member| member.name == name)
+    /// Keeps what nodes and supervisor write to stderr and stdout within bounds; never ends.
+    pub(crate) async fn cut_outputs(&self) {
+        loop {
+            tokio::time::sleep(CUT_INTERVAL).await;
+            let members = self.members().await;
+            let layout = self.layout.clone();
+            let cut = tokio::task::spawn_blocking(move || {
+                output::cut_all(&layout, members.iter().map(|member| member.name.as_str()));
+            });
+            if let Err(error) = cut.await {
+                warn!(%error, "cannot cut files that have grown");
+            }
+        }
     }
 
     /// All nodes for the status table.
     pub(crate) async fn rows(&self) -> Vec<Row> {
-        let config = self.config().ok();
-        let members = self.members().await;
+        let (members, config) = self.members_and_config().await;
         members.iter().map(|member| member.row(config.as_ref())).collect()
     }
 

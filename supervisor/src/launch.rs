@@ -14,6 +14,7 @@ use tyto_proto::v1::{ShutdownRequest, StatusReply, StatusRequest};
 
 use crate::child;
 use crate::daemon;
+use crate::output;
 use crate::partner::Partner;
 use crate::pid_lock;
 
@@ -67,13 +68,13 @@ async fn bring_up(layout: &Layout) -> anyhow::Result<u32> {
             && let Ok(exit) = timeout(Duration::ZERO, process.exited()).await
             && pid_lock::holder(&lock)?.is_none()
         {
-            bail!("the supervisor ended at once: {exit}\n{}", child::tail(&log, log_from, 4096)?);
+            bail!("the supervisor ended at once: {exit}\n{}", output::tail(&log, log_from, 4096)?);
         }
         if Instant::now() >= give_up_at {
             bail!(
                 "the supervisor does not answer on `{}`\n{}",
                 layout.supervisor_sock().display(),
-                child::tail(&log, log_from, 4096)?
+                output::tail(&log, log_from, 4096)?
             );
         }
         sleep(LOOK_INTERVAL).await;

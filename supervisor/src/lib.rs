@@ -21,6 +21,7 @@ mod fleet;
 mod host;
 mod launch;
 mod node;
+mod output;
 mod partner;
 mod pid_lock;
 mod process;

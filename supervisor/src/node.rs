@@ -21,6 +21,7 @@ use crate::child::{self, Child, SpawnError};
 use crate::crash::{self, Crash};
 use crate::exec_node::EXIT_HELD;
 use crate::host::HostError;
+use crate::output;
 use crate::process::Exit;
 use crate::record::NodeRecord;
 
@@ -388,7 +389,7 @@ impl Node {
     }
 
     fn keep_crash(&mut self, child: &Child, exit: Exit) {
-        let last_stderr = child::last_stderr(&self.layout, &self.name, child.note.stderr_from);
+        let last_stderr = output::last_stderr(&self.layout, &self.name, child.note.stderr_from);
         warn!(node = self.name, pid = child.note.pid, %exit, "node died");
         self.remember(|record| record.last_exit = exit.to_string());
         self.view.send_modify(|view| {

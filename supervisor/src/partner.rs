@@ -14,11 +14,14 @@ use tracing::{error, info, warn};
 use tyto_core::layout::Layout;
 use tyto_daemon::shutdown::CancellationToken;
 
-use crate::backoff::Backoff;
+use crate::backoff;
 use crate::child;
-use crate::node::chance;
+use crate::output;
 use crate::pid_lock;
 use crate::process::Process;
+
+/// One that lived this long is started again at once; after shorter lives delays grow.
+const RAN_WELL: Duration = Duration::from_secs(1);
 
 /// How long a new process may take to get its lock.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,7 +63,7 @@ impl Partner {
     /// # Errors
     /// When the supervisor's log cannot be opened.
     pub(crate) fn command(self, layout: &Layout) -> io::Result<Command> {
-        let log = child::output(&layout.supervisor_log())?;
+        let log = output::open(&layout.supervisor_log())?;
         let mut command = Command::new(child::own_program());
         command.arg(self.subcommand()).arg("--prefix").arg(layout.prefix());
         command.current_dir(layout.prefix()).stdin(Stdio::null());
@@ -76,7 +79,7 @@ impl Partner {
         pid: watch::Sender<u32>,
         end: CancellationToken,
     ) {
-        let mut backoff = Backoff::default();
+        let mut short_lives = 0;
         while !end.is_cancelled() {
             let began = Instant::now();
             match self.find(&layout) {
@@ -93,14 +96,27 @@ impl Partner {
                 Ok(None) => {}
                 Err(error) => error!(partner = ?self, %error, "cannot watch it"),
             }
-            if let Err(error) = self.start(&layout).await {
-                let delay = backoff.after_death(Instant::now(), began.elapsed(), chance());
-                error!(partner = ?self, %error, ?delay, "cannot be started");
-                tokio::select! {
-                    () = sleep(delay) => {}
-                    () = end.cancelled() => return,
-                }
+            if began.elapsed() >= RAN_WELL {
+                short_lives = 0;
+            } else if !self.wait(short_lives, &end).await {
+                return;
             }
+            short_lives = short_lives.saturating_add(1);
+            if let Err(error) = self.start(&layout).await {
+                error!(partner = ?self, %error, "cannot be started");
+            }
+        }
+    }
+
+    /// Waits before a start that follows `short_lives` short ones; whether it is still wanted.
+    async fn wait(self, short_lives: u32, end: &CancellationToken) -> bool {
+        // The very first look is no failure: there may be none yet.
+        let Some(failures) = short_lives.checked_sub(1) else { return true };
+        let delay = backoff::doubled(failures);
+        warn!(partner = ?self, ?delay, "does not live; waiting");
+        tokio::select! {
+            () = sleep(delay) => true,
+            () = end.cancelled() => false,
         }
     }
 

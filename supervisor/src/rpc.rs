@@ -38,10 +38,12 @@ impl SupervisorRpc {
     {
         let mut running = JoinSet::new();
         let mut results = vec![v1::NodeResult::default(); names.len()];
+        let members = self.fleet.members().await;
         for (index, name) in names.into_iter().enumerate() {
-            match self.fleet.member(&name).await {
+            match members.iter().find(|member| member.name == name) {
                 Some(member) => {
-                    let outcome = act(Arc::clone(&member));
+                    let outcome = act(Arc::clone(member));
+                    let member = Arc::clone(member);
                     running.spawn(async move { (index, member, outcome.await) });
                 }
                 None => {

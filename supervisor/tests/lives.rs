@@ -99,6 +99,34 @@ async fn a_guard_killed_comes_back_and_guards() {
 }
 
 #[tokio::test]
+async fn whatever_is_killed_when_there_is_one_process_of_each_in_the_end() {
+    let host = Host::new(&[("worker-1", "echo $$ >> pids; exec sleep 1000")]);
+    host.up();
+    host.start("worker-1", 0).await;
+    for round in 0..6 {
+        let node = host.node_until("worker-1", |node| node.pid != 0).await;
+        let before = host.status_until(|status| status.guard_pid != 0).await;
+        kill9(before.supervisor_pid);
+        if round % 2 == 0 {
+            kill9(node.pid);
+        }
+        let after = host
+            .status_until(|now| now.supervisor_pid != before.supervisor_pid && now.guard_pid != 0)
+            .await;
+        let again = host.node_until("worker-1", |node| node.pid != 0).await;
+        assert_eq!(again.pid != node.pid, round % 2 == 0, "killed in even rounds only");
+        kill9(after.guard_pid);
+        host.status_until(|now| now.guard_pid != 0 && now.guard_pid != after.guard_pid).await;
+    }
+    let node = host.node("worker-1").await;
+    let pids = std::fs::read_to_string(host.layout.node_spool("worker-1").join("pids")).unwrap();
+    let living: Vec<u32> =
+        pids.lines().map(|pid| pid.parse().unwrap()).filter(|pid| lives(*pid)).collect();
+    assert_eq!((living, pids.lines().count()), (vec![node.pid], 4));
+    assert_eq!(host.living().len(), 3, "one supervisor, one guard, one node");
+}
+
+#[tokio::test]
 async fn a_node_that_died_while_no_supervisor_ran_is_started_again() {
     let host = Host::new(&[("worker-1", LIVES)]);
     host.up();
