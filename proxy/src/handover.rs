@@ -1,6 +1,7 @@
 //! What a proxy does before it answers claims: asks the others for the entries that it is to
 //! hold. While it was away, they were granted elsewhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use crate::rpc::{self, Shared};
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Gathers this proxy's entries from all others that live, all at once.
-pub(crate) async fn gather(shared: &std::sync::Arc<Shared>) {
+pub(crate) async fn gather(shared: &Arc<Shared>) {
     let mut calls = JoinSet::new();
     for (proxy, client) in shared.peers.iter() {
         let (proxy, client, shared) = (proxy.clone(), client.clone(), shared.clone());
@@ -29,9 +30,11 @@ pub(crate) async fn gather(shared: &std::sync::Arc<Shared>) {
     }
     while let Some(joined) = calls.join_next().await {
         match joined {
-            Ok((peer, Ok(Ok(rows)))) => info!(peer, rows, "entries taken over"),
+            Ok((peer, Ok(Ok(entries)))) => info!(peer, entries, "entries taken over"),
             // The usual case when the cluster starts: the other proxy is not there yet.
-            Ok((peer, Ok(Err(status)))) => info!(peer, %status, "no entries from this proxy"),
+            Ok((peer, Ok(Err(status)))) => {
+                info!(peer, error = status.message(), "no entries from this proxy");
+            }
             Ok((peer, Err(_))) => warn!(peer, "handover was cut off; it took too long"),
             Err(error) => warn!(%error, "handover ended by a fault"),
         }

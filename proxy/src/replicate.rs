@@ -87,7 +87,7 @@ async fn send(
     let refused = match tokio::time::timeout(REPLICATE_TIMEOUT, call).await {
         Ok(Ok(reply)) => Some(reply.into_inner().refused),
         Ok(Err(status)) => {
-            debug!(peer = proxy, %status, "other holder did not take the copies");
+            debug!(peer = proxy, error = status.message(), "other holder did not take the copies");
             None
         }
         Err(_) => {

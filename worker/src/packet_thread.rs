@@ -38,6 +38,11 @@ impl PacketThread {
     /// came before is logged all the same.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         let captured = self.capture_until_stop();
+        if captured.is_err() {
+            // What came before the fault counts, also in a block that was not full.
+            std::thread::sleep(self.capture.handover_lag());
+            while self.turn(Ts(u64::MAX)).is_some() {}
+        }
         let finished = self.pipeline.finish().context("the last rows could not be handed on");
         let published = self.publish();
         match captured.and(published).context("capture broke off") {

@@ -2,21 +2,16 @@
 //! `unshare`; says so and passes without.
 #![allow(clippy::unwrap_used)] // a test ends at the first thing that does not work
 
+mod namespace;
+
 use std::collections::{HashMap, HashSet};
 use std::net::UdpSocket;
-use std::process::Command;
 use std::time::Duration;
 
+use namespace::{FLOWS, PAYLOAD, inside_namespace, ip, send};
 use tyto_core::config::runtime::{CaptureConfig, FanoutMode};
 use tyto_worker::capture::LinkType;
 use tyto_worker::capture::af_packet::{AfPacket, CaptureStats, FrameSender, LiveError};
-
-/// Set in the copy of this program that runs inside of the namespace.
-const INSIDE: &str = "TYTO_TEST_INSIDE_NAMESPACE";
-
-const FLOWS: u16 = 64;
-const PACKETS_PER_FLOW: u16 = 50;
-const PAYLOAD: [u8; 100] = [b'x'; 100];
 
 /// Ethernet, IPv4 without options, UDP, payload.
 const FRAME_LEN: usize = 14 + 20 + 8 + PAYLOAD.len();
@@ -27,45 +22,6 @@ struct Seen {
     len: usize,
     wire_len: u32,
     checksum_good: bool,
-}
-
-/// Runs `test` of this file again, inside of a namespace that holds a veth pair `v0` (with
-/// an address) and `v1` (captured). True inside.
-fn inside_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        set_up_veth();
-        return true;
-    }
-    let able = Command::new("unshare").args(["--net", "ip", "link"]).output();
-    if !able.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped {test}: needs root, `ip` (iproute2) and `unshare` (util-linux)");
-        return false;
-    }
-    let status = Command::new("unshare")
-        .arg("--net")
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} failed inside of its namespace");
-    false
-}
-
-fn set_up_veth() {
-    // Neighbour discovery would add packets of its own.
-    std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
-    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
-    ip("link add v0 type veth peer name v1");
-    ip("link set v0 arp off");
-    ip("addr add 10.9.0.1/24 dev v0");
-    ip("link set v0 up");
-    ip("link set v1 up");
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {arguments}");
 }
 
 fn config(fanout_id: Option<u16>) -> CaptureConfig {
@@ -79,23 +35,6 @@ fn config(fanout_id: Option<u16>) -> CaptureConfig {
         block_timeout_ms: 10,
         snaplen_bytes: 65_535,
     }
-}
-
-/// Sends each flow's packets, the flows interleaved; returns how many packets that was.
-fn send(from: &str, to: &str) -> u64 {
-    let sockets: Vec<UdpSocket> = (0..FLOWS)
-        .map(|flow| {
-            let socket = UdpSocket::bind((from, 20_000 + flow)).unwrap();
-            socket.connect((to, 53)).unwrap();
-            socket
-        })
-        .collect();
-    for _ in 0..PACKETS_PER_FLOW {
-        for socket in &sockets {
-            socket.send(&PAYLOAD).unwrap();
-        }
-    }
-    u64::from(FLOWS) * u64::from(PACKETS_PER_FLOW)
 }
 
 fn drain(capture: &mut AfPacket) -> Vec<Seen> {

@@ -182,7 +182,15 @@ impl AfPacket {
         if fd.revents().contains(PollFlags::ERR) {
             self.take_error()?;
         }
-        Ok(self.ring.is_ready())
+        if self.ring.is_ready() {
+            return Ok(true);
+        }
+        // A removed interface goes down first; of the removal itself the kernel says nothing.
+        let bound = self.socket.bound_interface().map_err(|e| self.broken("look it up", e))?;
+        if bound <= 0 {
+            return Err(LiveError::Removed(self.interface.clone()));
+        }
+        Ok(false)
     }
 
     /// The counters up to now.
@@ -212,10 +220,14 @@ impl AfPacket {
     /// Up to which time all packets have come out, when the ring was found empty just now:
     /// younger ones may still wait in a block that the kernel fills.
     pub fn drained_until(&self) -> Ts {
-        // The kernel's timer retires a block one to two periods after its first packet.
-        let period = self.block_timeout.max(Duration::from_millis(10));
-        let lag = period.saturating_mul(3);
-        Ts(self.now().0.saturating_sub(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX)))
+        let lag_ns = u64::try_from(self.handover_lag().as_nanos()).unwrap_or(u64::MAX);
+        Ts(self.now().0.saturating_sub(lag_ns))
+    }
+
+    /// How long a packet may wait in a block until the kernel hands it over, at most: its timer
+    /// retires a block one to two periods after the first packet.
+    pub fn handover_lag(&self) -> Duration {
+        self.block_timeout.max(Duration::from_millis(10)).saturating_mul(3)
     }
 
     fn take_error(&mut self) -> Result<(), LiveError> {
@@ -223,10 +235,6 @@ impl AfPacket {
         let Some(error) = pending else { return Ok(()) };
         if error.raw_os_error() != Some(libc::ENETDOWN) {
             return Err(self.broken("capture", error));
-        }
-        let bound = self.socket.bound_interface().map_err(|e| self.broken("look it up", e))?;
-        if bound <= 0 {
-            return Err(LiveError::Removed(self.interface.clone()));
         }
         self.stats.interface_downs += 1;
         Ok(())

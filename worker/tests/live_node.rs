@@ -1,0 +1,231 @@
+//! A whole standalone node on a veth pair: packets in, log files out, each counted. Needs root,
+//! `ip` and `unshare`; says so and passes without.
+#![allow(clippy::unwrap_used)] // a test ends at the first thing that does not work
+
+mod namespace;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use namespace::{FLOWS, PACKETS_PER_FLOW, inside_namespace, send};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+use tyto_core::config::runtime::{
+    AnalysisConfig, CaptureConfig, FanoutMode, LogsConfig, NodeConfig, Role, ShipConfig,
+};
+use tyto_core::layout::Layout;
+use tyto_daemon::channel;
+use tyto_daemon::shutdown::CancellationToken;
+use tyto_proto::v1;
+use tyto_proto::v1::supervisor_server::{Supervisor, SupervisorServer};
+use tyto_worker::node;
+
+/// How long the node may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Stands in for the supervisor: keeps the reports.
+#[derive(Clone, Default)]
+struct Reports(Arc<Mutex<Vec<v1::NodeHealth>>>);
+
+impl Reports {
+    fn last(&self) -> Option<v1::NodeHealth> {
+        self.0.lock().unwrap().last().cloned()
+    }
+
+    /// Waits for a report of which `wanted` is true.
+    async fn wait_for(&self, what: &str, wanted: impl Fn(&v1::NodeHealth) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !self.last().as_ref().is_some_and(&wanted) {
+            assert!(Instant::now() < until, "{what} never came: {:?}", self.last());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Supervisor for Reports {
+    async fn report(
+        &self,
+        request: Request<v1::NodeHealth>,
+    ) -> Result<Response<v1::ReportReply>, Status> {
+        self.0.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(v1::ReportReply {}))
+    }
+
+    async fn status(
+        &self,
+        _: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
+        Err(Status::unimplemented("reports only"))
+    }
+
+    async fn start(
+        &self,
+        _: Request<v1::StartRequest>,
+    ) -> Result<Response<v1::NodesResult>, Status> {
+        Err(Status::unimplemented("reports only"))
+    }
+
+    async fn stop(&self, _: Request<v1::StopRequest>) -> Result<Response<v1::NodesResult>, Status> {
+        Err(Status::unimplemented("reports only"))
+    }
+
+    async fn shutdown(
+        &self,
+        _: Request<v1::ShutdownRequest>,
+    ) -> Result<Response<v1::ShutdownReply>, Status> {
+        Err(Status::unimplemented("reports only"))
+    }
+}
+
+fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
+    NodeConfig {
+        cluster: "test".into(),
+        node: "zeek".into(),
+        role: Role::Standalone,
+        prefix: prefix.into(),
+        listen: None,
+        peers: Vec::new(),
+        capture: interface.map(|interface| CaptureConfig {
+            interface: interface.into(),
+            fanout_id: None,
+            fanout_mode: FanoutMode::Hash,
+            fanout_defrag: false,
+            buffer_size_bytes: 8 << 20,
+            block_size_bytes: 1 << 15,
+            block_timeout_ms: 10,
+            snaplen_bytes: 65_535,
+        }),
+        analysis: AnalysisConfig::default(),
+        logs: LogsConfig { compress: false, rotation_interval_s: 0, ..LogsConfig::default() },
+        ship: ShipConfig::default(),
+    }
+}
+
+/// A supervisor's socket below `prefix`, and what comes to it.
+fn supervise(prefix: &Path) -> Reports {
+    let reports = Reports::default();
+    let layout = Layout::new(prefix);
+    std::fs::create_dir_all(layout.run()).unwrap();
+    let listener = channel::listen_socket(&layout.supervisor_sock()).unwrap();
+    let server = channel::server()
+        .add_service(SupervisorServer::new(reports.clone()))
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    tokio::spawn(server);
+    reports
+}
+
+fn counter(report: &v1::NodeHealth, name: &str) -> u64 {
+    report.counters.iter().find(|counter| counter.name == name).unwrap().value
+}
+
+/// The rows of a log's archived files, without headers.
+fn archived_rows(prefix: &Path, stream: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    for day in std::fs::read_dir(Layout::new(prefix).logs()).unwrap() {
+        let day = day.unwrap().path();
+        if day.is_symlink() || !day.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(day).unwrap() {
+            let path = file.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with(&format!("{stream}.")) {
+                let text = std::fs::read_to_string(path).unwrap();
+                rows.extend(text.lines().filter(|line| !line.starts_with('#')).map(String::from));
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn live_node_logs_each_connection_and_counts_each_packet() {
+    if !inside_namespace("live_node_logs_each_connection_and_counts_each_packet") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reports = supervise(folder.path());
+        let shutdown = CancellationToken::new();
+        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), shutdown.clone()));
+        reports.wait_for("running", |report| report.phase == "running").await;
+        let sent = send("10.9.0.1", "10.9.0.2");
+        reports.wait_for("all packets", |report| counter(report, "packets_received") == sent).await;
+        shutdown.cancel();
+        node.await.unwrap().unwrap();
+
+        let last = reports.last().unwrap();
+        assert_eq!(last.phase, "terminating");
+        assert_eq!(
+            [counter(&last, "packets_analysed"), counter(&last, "packets_dropped")],
+            [sent, 0]
+        );
+        let flows = u64::from(FLOWS);
+        let conn = last.ledger.iter().find(|row| row.stream == "conn").unwrap();
+        assert_eq!([conn.produced_rows, conn.acked_rows], [flows, flows]);
+        assert_eq!(conn.written[0].rows, flows);
+        assert!(conn.dropped.is_empty());
+    });
+    let rows = archived_rows(folder.path(), "conn");
+    assert_eq!(rows.len(), usize::from(FLOWS));
+    let packets = PACKETS_PER_FLOW.to_string();
+    for row in rows {
+        let columns: Vec<&str> = row.split('\t').collect();
+        // ts uid orig_h orig_p resp_h resp_p proto … orig_pkts is the 17th.
+        assert_eq!(columns[2..7], ["10.9.0.1", columns[3], "10.9.0.2", "53", "udp"]);
+        assert_eq!(columns[16], packets, "{row}");
+    }
+}
+
+#[test]
+fn node_without_interface_runs_and_ends_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reports = supervise(folder.path());
+        let shutdown = CancellationToken::new();
+        let node = tokio::spawn(node::run(config(folder.path(), None), shutdown.clone()));
+        reports.wait_for("running", |report| report.phase == "running").await;
+        shutdown.cancel();
+        node.await.unwrap().unwrap();
+        assert_eq!(reports.last().unwrap().phase, "terminating");
+    });
+}
+
+#[test]
+fn missing_interface_is_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = config(folder.path(), Some("no-such-if"));
+    let error = runtime.block_on(node::run(config, CancellationToken::new())).unwrap_err();
+    let chain = format!("{error:#}");
+    assert!(
+        chain.starts_with("cannot capture: interface `no-such-if`: cannot "),
+        "without root it cannot open a socket, with root not find it: {chain}"
+    );
+}
+
+#[test]
+fn node_whose_interface_is_removed_logs_what_it_saw_and_ends_by_a_fault() {
+    if !inside_namespace("node_whose_interface_is_removed_logs_what_it_saw_and_ends_by_a_fault") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reports = supervise(folder.path());
+        let shutdown = CancellationToken::new();
+        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), shutdown));
+        reports.wait_for("running", |report| report.phase == "running").await;
+        send("10.9.0.1", "10.9.0.2");
+        namespace::ip("link del v1");
+        let error = tokio::time::timeout(PATIENCE, node).await.unwrap().unwrap().unwrap_err();
+        assert!(format!("{error:#}").contains("interface `v1` was removed"), "{error:#}");
+    });
+    assert_eq!(archived_rows(folder.path(), "conn").len(), usize::from(FLOWS));
+}
