@@ -135,6 +135,35 @@ impl Cluster {
         ZeekLog::parse(&self.lab.sh(1, &script)?)
     }
 
+    /// Waits until every row is accounted for and on its way no more, then gives the ledger: of
+    /// each (node, log stream) the rows that are in the files.
+    ///
+    /// # Errors
+    /// When the sums never match, or rows never arrive.
+    pub fn settled_ledger(&self) -> Result<BTreeMap<(String, String), u64>> {
+        let settled = || {
+            let answer = self.ctl(&["--json", "ledger"])?;
+            if answer.code != 0 {
+                return Ok(Err(answer.stdout));
+            }
+            let result = answer.json()?["result"].take();
+            let streams = result["streams"].as_array().context("no streams in the ledger")?;
+            let waits = |line: &&Value| line["in_flight_rows"] != 0 || line["spooled_rows"] != 0;
+            Ok(match streams.iter().find(waits) {
+                Some(line) => Err(line.to_string()),
+                None => Ok(result),
+            })
+        };
+        let result = wait::until("the ledger adds up, nothing is on its way", ROWS_LIMIT, settled)?;
+        let written = |entry: &Value| {
+            let (node, line) = (entry["node"].as_str()?, &entry["line"]);
+            let stream = line["stream"].as_str()?;
+            Some(((node.to_owned(), stream.to_owned()), line["written_rows"].as_u64()?))
+        };
+        let nodes = result["nodes"].as_array().context("no nodes in the ledger")?;
+        nodes.iter().map(|entry| written(entry).with_context(|| entry.to_string())).collect()
+    }
+
     /// Waits until conn.log has the rows of `expected`, and compares them without the columns
     /// [`OF_THE_MOMENT`].
     ///
