@@ -56,8 +56,8 @@ pub struct ArchiveOptions {
 /// The thread that archives.
 #[derive(Debug)]
 pub(crate) struct Archiver {
-    wake: SyncSender<()>,
-    thread: JoinHandle<()>,
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Archiver {
@@ -70,19 +70,21 @@ impl Archiver {
         let thread = std::thread::Builder::new()
             .name("archive".into())
             .spawn(move || archive_until_closed(&options, &woken))?;
-        Ok(Self { wake, thread })
+        Ok(Self { wake: Some(wake), thread: Some(thread) })
     }
 
     /// Says that files are there. A wake-up that waits already will see them too.
     pub(crate) fn wake(&self) {
         // Full means that a wake-up waits already; closed, that the thread is gone.
-        self.wake.try_send(()).ok();
+        self.wake.as_ref().and_then(|wake| wake.try_send(()).ok());
     }
+}
 
-    /// Archives what is there and ends the thread. What the disk refuses stays in `rotated/`.
-    pub(crate) fn finish(self) {
-        drop(self.wake);
-        if self.thread.join().is_err() {
+/// Archives what is there and ends the thread. What the disk refuses stays in `rotated/`.
+impl Drop for Archiver {
+    fn drop(&mut self) {
+        self.wake = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("archive thread panicked; rotated logs stay in the spool");
         }
     }
@@ -246,4 +248,116 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
     }
     fs::create_dir_all(path).map_err(|error| StoreError::io("create", path, error))?;
     sync_parent(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const ROWS: &str = "#fields\tn\n1\n2\n#close\t1970-01-02-00-00-00\n";
+    const SOURCE: &str = "conn-82800000000000-86400000000000.log";
+
+    struct Place {
+        _dir: TempDir,
+        options: ArchiveOptions,
+    }
+
+    fn place() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let (rotated, logs) = (dir.path().join("rotated"), dir.path().join("logs"));
+        fs::create_dir_all(&rotated).unwrap();
+        fs::create_dir_all(logs.join(".archiving")).unwrap();
+        let zone = TimeZone::UTC;
+        let options = ArchiveOptions { rotated, logs, compress: true, suffix: String::new(), zone };
+        Place { _dir: dir, options }
+    }
+
+    impl Place {
+        fn source(&self, name: &str) {
+            fs::write(self.options.rotated.join(name), ROWS).unwrap();
+        }
+
+        /// Names and contents in the archive; panics when something is left on the way.
+        fn archived(&self) -> Vec<(String, String)> {
+            assert_eq!(fs::read_dir(&self.options.rotated).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(self.options.logs.join(".archiving")).unwrap().count(), 0);
+            let mut found = Vec::new();
+            for entry in fs::read_dir(self.options.logs.join("1970-01-01")).unwrap() {
+                let path = entry.unwrap().path();
+                let mut text = String::new();
+                GzDecoder::new(File::open(&path).unwrap()).read_to_string(&mut text).unwrap();
+                found.push((path.file_name().unwrap().to_str().unwrap().to_owned(), text));
+            }
+            found.sort();
+            found
+        }
+    }
+
+    fn once() -> Vec<(String, String)> {
+        vec![("conn.23:00:00-00:00:00.log.gz".to_owned(), ROWS.to_owned())]
+    }
+
+    #[test]
+    fn a_finished_file_gets_zeekcontrols_name_by_its_start() {
+        let place = place();
+        place.source(SOURCE);
+        archive_all(&place.options).unwrap();
+        assert_eq!(place.archived(), once());
+    }
+
+    #[test]
+    fn a_half_written_copy_of_an_earlier_life_is_written_anew() {
+        let place = place();
+        place.source(SOURCE);
+        fs::write(place.options.logs.join(".archiving").join(SOURCE), b"half").unwrap();
+        archive_all(&place.options).unwrap();
+        assert_eq!(place.archived(), once());
+    }
+
+    #[test]
+    fn a_crash_before_the_name_was_given_is_finished() {
+        let place = place();
+        place.source(SOURCE);
+        let copy = place.options.logs.join(".archiving").join(SOURCE);
+        write_copy(&place.options, &place.options.rotated.join(SOURCE), &copy).unwrap();
+        let done = place.options.rotated.join(format!("{SOURCE}{DONE_SUFFIX}"));
+        fs::rename(place.options.rotated.join(SOURCE), done).unwrap();
+        archive_all(&place.options).unwrap();
+        assert_eq!(place.archived(), once());
+    }
+
+    #[test]
+    fn a_crash_after_the_name_was_given_archives_nothing_twice() {
+        let place = place();
+        place.source(SOURCE);
+        archive_all(&place.options).unwrap();
+        place.source(&format!("{SOURCE}{DONE_SUFFIX}"));
+        archive_all(&place.options).unwrap();
+        assert_eq!(place.archived(), once());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_never_overwritten() {
+        let place = place();
+        place.source(SOURCE);
+        archive_all(&place.options).unwrap();
+        place.source(SOURCE);
+        archive_all(&place.options).unwrap();
+        let names: Vec<String> = place.archived().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["conn.23:00:00-00:00:00.1.log.gz", "conn.23:00:00-00:00:00.log.gz"]);
+    }
+
+    #[test]
+    fn with_several_loggers_names_end_in_the_loggers_name() {
+        let mut place = place();
+        place.options.suffix = "-logger-2".to_owned();
+        place.source(SOURCE);
+        archive_all(&place.options).unwrap();
+        assert_eq!(place.archived()[0].0, "conn.23:00:00-00:00:00-logger-2.log.gz");
+    }
 }

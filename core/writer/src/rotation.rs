@@ -5,7 +5,7 @@
 //! journals the end. A crash before the intent leaves the file as it was; one behind it is
 //! finished by [`finish`] before anything else is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,10 +79,13 @@ impl LogStore {
             LogFormat::Json => String::new(),
         };
         let mut entries = Vec::new();
+        let mut given = BTreeSet::new();
         for name in names {
             let Some(file) = self.files.get(name) else { continue };
             let len = file.write_last(&trailer)?;
-            let to = self.free_rotated_name(&file.stream, file.opened, closed);
+            // Two files of one stream, in which two releases write, may cover the same time.
+            let to = self.free_rotated_name(&file.stream, file.opened, closed, &given);
+            given.insert(to.clone());
             entries.push(Entry::Rotate { name: name.clone(), len, to: to.into() });
         }
         self.journal.append(entries)?;
@@ -149,19 +152,29 @@ impl LogStore {
         let stream = name.split('.').next().unwrap_or_default();
         let now = (self.clock)();
         let target = self.options.folder.join("rotated");
-        let target = target.join(self.free_rotated_name(stream, now, now));
+        let target = target.join(self.free_rotated_name(stream, now, now, &BTreeSet::new()));
         rename_to_free(&path, &target).map_err(|error| StoreError::io("rename", &path, error))?;
         self.archiver.wake();
         Ok(())
     }
 
-    fn free_rotated_name(&self, stream: &str, opened: Ts, closed: Ts) -> String {
+    /// A name in `rotated/` that is neither there nor intended nor in `given`.
+    fn free_rotated_name(
+        &self,
+        stream: &str,
+        opened: Ts,
+        closed: Ts,
+        given: &BTreeSet<String>,
+    ) -> String {
         let rotating = &self.journal.state().rotating;
         let mut copy = 0;
         loop {
             let name = rotated_name(stream, opened, closed, copy);
             let intended = rotating.values().any(|(_, to)| **to == *name);
-            if !intended && is_rotated_name_free(&self.options.folder.join("rotated"), &name) {
+            if !intended
+                && !given.contains(&name)
+                && is_rotated_name_free(&self.options.folder.join("rotated"), &name)
+            {
                 return name;
             }
             copy += 1;
@@ -190,7 +203,8 @@ pub(crate) fn finish(folder: &Path, journal: &mut Journal) -> Result<(), StoreEr
                 Ok(_) => fs::rename(&from, &to)
                     .map_err(|error| StoreError::io("rename", &from, error))?,
                 Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    tracing::error!(file = %from.display(), "log file is gone; its rows are lost");
+                    // Archived already, unless somebody removed it.
+                    tracing::warn!(file = %from.display(), "rotated log file is not there");
                 }
                 Err(StoreError::Short { found, committed, .. }) => {
                     let file = from.display();
@@ -265,5 +279,124 @@ pub(crate) fn link_current(options: &StoreOptions) {
         .and_then(|()| fs::rename(&beside, &link));
     if let Err(error) = made {
         tracing::warn!(link = %link.display(), %error, "cannot link the current logs");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tyto_core::config::runtime::LogsConfig;
+
+    use super::*;
+    use crate::journal::FileEntry;
+
+    const COMMITTED: &str = "#separator \\x09\nrow\n";
+
+    fn options(prefix: &Path) -> StoreOptions {
+        let config = LogsConfig { compress: false, ..LogsConfig::default() };
+        StoreOptions {
+            logger: "logger".into(),
+            folder: prefix.join("spool/logger"),
+            logs: prefix.join("logs"),
+            config,
+            zone: jiff::tz::TimeZone::UTC,
+        }
+    }
+
+    fn entry(len: usize) -> FileEntry {
+        let (stream, len) = ("conn".into(), len as u64);
+        FileEntry { stream, fingerprint: 1, opened_ns: 3_600 * NANOS, len }
+    }
+
+    /// A folder as a crash leaves it: `entries` journaled, `files` on disk.
+    fn crashed(entries: Vec<Entry>, files: &[(&str, &str)]) -> (tempfile::TempDir, StoreOptions) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path());
+        fs::create_dir_all(options.folder.join("rotated")).unwrap();
+        for (name, text) in files {
+            fs::write(options.folder.join(name), text).unwrap();
+        }
+        Journal::open(options.folder.join("journal")).unwrap().append(entries).unwrap();
+        (dir, options)
+    }
+
+    fn reopen(options: &StoreOptions) {
+        let store = LogStore::open(options.clone(), Box::new(|| Ts(3_700 * NANOS))).unwrap();
+        store.close().unwrap();
+    }
+
+    fn archived(options: &StoreOptions) -> Vec<(String, String)> {
+        let Ok(day) = fs::read_dir(options.logs.join("1970-01-01")) else { return Vec::new() };
+        let mut found: Vec<_> = day
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                (name, fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn rotate() -> Vec<Entry> {
+        let (name, to): (Arc<str>, Arc<str>) =
+            ("conn.log".into(), "conn-3600000000000-3650000000000.log".into());
+        let len = COMMITTED.len();
+        vec![
+            Entry::File { name: name.clone(), file: entry(len) },
+            Entry::Rotate { name, len: len as u64, to },
+        ]
+    }
+
+    #[test]
+    fn a_rotation_that_was_only_journaled_is_finished_at_its_length() {
+        let torn = format!("{COMMITTED}never committed");
+        let (_dir, options) = crashed(rotate(), &[("conn.log", &torn)]);
+        reopen(&options);
+        let name = "conn.01:00:00-01:00:50.log".to_owned();
+        assert_eq!(archived(&options), [(name, COMMITTED.to_owned())]);
+    }
+
+    #[test]
+    fn a_rotation_whose_end_was_not_journaled_is_not_repeated() {
+        let to = "rotated/conn-3600000000000-3650000000000.log";
+        let (_dir, options) = crashed(rotate(), &[(to, COMMITTED)]);
+        reopen(&options);
+        let name = "conn.01:00:00-01:00:50.log".to_owned();
+        assert_eq!(archived(&options), [(name, COMMITTED.to_owned())]);
+    }
+
+    #[test]
+    fn a_file_that_was_begun_and_never_committed_leaves_nothing() {
+        let begun = Entry::File { name: "conn.log".into(), file: entry(0) };
+        let (_dir, options) = crashed(vec![begun], &[("conn.log", "half a header")]);
+        reopen(&options);
+        assert_eq!(archived(&options), []);
+        assert!(!options.folder.join("conn.log").exists());
+    }
+
+    #[test]
+    fn a_file_goes_on_at_its_committed_length_and_is_closed_by_an_orderly_end() {
+        let file = Entry::File { name: "conn.log".into(), file: entry(COMMITTED.len()) };
+        let torn = format!("{COMMITTED}never committed");
+        let (_dir, options) = crashed(vec![file], &[("conn.log", &torn)]);
+        reopen(&options);
+        let expected = format!("{COMMITTED}#close\t1970-01-01-01-01-40\n");
+        assert_eq!(archived(&options), [("conn.01:00:00-01:01:40.log".to_owned(), expected)]);
+    }
+
+    #[test]
+    fn a_file_that_somebody_removed_does_not_keep_the_logger_from_starting() {
+        let file = Entry::File { name: "conn.log".into(), file: entry(COMMITTED.len()) };
+        let (_dir, options) = crashed(vec![file], &[]);
+        reopen(&options);
+        assert_eq!(archived(&options), []);
+    }
+
+    #[test]
+    fn current_points_at_the_files_being_written() {
+        let (_dir, options) = crashed(Vec::new(), &[]);
+        reopen(&options);
+        let link = fs::read_link(options.logs.join("current")).unwrap();
+        assert_eq!(link, Path::new("../spool/logger"));
     }
 }

@@ -287,7 +287,8 @@ impl LogStore {
         let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
         let now = (self.clock)();
         self.rotate(&all, now)?;
-        self.archiver.finish();
+        // Waits for the archive's thread.
+        drop(self);
         Ok(durable)
     }
 
