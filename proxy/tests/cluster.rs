@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::process::Command;
 use std::time::Duration;
 
 use support::{Cluster, EXPIRY_S};
@@ -182,4 +183,35 @@ fn claim_out_of_bounds_is_refused() {
     assert_eq!(error.code(), Code::InvalidArgument);
     let error = worker.claim("proxy-1", &vec![&b"host"[..]; 10_001]).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
+}
+
+#[test]
+fn program_ends_with_code_0_on_sigterm_and_has_saved_its_table() {
+    let cluster = Cluster::new(&["proxy-1"]);
+    let file = cluster.snapshot("proxy-1").with_file_name("proxy-1.yaml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let config = serde_yaml::to_string(&cluster.config("proxy-1", Role::Proxy)).unwrap();
+    std::fs::write(&file, config).unwrap();
+    let start =
+        || Command::new(env!("CARGO_BIN_EXE_proxy")).arg("--config").arg(&file).spawn().unwrap();
+    for claims in [[true], [false]] {
+        let mut proxy = start();
+        cluster.wait_until_ready("proxy-1");
+        let worker = cluster.worker(&format!("worker-{}", claims[0]));
+        assert_eq!(worker.claim("proxy-1", &[b"host"]).unwrap(), claims);
+        let killed = Command::new("kill").arg(proxy.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        assert_eq!(proxy.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn program_says_what_is_wrong_with_its_configuration() {
+    let output = Command::new(env!("CARGO_BIN_EXE_proxy"))
+        .args(["--config", "/nonexistent/proxy.yaml"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("proxy: cannot read `/nonexistent/proxy.yaml`"), "{said}");
 }

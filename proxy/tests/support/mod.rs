@@ -80,7 +80,12 @@ impl Cluster {
             Arc::new(move || Ts(clock.load(Ordering::Relaxed))),
             shutdown.clone(),
         ));
-        let running = Running { runtime, task, shutdown };
+        self.wait_until_ready(name);
+        Running { runtime, task, shutdown }
+    }
+
+    /// Returns when the proxy answers claims.
+    pub(crate) fn wait_until_ready(&self, name: &str) {
         let worker = self.worker("worker-ready");
         let until = std::time::Instant::now() + READY_TIMEOUT;
         while let Err(status) = worker.claim(name, &[]) {
@@ -88,7 +93,6 @@ impl Cluster {
             assert!(std::time::Instant::now() < until, "{name} never answered: {status}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        running
     }
 
     /// Lets time pass for all proxies.
@@ -130,7 +134,8 @@ impl Cluster {
         Caller { runtime, clients }
     }
 
-    fn config(&self, name: &str, role: Role) -> NodeConfig {
+    /// The configuration of a node.
+    pub(crate) fn config(&self, name: &str, role: Role) -> NodeConfig {
         NodeConfig {
             cluster: CLUSTER.into(),
             node: name.into(),
