@@ -115,7 +115,7 @@ fn faults_of_a_node_in_general() {
     assert_eq!(
         worker("[w.1]\ntype=worker"),
         "node.cfg:11: `w.1` cannot be the name of a node; expected letters, digits, `-` and `_`, \
-         at most 63, a letter or digit first and last"
+         at most 63, not digits alone, a letter or digit first and last"
     );
     assert_eq!(
         worker("[workers]\ntype=worker"),
@@ -449,5 +449,16 @@ fn faults_of_settings() {
 fn a_file_that_says_nothing_is_a_good_one() {
     for text in ["", "\n# only a comment\n", "ssh:\n", "---\n", "\u{feff}port: 27760\n"] {
         assert_eq!(yaml(text), "none", "{text:?}");
+    }
+}
+
+#[test]
+fn names_of_nodes_are_folders_dns_labels_and_words() {
+    for good in ["w", "worker-1", "W_2", "1a", "10-b"] {
+        assert_eq!(worker(&format!("[{good}]\ntype=worker")), "none", "{good}");
+    }
+    for bad in ["7", "10-1", "-w", "w-", "w.1", "w/1", "..", "a b", "ä", "CA", "tmp"] {
+        let found = worker(&format!("[{bad}]\ntype=worker"));
+        assert!(found.contains("cannot be the name of a node"), "{bad}: {found}");
     }
 }

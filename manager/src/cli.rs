@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use tyto_core::config::settings::SshMode;
@@ -21,6 +22,9 @@ Exit codes:
 
 /// Threads of the runtime: the work is waiting for hosts.
 const RUNTIME_THREADS: usize = 2;
+
+/// Time that tasks have to let go of what they hold when the command is over.
+const SHUTDOWN_WAIT: Duration = Duration::from_millis(300);
 
 /// Runs one command line, `ctl` itself first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -120,8 +124,9 @@ fn execute(command: &Command, options: &Options, args: &ArgMatches) -> anyhow::R
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         }
     });
-    // Name look-ups and reads of a terminal cannot be cancelled; do not wait for them.
-    runtime.shutdown_background();
+    // What an interrupt cut off lets go of its connections and commands; name look-ups cannot
+    // be cancelled, and are not waited for longer than that.
+    runtime.shutdown_timeout(SHUTDOWN_WAIT);
     let mut report = done?;
     report.warn_faults(&ctx.cluster.warnings);
     Ok(report)

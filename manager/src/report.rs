@@ -14,6 +14,9 @@ use crate::context::{ContextError, UnknownNode};
 use crate::remote::error::RemoteError;
 use crate::status_table::{self, StatusRow};
 
+/// Columns of a terminal below which tables are not fitted to it.
+const WRAP_WIDTH_MIN: u16 = 60;
+
 /// What a command found. It is good until an error is added.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -292,7 +295,8 @@ impl Part {
 fn table(header: &[String], rows: &[Vec<String>], look: Look) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    if look.is_terminal {
+    // A terminal that does not tell its width, or hardly has one, breaks the lines itself.
+    if look.is_terminal && table.width().is_some_and(|width| width >= WRAP_WIDTH_MIN) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     } else {
         table.set_content_arrangement(ContentArrangement::Disabled);

@@ -4,7 +4,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tyto_manager::command::COMMANDS;
@@ -237,4 +238,44 @@ fn check_names_the_programs_that_are_missing_beside_ctl() {
         let path = format!("{}/{name}`", folder.path().canonicalize().unwrap().display());
         assert_eq!(text.matches(&path).count(), 1, "{name}: {text}");
     }
+}
+
+/// ZeekControl's code for Ctrl-C is 1 too; what ran on this host is ended with ctl.
+#[test]
+fn an_interrupt_ends_the_command_with_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let standalone = "[zeek]\ntype=standalone\nhost=localhost\ninterface=lo\n";
+    fs::write(folder.path().join("node.cfg"), standalone).unwrap();
+    let began = folder.path().join("began");
+    let script = format!("echo $$ >{0}.new && mv {0}.new {0} && exec sleep 60", began.display());
+    let child = Command::new(env!("CARGO_BIN_EXE_ctl"))
+        .args(["exec", &script])
+        .current_dir(folder.path())
+        .env_remove("TYTO_ETC")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("the command runs", || began.exists());
+    let pid = fs::read_to_string(&began).unwrap().trim().to_owned();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((code(&output), stderr(&output).as_str()), (1, "Error: interrupted\n"));
+    let process = Path::new("/proc").join(&pid).join("cmdline");
+    // A process that has ended and was not yet waited for has an empty command line.
+    wait_until("the command is gone", || fs::read(&process).unwrap_or_default().is_empty());
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("waited 10 s and still not: {what}");
 }

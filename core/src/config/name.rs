@@ -97,12 +97,13 @@ impl HostName {
 }
 
 /// True when `text` can be a node's name: it becomes a folder, a DNS name in a certificate
-/// and a word on command lines.
+/// and a word on command lines. TLS takes digits alone for a broken address.
 pub fn is_node_name(text: &str) -> bool {
     text.len() <= NODE_NAME_CHARS_MAX
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.ends_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        && text.bytes().any(|b| b.is_ascii_alphabetic())
 }
 
 /// True when `text` can be a host's name or address: it becomes an argument of ssh, so it
