@@ -20,6 +20,8 @@ mod local;
 mod recovery;
 mod sender;
 mod spool;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;

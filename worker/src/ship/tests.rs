@@ -1,0 +1,345 @@
+//! The backlog against a model of its loggers: whatever dies or breaks off and when, each row
+//! is on exactly one logger's disk once, and the ledger says so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tyto_core::record::schema::Schema;
+use tyto_writer::{Position, Refusal};
+
+use super::backlog::{Backlog, Parcel};
+use super::batch::RowBatch;
+use super::ledger::Reason;
+use crate::output::StreamRef;
+
+const STREAMS: [StreamRef; 2] = [
+    StreamRef { name: "conn", schema: || Schema { stream: "conn".into(), fields: Vec::new() } },
+    StreamRef { name: "dns", schema: || Schema { stream: "dns".into(), fields: Vec::new() } },
+];
+const LOGGERS: [&str; 2] = ["logger-1", "logger-2"];
+
+/// A row: life, log stream, sequence number.
+type Row = (u64, String, u64);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The packet thread hands over rows.
+    Take { stream: usize, rows: u32, bytes: usize },
+    /// A session with a logger begins, or begins anew.
+    Up { logger: usize },
+    /// It breaks; what was on its way is lost, and so are acks.
+    Down { logger: usize },
+    /// A logger takes some of what was sent, commits it, and its acks arrive.
+    Commit { logger: usize, batches: usize },
+    /// The same, but the session breaks before the acks arrive.
+    CommitWithoutAck { logger: usize, batches: usize },
+    /// A logger refuses the next batch for good.
+    Refuse { logger: usize },
+    /// Segments are removed, the ledger is saved.
+    Housekeep,
+    /// kill -9 and a new life.
+    Kill,
+}
+
+/// A logger as `tyto_writer::LogStore` behaves.
+#[derive(Default)]
+struct Logger {
+    parcels: Option<mpsc::Receiver<Parcel>>,
+    positions: BTreeMap<(u64, Arc<str>), u64>,
+    written: Vec<Row>,
+}
+
+struct World {
+    dir: TempDir,
+    bytes_max: u64,
+    backlog: Option<Backlog>,
+    loggers: [Logger; 2],
+    /// Rows handed over, by log stream.
+    taken: HashMap<&'static str, u64>,
+    refused: u64,
+}
+
+fn names() -> Vec<Arc<str>> {
+    LOGGERS.iter().map(|name| Arc::from(*name)).collect()
+}
+
+impl World {
+    fn new(bytes_max: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let loggers = Default::default();
+        let taken = HashMap::new();
+        let mut world = Self { dir, bytes_max, backlog: None, loggers, taken, refused: 0 };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        // The clock stands still: lives are told apart all the same.
+        self.backlog = Some(Backlog::open(self.dir.path(), self.bytes_max, 1, &names()).unwrap());
+    }
+
+    fn backlog(&mut self) -> &mut Backlog {
+        self.backlog.as_mut().unwrap()
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Take { stream, rows, bytes } => {
+                let stream = STREAMS[*stream];
+                let payload = Bytes::from(vec![b'r'; *bytes]);
+                *self.taken.entry(stream.name).or_default() += u64::from(*rows);
+                self.backlog().take(&RowBatch { stream, rows: *rows, payload });
+            }
+            Step::Up { logger } => self.up(*logger),
+            Step::Down { logger } => self.down(*logger),
+            Step::Commit { logger, batches } => {
+                for position in self.commit(*logger, *batches) {
+                    self.backlog().acked(LOGGERS[*logger], &position);
+                }
+                self.backlog().pump();
+            }
+            Step::CommitWithoutAck { logger, batches } => {
+                self.commit(*logger, *batches);
+                self.down(*logger);
+            }
+            Step::Refuse { logger } => self.refuse(*logger),
+            Step::Housekeep => self.backlog().housekeep(),
+            Step::Kill => {
+                self.backlog = None;
+                self.loggers.iter_mut().for_each(|logger| logger.parcels = None);
+                self.open();
+            }
+        }
+        self.adds_up();
+    }
+
+    fn up(&mut self, logger: usize) {
+        let (sender, parcels) = mpsc::channel(128);
+        self.loggers[logger].parcels = Some(parcels);
+        let durable = self.loggers[logger].positions.iter();
+        let durable: Vec<Position> = durable
+            .map(|((epoch, stream), &next_seq)| {
+                let (epoch, stream) = (*epoch, stream.clone());
+                Position { epoch, stream, next_seq }
+            })
+            .collect();
+        self.backlog().link_up(LOGGERS[logger], &durable, sender);
+    }
+
+    fn down(&mut self, logger: usize) {
+        self.loggers[logger].parcels = None;
+        self.backlog().link_down(LOGGERS[logger]);
+    }
+
+    fn commit(&mut self, logger: usize, batches: usize) -> Vec<Position> {
+        let logger = &mut self.loggers[logger];
+        let mut durable = Vec::new();
+        for _ in 0..batches {
+            let Some(Ok(Parcel { head, .. })) = logger.parcels.as_mut().map(|p| p.try_recv())
+            else {
+                break;
+            };
+            let key = (head.epoch, head.stream.clone());
+            let next_seq = logger.positions.entry(key).or_default();
+            let new = (*next_seq).max(head.first_seq)..head.end_seq();
+            logger.written.extend(new.map(|seq| (head.epoch, head.stream.to_string(), seq)));
+            *next_seq = (*next_seq).max(head.end_seq());
+            let (epoch, next_seq) = (head.epoch, *next_seq);
+            durable.push(Position { epoch, stream: head.stream, next_seq });
+        }
+        durable
+    }
+
+    fn refuse(&mut self, logger: usize) {
+        let parcels = self.loggers[logger].parcels.as_mut();
+        let Some(Ok(Parcel { head, .. })) = parcels.map(|p| p.try_recv()) else { return };
+        let refusal = Refusal {
+            epoch: head.epoch,
+            stream: head.stream,
+            first_seq: head.first_seq,
+            rows: head.rows,
+            reason: "test".into(),
+        };
+        self.refused += u64::from(head.rows);
+        self.backlog().refused(LOGGERS[logger], &refusal);
+    }
+
+    fn adds_up(&mut self) {
+        let taken = self.taken.clone();
+        for (stream, row) in self.backlog().standing() {
+            let accounted = row.tally.acked + row.pending + row.spooled + row.tally.dropped_rows();
+            assert_eq!(row.tally.produced, accounted, "{stream}");
+            assert_eq!(row.tally.produced, taken[&*stream], "{stream}");
+        }
+    }
+
+    /// Both loggers come back and take everything.
+    fn settle(&mut self) {
+        for logger in 0..LOGGERS.len() {
+            self.run(&Step::Up { logger });
+        }
+        while !self.backlog().is_drained() {
+            for logger in 0..LOGGERS.len() {
+                self.run(&Step::Commit { logger, batches: 1_000 });
+            }
+        }
+        self.backlog().housekeep();
+    }
+
+    /// Rows written; panics when one was written twice.
+    fn written(&self) -> usize {
+        let mut rows: Vec<&Row> = self.loggers.iter().flat_map(|l| &l.written).collect();
+        let count = rows.len();
+        rows.sort();
+        rows.dedup();
+        assert_eq!(rows.len(), count, "rows were written twice");
+        count
+    }
+
+    fn sum(&mut self, of: impl Fn(&super::backlog::Standing) -> u64) -> u64 {
+        self.backlog().standing().values().map(of).sum()
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let logger = 0..LOGGERS.len();
+    let step = prop_oneof![
+        8 => (0..2_usize, 1..50_u32, 1..3_000_usize)
+            .prop_map(|(stream, rows, bytes)| Step::Take { stream, rows, bytes }),
+        2 => logger.clone().prop_map(|logger| Step::Up { logger }),
+        1 => logger.clone().prop_map(|logger| Step::Down { logger }),
+        4 => (logger.clone(), 1..9_usize)
+            .prop_map(|(logger, batches)| Step::Commit { logger, batches }),
+        1 => (logger.clone(), 1..9_usize)
+            .prop_map(|(logger, batches)| Step::CommitWithoutAck { logger, batches }),
+        1 => logger.prop_map(|logger| Step::Refuse { logger }),
+        1 => Just(Step::Housekeep),
+        1 => Just(Step::Kill),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn each_row_is_written_once_and_the_ledger_says_so(steps in steps()) {
+        let mut world = World::new(1 << 30);
+        steps.iter().for_each(|step| world.run(step));
+        world.settle();
+        let taken: u64 = world.taken.values().sum();
+        prop_assert_eq!(world.written() as u64, taken - world.refused);
+        prop_assert_eq!(world.sum(|row| row.tally.acked), taken - world.refused);
+        // A settled spool is empty, and the next life knows the same.
+        world.run(&Step::Kill);
+        prop_assert_eq!(world.sum(|row| row.tally.acked), taken - world.refused);
+        prop_assert!(world.backlog().spool_bytes() < 100);
+    }
+
+    /// The bound holds, the oldest unsent rows go, and nothing else does.
+    #[test]
+    fn a_full_spool_drops_and_counts(steps in steps()) {
+        let bytes_max = 300_000;
+        let mut world = World::new(bytes_max);
+        for step in steps.iter().chain(&steps).chain(&steps).chain(&steps) {
+            world.run(step);
+            prop_assert!(world.backlog().spool_bytes() < bytes_max + 10_000);
+        }
+        world.settle();
+        let taken: u64 = world.taken.values().sum();
+        let dropped = world.sum(|row| row.tally.dropped_rows());
+        prop_assert_eq!(world.written() as u64, taken - dropped);
+        prop_assert_eq!(world.sum(|row| row.tally.acked), taken - dropped);
+    }
+
+    /// A death of the host may cost the end of the last segment: what stands before is sent.
+    #[test]
+    fn a_cut_segment_gives_its_first_batches(batches in 1..20_u32, cut in any::<Index>()) {
+        let mut world = World::new(1 << 30);
+        for rows in 1..=batches {
+            world.run(&Step::Take { stream: 0, rows, bytes: 100 });
+        }
+        world.backlog = None;
+        let path = world.dir.path().join("000000000000.seg");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..cut.index(bytes.len() + 1)]).unwrap();
+        world.open();
+        let kept = world.sum(|row| row.tally.produced);
+        prop_assert_eq!(world.sum(|row| row.spooled), kept);
+        world.taken.insert("conn", kept);
+        world.settle();
+        prop_assert_eq!(world.written() as u64, kept);
+        let whole = (1..=u64::from(batches)).scan(0, |sum, rows| { *sum += rows; Some(*sum) });
+        prop_assert!(kept == 0 || whole.into_iter().any(|sum| sum == kept));
+    }
+}
+
+#[test]
+fn a_batch_in_doubt_waits_for_its_logger_and_new_ones_go_to_the_other() {
+    let mut world = World::new(1 << 30);
+    world.run(&Step::Up { logger: 0 });
+    world.run(&Step::Take { stream: 0, rows: 3, bytes: 10 });
+    world.run(&Step::Down { logger: 0 });
+    world.run(&Step::Up { logger: 1 });
+    world.run(&Step::Take { stream: 0, rows: 4, bytes: 10 });
+    world.run(&Step::Commit { logger: 1, batches: 9 });
+    assert_eq!(world.loggers[1].written.len(), 4);
+    assert_eq!(world.sum(|row| row.spooled), 3);
+    world.run(&Step::Kill);
+    world.run(&Step::Up { logger: 1 });
+    world.run(&Step::Commit { logger: 1, batches: 9 });
+    assert_eq!(world.loggers[1].written.len(), 4, "in doubt at logger-1, even in the next life");
+    world.settle();
+    assert_eq!(world.loggers[0].written.len(), 3);
+}
+
+#[test]
+fn rows_of_earlier_lives_go_first() {
+    let mut world = World::new(1 << 30);
+    world.run(&Step::Take { stream: 0, rows: 3, bytes: 10 });
+    world.run(&Step::Kill);
+    world.run(&Step::Take { stream: 0, rows: 3, bytes: 10 });
+    let oldest = world.backlog().oldest_epoch();
+    world.settle();
+    let epochs: Vec<u64> = world.loggers.iter().flat_map(|l| &l.written).map(|row| row.0).collect();
+    assert_eq!(epochs.len(), 6);
+    assert!(world.backlog().oldest_epoch() > oldest);
+    let first = world.loggers.iter().find_map(|l| l.written.first()).unwrap();
+    assert_eq!(first.0, oldest);
+}
+
+#[test]
+fn rows_dropped_before_they_had_numbers_stay_in_the_ledger() {
+    let mut world = World::new(1 << 30);
+    world.backlog().count_dropped("conn", 7, Reason::QueueFull);
+    world.backlog().housekeep();
+    world.taken.insert("conn", 7);
+    world.run(&Step::Kill);
+    assert_eq!(world.sum(|row| row.tally.dropped[&Reason::QueueFull]), 7);
+}
+
+#[test]
+fn damage_inside_a_segment_costs_the_batch_it_hit() {
+    let mut world = World::new(1 << 30);
+    for _ in 0..3 {
+        world.run(&Step::Take { stream: 0, rows: 1, bytes: 1_000 });
+    }
+    world.backlog = None;
+    let path = world.dir.path().join("000000000000.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    world.open();
+    assert_eq!(world.sum(|row| row.spooled), 2);
+}
