@@ -454,7 +454,7 @@ fn a_file_that_says_nothing_is_a_good_one() {
 
 #[test]
 fn names_of_nodes_are_folders_dns_labels_and_words() {
-    for good in ["w", "worker-1", "W_2", "1a", "10-b"] {
+    for good in ["v", "worker-1", "W_2", "1a", "10-b"] {
         assert_eq!(worker(&format!("[{good}]\ntype=worker")), "none", "{good}");
     }
     for bad in ["7", "10-1", "-w", "w-", "w.1", "w/1", "..", "a b", "ä", "CA", "tmp"] {

@@ -105,7 +105,8 @@ impl Reader<'_> {
         let expected = if reserved {
             "a name that is not a group of nodes or a file of ctl"
         } else {
-            "letters, digits, `-` and `_`, at most 63, not digits alone, a letter or digit first and last"
+            "letters, digits, `-` and `_`, at most 63, not digits alone, \
+             a letter or digit first and last"
         };
         let kind = FaultKind::BadNodeName { name: name.to_owned(), expected };
         self.faults.push(Fault::new(&self.section.at, kind));
