@@ -5,6 +5,7 @@
 // Lets `#[derive(LogRecord)]` name this crate by the same path inside and outside of it.
 extern crate self as tyto_core;
 
+pub mod community_id;
 pub mod config;
 pub mod layout;
 pub mod net;

@@ -1,5 +1,18 @@
 //! The worker: captures packets, analyses them once, and ships what the logs say.
 
+pub mod analyzer;
+pub mod args;
 pub mod capture;
+pub mod decode;
+pub mod flow;
+pub mod log;
+pub mod node;
 pub mod output;
+mod packet_thread;
 pub mod pipeline;
+pub mod read;
+pub mod reassembly;
+pub mod ship;
+pub mod site;
+mod transport;
+mod tunnels;

@@ -1,2 +1,15 @@
-//! worker
-fn main() {}
+//! `worker --config FILE`: one worker of a cluster, or the standalone node.
+//! `worker --read FILE --log-dir DIR`: the logs of a capture file.
+
+use clap::Parser;
+use tyto_daemon::start;
+use tyto_worker::args::Args;
+use tyto_worker::{node, read};
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    match &args.config {
+        Some(config) => start::run_node(config, node::RUNTIME_THREADS, node::run),
+        None => read::run(&args).map(drop),
+    }
+}

@@ -111,9 +111,7 @@ fn spawn(
 }
 
 /// What the packet thread ended with; waits for ever when there is none.
-async fn wait_for(
-    ended: &mut Option<oneshot::Receiver<anyhow::Result<()>>>,
-) -> anyhow::Result<()> {
+async fn wait_for(ended: &mut Option<oneshot::Receiver<anyhow::Result<()>>>) -> anyhow::Result<()> {
     match ended {
         Some(ended) => ended.await.context("the packet thread died")?,
         None => std::future::pending().await,

@@ -36,6 +36,9 @@ pub struct Claim {
 /// Takes rows on the packet thread: it must not wait. A row comes as a batch carries it: length
 /// and bytes, as [`append_row`] writes them.
 pub trait RowSink {
+    /// The first packet came, at `first`.
+    fn begin(&mut self, _first: Ts) {}
+
     /// A finished row of `stream`.
     fn row(&mut self, stream: StreamRef, row: &[u8]);
 
@@ -65,6 +68,11 @@ impl Output {
     /// Writes into `sink`.
     pub fn new(sink: Box<dyn RowSink + Send>) -> Self {
         Self { sink, row: Vec::with_capacity(512), rows: 0, claims: 0, oversized: 0 }
+    }
+
+    /// The first packet came, at `first`.
+    pub fn begin(&mut self, first: Ts) {
+        self.sink.begin(first);
     }
 
     /// Writes a row.

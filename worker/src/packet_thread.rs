@@ -84,7 +84,7 @@ impl PacketThread {
             }
             let Some(frame) = self.capture.poll_frame() else { break };
             latest = Some(frame.ts);
-            self.pipeline.packet(frame.ts, frame.bytes, frame.wire_len, frame.link_type);
+            self.pipeline.packet(&frame);
         }
         latest
     }
@@ -116,7 +116,7 @@ pub(crate) struct Gauges {
 }
 
 /// What is reported, and where it comes from.
-const GAUGES: [(&str, fn(&CaptureStats, &PipelineStats) -> u64); 9] = [
+const GAUGES: [(&str, fn(&CaptureStats, &PipelineStats) -> u64); 15] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),
@@ -126,6 +126,12 @@ const GAUGES: [(&str, fn(&CaptureStats, &PipelineStats) -> u64); 9] = [
     ("packets_malformed", |capture, _| capture.malformed_packets),
     ("interface_downs", |capture, _| capture.interface_downs),
     ("packets_analysed", |_, pipeline| pipeline.packets),
+    ("packets_unread", |_, pipeline| pipeline.unread),
+    ("packets_bad_checksum", |_, pipeline| pipeline.bad_checksums),
+    ("flows", |_, pipeline| pipeline.flows),
+    ("flows_active", |_, pipeline| pipeline.flows_open),
+    ("flows_evicted", |_, pipeline| pipeline.flows_evicted),
+    ("table_entries_forgotten", |_, pipeline| pipeline.forgotten),
 ];
 
 impl Gauges {

@@ -1,13 +1,39 @@
 //! The packet thread, top to bottom: packets in, rows out. One [`Pipeline`] belongs to one
 //! thread; it never waits, locks, or asks what time it is: packet time drives everything.
+//!
+//! ```text
+//! packet ─▶ timers that are due ─▶ link layers ─▶ IP ─▶ fragments ─▶ transport ─▶ flow
+//!                                     ▲                                 │
+//!                                     └───────────── tunnels ◀──────────┘
+//! ```
 
+use std::hash::BuildHasher;
 use std::io;
 
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::time::Ts;
+use tyto_core::uid::UidMaker;
 
+use crate::analyzer::roles::Roles;
 use crate::capture::{CaptureError, Frame, LinkType, Next, PacketSource};
+use crate::decode::checksum;
+use crate::decode::fragment::{FragmentStats, Fragments};
+use crate::decode::ip::{IpFault, IpPacket, proto};
+use crate::decode::link;
+use crate::flow::conn::{Conn, NEVER, Transport};
+use crate::flow::encapsulation::TunnelStack;
+use crate::flow::hash::KeyedHasher;
+use crate::flow::table::{FlowId, FlowTable};
+use crate::flow::tcp::Expiry;
+use crate::log::conn::{ConnLog, ConnLogWithCommunityId};
+use crate::log::known_hosts::KnownHosts;
 use crate::output::Output;
+use crate::site::Site;
+use crate::tunnels::IpTunnels;
+
+/// Timers that fire before one packet at most (Zeek: `max_timer_expires`), so that a burst of
+/// them does not hold the packets behind it; the rest fire before the next packets.
+const TIMERS_PER_PACKET_MAX: usize = 300;
 
 /// What a pipeline has seen and done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,21 +42,73 @@ pub struct PipelineStats {
     pub packets: u64,
     /// Their bytes on the wire.
     pub wire_bytes: u64,
+    /// Packets, also inside of tunnels, that could not be read: cut, broken, not IP.
+    pub unread: u64,
+    /// Packets, also inside of tunnels, with a wrong checksum.
+    pub bad_checksums: u64,
+    /// Connections begun.
+    pub flows: u64,
+    /// Connections ended early because the table was full.
+    pub flows_evicted: u64,
+    /// Connections open now.
+    pub flows_open: u64,
+    /// What happened to fragments.
+    pub fragments: FragmentStats,
+    /// Tunnels and known hosts that were forgotten at their limits.
+    pub forgotten: u64,
 }
 
 /// The analysis of one packet source.
 #[derive(Debug)]
 pub struct Pipeline {
-    output: Output,
-    stats: PipelineStats,
+    pub(crate) ignore_checksums: bool,
+    community_id: bool,
+    pub(crate) site: Site,
+    pub(crate) flows: FlowTable,
+    fragments: Fragments,
+    pub(crate) ip_tunnels: IpTunnels,
+    pub(crate) known_hosts: KnownHosts,
+    pub(crate) uids: UidMaker,
+    pub(crate) output: Output,
+    pub(crate) stats: PipelineStats,
     /// Time of the latest packet; never goes back.
-    now: Ts,
+    pub(crate) now: Ts,
+}
+
+/// What carries an IP packet: the frame, or the payload of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carrier {
+    /// When the frame was captured.
+    pub(crate) ts: Ts,
+    /// Bytes captured.
+    pub(crate) captured: usize,
+    /// Bytes on the wire.
+    pub(crate) wire_len: usize,
+    /// The transport checksum need not be checked.
+    pub(crate) checksum_good: bool,
+    /// The tunnels around.
+    pub(crate) tunnels: TunnelStack,
 }
 
 impl Pipeline {
-    /// A pipeline whose uids depend on `uid_seed` and the packets alone.
-    pub fn new(_config: &AnalysisConfig, _uid_seed: u64, output: Output) -> Self {
-        Self { output, stats: PipelineStats::default(), now: Ts(0) }
+    /// A pipeline whose uids and hash keys depend on `uid_seed` alone.
+    pub fn new(config: &AnalysisConfig, uid_seed: u64, output: Output) -> Self {
+        let hasher = KeyedHasher::with_seed(uid_seed);
+        // Tables that an outsider may fill get keys of their own.
+        let hasher_of = |table: u64| KeyedHasher::with_seed(hasher.hash_one(table));
+        Self {
+            ignore_checksums: config.ignore_checksums,
+            community_id: config.community_id,
+            site: Site::new(config),
+            flows: FlowTable::new(hasher_of(0)),
+            fragments: Fragments::new(hasher_of(1)),
+            ip_tunnels: IpTunnels::new(hasher_of(2)),
+            known_hosts: KnownHosts::new(hasher_of(3)),
+            uids: UidMaker::new(uid_seed),
+            output,
+            stats: PipelineStats::default(),
+            now: Ts(0),
+        }
     }
 
     /// Takes everything that `source` has.
@@ -40,9 +118,7 @@ impl Pipeline {
     pub fn run(&mut self, source: &mut impl PacketSource) -> Result<(), CaptureError> {
         loop {
             match source.next_frame()? {
-                Next::Frame(Frame { ts, bytes, wire_len, link_type }) => {
-                    self.packet(ts, bytes, wire_len, link_type);
-                }
+                Next::Frame(frame) => self.packet(&frame),
                 Next::Idle(now) => self.idle(now),
                 Next::End => return Ok(()),
             }
@@ -50,19 +126,34 @@ impl Pipeline {
     }
 
     /// Analyses one packet.
-    pub fn packet(&mut self, ts: Ts, frame: &[u8], wire_len: u32, _link_type: LinkType) {
-        if frame.is_empty() || wire_len == 0 {
+    pub fn packet(&mut self, frame: &Frame<'_>) {
+        if frame.bytes.is_empty() || frame.wire_len == 0 {
             return;
         }
+        // Logs count microseconds: so does all that is compared.
+        let ts = Ts(frame.ts.0 - frame.ts.0 % 1000);
+        if self.stats.packets == 0 {
+            self.output.begin(ts);
+        }
         self.stats.packets += 1;
-        self.stats.wire_bytes += u64::from(wire_len);
+        self.stats.wire_bytes += u64::from(frame.wire_len);
         self.now = self.now.max(ts);
+        self.fire_timers(TIMERS_PER_PACKET_MAX);
+        let carrier = Carrier {
+            ts,
+            captured: frame.bytes.len(),
+            wire_len: frame.wire_len as usize,
+            checksum_good: frame.checksum_good,
+            tunnels: TunnelStack::default(),
+        };
+        self.link_layer(&carrier, frame.link_type, frame.bytes);
     }
 
     /// Lets time pass without a packet: timers fire, rows that wait are handed on. May be
     /// called between packets too.
     pub fn idle(&mut self, now: Ts) {
         self.now = self.now.max(now);
+        self.fire_timers(usize::MAX);
         self.output.idle(self.now);
     }
 
@@ -71,12 +162,132 @@ impl Pipeline {
     /// # Errors
     /// When rows could not be written.
     pub fn finish(&mut self) -> io::Result<PipelineStats> {
+        for conn in self.flows.drain() {
+            self.log(&conn);
+        }
         self.output.finish(self.now)?;
-        Ok(self.stats)
+        Ok(self.stats())
     }
 
     /// What was seen and done so far.
-    pub const fn stats(&self) -> PipelineStats {
-        self.stats
+    pub fn stats(&self) -> PipelineStats {
+        PipelineStats {
+            flows_open: self.flows.len() as u64,
+            fragments: self.fragments.stats(),
+            forgotten: self.known_hosts.forgotten() + self.ip_tunnels.forgotten(),
+            ..self.stats
+        }
+    }
+
+    /// Finds the IP packets in `frame`, which is all that `carrier` captured.
+    pub(crate) fn link_layer(&mut self, carrier: &Carrier, link_type: LinkType, frame: &[u8]) {
+        link::ip_packets(link_type, frame, |packet| {
+            let offset = packet.as_ptr().addr() - frame.as_ptr().addr();
+            self.ip(carrier, offset, packet);
+        });
+    }
+
+    /// Takes what should be an IP packet, `offset` bytes into its carrier.
+    pub(crate) fn ip(&mut self, carrier: &Carrier, offset: usize, bytes: &[u8]) {
+        if self.try_ip(carrier, offset, bytes).is_err() {
+            self.stats.unread += 1;
+        }
+    }
+
+    fn try_ip(&mut self, carrier: &Carrier, offset: usize, bytes: &[u8]) -> Result<(), IpFault> {
+        let packet = IpPacket::parse(bytes)?;
+        let wire_len = carrier.wire_len.saturating_sub(offset);
+        // Offload leaves lengths and checksums empty: who ignores the one copes with the other.
+        packet.check(wire_len as u32, self.ignore_checksums)?;
+        if packet.is_v4 && !self.ignore_checksums && !checksum::is_valid(packet.header()) {
+            self.stats.bad_checksums += 1;
+            return Ok(());
+        }
+        let Some(fragment) = packet.fragment else {
+            self.transport(carrier, &packet);
+            return Ok(());
+        };
+        if bytes.len() < packet.total_len as usize {
+            // Cut: nothing to put together. The first still tells what it belongs to.
+            if fragment.offset == 0 {
+                self.transport(carrier, &packet);
+            }
+            return Ok(());
+        }
+        let Some(whole) = self.fragments.add(carrier.ts, &packet) else { return Ok(()) };
+        let whole = IpPacket::parse(&whole)?;
+        if u32::from(whole.hdr_len) > whole.total_len {
+            return Err(IpFault::HeaderSize);
+        }
+        let len = whole.total_len as usize + offset;
+        self.transport(&Carrier { captured: len, wire_len: len, ..*carrier }, &whole);
+        Ok(())
+    }
+
+    fn transport(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
+        if packet.is_opaque {
+            return;
+        }
+        match packet.next_proto {
+            proto::TCP => self.tcp(carrier, packet),
+            proto::UDP => self.udp(carrier, packet),
+            proto::ICMP | proto::ICMPV6 => self.icmp(carrier, packet),
+            proto::IPV4 | proto::IPV6 => self.ip_in_ip(carrier, packet),
+            proto::GRE => self.gre(carrier, packet, packet.payload()),
+            proto::NONE => {}
+            _ => self.unknown_transport(carrier, packet),
+        }
+    }
+
+    /// Does what is due, up to `limit` connections.
+    fn fire_timers(&mut self, limit: usize) {
+        self.fragments.expire(self.now);
+        for _ in 0..limit {
+            let Some(id) = self.flows.pop_due(self.now) else { return };
+            let now = self.now;
+            let is_over = self.flows.conn(id).is_some_and(|conn| is_over(conn, now));
+            if is_over {
+                self.end_flow(id);
+            } else {
+                self.flows.reschedule(id);
+            }
+        }
+    }
+
+    /// The connection is over: writes its row.
+    pub(crate) fn end_flow(&mut self, id: FlowId) {
+        if let Some(conn) = self.flows.remove(id) {
+            self.log(&conn);
+        }
+    }
+
+    pub(crate) fn log(&mut self, conn: &Conn) {
+        if self.community_id {
+            self.output.row(&ConnLogWithCommunityId::new(conn, &self.site));
+        } else {
+            self.output.row(&ConnLog::new(conn, &self.site));
+        }
+    }
+}
+
+/// Whether one of the timers that are due at `now` ends the connection. Sets the next ones.
+fn is_over(conn: &mut Conn, now: Ts) -> bool {
+    let Conn { core, transport } = conn;
+    if core.timers.inactivity <= now {
+        let over = core.last.plus_secs(core.inactivity_timeout_s);
+        if over <= now {
+            return true;
+        }
+        core.timers.inactivity = over;
+    }
+    if core.timers.session <= now {
+        core.timers.session = NEVER;
+        if Roles::session_is_over(core, now) {
+            return true;
+        }
+    }
+    match transport {
+        Transport::Tcp(tcp) => tcp.expire(core, now) == Expiry::Over,
+        Transport::Udp(_) | Transport::Icmp(_) | Transport::Unknown => false,
     }
 }

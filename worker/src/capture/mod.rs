@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use tyto_core::time::Ts;
 
+pub mod af_packet;
+mod buffer;
 pub mod pcap_file;
+mod pcapng;
 
 /// What the first bytes of a frame are: the numbers of <https://www.tcpdump.org/linktypes.html>
 /// and of libpcap's DLT, which differ for raw IP only.
@@ -49,6 +52,9 @@ pub struct Frame<'a> {
     pub wire_len: u32,
     /// How its first bytes read.
     pub link_type: LinkType,
+    /// The transport checksum need not be checked: the network card found it right, or the
+    /// packet is this host's own and the card is yet to fill it in. False for files.
+    pub checksum_good: bool,
 }
 
 /// What a source has now.
@@ -85,6 +91,9 @@ pub enum CaptureError {
     /// The capture cannot be read.
     #[error("cannot read the capture")]
     Read(#[from] io::Error),
+    /// The live interface cannot be captured.
+    #[error(transparent)]
+    Live(#[from] af_packet::LiveError),
     /// The bytes are not a capture.
     #[error("not a capture file: {0}")]
     Format(&'static str),

@@ -1,0 +1,49 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Captures packets, analyses them once, and writes or ships what the logs say.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "worker", version)]
+pub struct Args {
+    /// Run as the node that this file describes.
+    #[arg(long, value_name = "FILE", required_unless_present = "read", conflicts_with = "read")]
+    pub config: Option<PathBuf>,
+    /// Analyse a capture file (pcap or pcapng, also packed with gzip or zstd; `-` is standard
+    /// input) and write its logs, instead of running as a node.
+    #[arg(long, value_name = "FILE", requires = "log_dir")]
+    pub read: Option<PathBuf>,
+    /// Where the logs of `--read` go; made if it is not there.
+    #[arg(long, value_name = "DIR", requires = "read")]
+    pub log_dir: Option<PathBuf>,
+    /// Take packets with a wrong checksum as good.
+    #[arg(long, requires = "read")]
+    pub ignore_checksums: bool,
+    /// Add the community_id column to conn.log.
+    #[arg(long, requires = "read")]
+    pub community_id: bool,
+    /// Write JSON instead of tab-separated columns.
+    #[arg(long, requires = "read")]
+    pub json: bool,
+    /// A local network, besides the private ones; may be given more than once.
+    #[arg(long, value_name = "CIDR", requires = "read")]
+    pub local_net: Vec<ipnet::IpNet>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_or_a_file_is_run_and_not_both() {
+        let parse = |args: &[&str]| Args::try_parse_from(["worker"].iter().chain(args));
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--config", "x"]).is_ok());
+        assert!(parse(&["--read", "x"]).is_err());
+        assert!(parse(&["--read", "x", "--log-dir", "y", "--json"]).is_ok());
+        assert!(parse(&["--read", "x", "--log-dir", "y", "--config", "z"]).is_err());
+        assert!(parse(&["--config", "x", "--ignore-checksums"]).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! What every connection has, whatever its transport: names, times, counts, history, timers.
+
+use tyto_core::net::Side;
+use tyto_core::time::Ts;
+use tyto_core::uid::Uid;
+
+use super::encapsulation::Encapsulation;
+use super::history::History;
+use super::icmp::Icmp;
+use super::key::FlowKey;
+use super::tcp::Tcp;
+use super::udp::Udp;
+use crate::decode::addr::Addr;
+
+/// One end of a connection by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndName {
+    /// Address.
+    pub addr: Addr,
+    /// Port; for ICMP the type or code, for other protocols 0.
+    pub port: u16,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// What all transports share.
+    pub core: ConnCore,
+    /// What is the transport's own.
+    pub transport: Transport,
+}
+
+/// The transport's own state.
+#[derive(Debug)]
+pub enum Transport {
+    /// TCP.
+    Tcp(Box<Tcp>),
+    /// UDP.
+    Udp(Udp),
+    /// ICMP of either version.
+    Icmp(Icmp),
+    /// Another IP protocol.
+    Unknown,
+}
+
+/// What all transports share.
+#[derive(Debug)]
+pub struct ConnCore {
+    /// Name in the flow table.
+    pub key: FlowKey,
+    /// Number of the connection among all of its pipeline, from 0.
+    pub serial: u64,
+    /// Id in all logs.
+    pub uid: Uid,
+    /// The originator.
+    pub orig: EndName,
+    /// The responder.
+    pub resp: EndName,
+    /// IP protocol number.
+    pub ip_proto: u8,
+    /// Time of the first packet.
+    pub start: Ts,
+    /// Time of the last packet that counts.
+    pub last: Ts,
+    /// Letters of the `history` column.
+    pub history: History,
+    /// Packets by [`Side::index`].
+    pub packets: [u64; 2],
+    /// Their bytes by the IP headers, by [`Side::index`].
+    pub ip_bytes: [u64; 2],
+    /// Bytes of content gaps.
+    pub missed_bytes: u64,
+    /// When what is to be done without a packet.
+    pub timers: ConnTimers,
+    /// Idle time after which the connection is over, seconds.
+    pub inactivity_timeout_s: u64,
+    /// Tunnels around it.
+    pub encapsulation: Option<Box<Encapsulation>>,
+    /// Tunnels inside it that it turned out not to be: a bit per kind.
+    pub not_tunnels: u8,
+}
+
+/// Deadlines of a connection, [`NEVER`] when not set. Zeek has a timer object for each; here
+/// one place in the wheel stands for the earliest.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnTimers {
+    /// Nothing came for long.
+    pub inactivity: Ts,
+    /// A SYN got no answer.
+    pub attempt: Ts,
+    /// Is it closed on one side and quiet? Asked again and again, by up to two timers.
+    pub expire: [Ts; 2],
+    /// It was closed on both sides.
+    pub close: Ts,
+    /// A datagram protocol's session is over.
+    pub session: Ts,
+}
+
+/// A deadline that is not set.
+pub const NEVER: Ts = Ts(u64::MAX);
+
+impl Default for ConnTimers {
+    fn default() -> Self {
+        Self { inactivity: NEVER, attempt: NEVER, expire: [NEVER; 2], close: NEVER, session: NEVER }
+    }
+}
+
+impl ConnTimers {
+    /// The earliest deadline.
+    pub fn next(&self) -> Ts {
+        self.inactivity
+            .min(self.attempt)
+            .min(self.expire[0])
+            .min(self.expire[1])
+            .min(self.close)
+            .min(self.session)
+    }
+
+    /// Asks again at `at` whether the connection is closed on one side and quiet.
+    pub fn add_expire(&mut self, at: Ts) {
+        match &mut self.expire {
+            [slot, _] | [_, slot] if *slot == NEVER => *slot = at,
+            // Two questions are asked already: the earlier answers for this one.
+            [_, second] => *second = (*second).min(at),
+        }
+    }
+
+    /// Drops what belongs to the transport: all but the inactivity timer.
+    pub const fn cancel_transport(&mut self) {
+        self.attempt = NEVER;
+        self.expire = [NEVER; 2];
+        self.close = NEVER;
+    }
+}
+
+impl ConnCore {
+    /// Swaps the roles: who was taken for the responder is the originator.
+    pub fn flip(&mut self) {
+        std::mem::swap(&mut self.orig, &mut self.resp);
+        self.packets.swap(0, 1);
+        self.ip_bytes.swap(0, 1);
+        self.history.push_flip();
+    }
+
+    /// The role of the sender of a packet.
+    pub fn side_of(&self, src: EndName) -> Side {
+        if src == self.orig { Side::Orig } else { Side::Resp }
+    }
+
+    /// Counts a packet of `side`.
+    pub fn count(&mut self, side: Side, ip_bytes: u32) {
+        if let (Some(packets), Some(bytes)) =
+            (self.packets.get_mut(side.index()), self.ip_bytes.get_mut(side.index()))
+        {
+            *packets += 1;
+            *bytes += u64::from(ip_bytes);
+        }
+    }
+
+    /// Sets the idle time after which the connection is over (Zeek: SetInactivityTimeout).
+    pub fn set_inactivity_timeout(&mut self, timeout_s: u64) {
+        if self.inactivity_timeout_s != timeout_s {
+            self.inactivity_timeout_s = timeout_s;
+            self.timers.inactivity = self.last.plus_secs(timeout_s);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The flow table: finds a packet's connection by its key, and keeps the connections in places
+//! that are used again, so that a steady stream of new ones allocates nothing.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use tyto_core::time::Ts;
+
+use super::conn::{Conn, NEVER};
+use super::hash::KeyedHasher;
+use super::key::FlowKey;
+use super::wheel::Wheel;
+
+/// Connections that may be open at the same time. At the limit a new connection takes the place
+/// of one whose deadline is near, which is logged as it stands.
+pub const FLOWS_MAX: usize = 4_000_000;
+
+/// Name of a connection in the table while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowId(u32);
+
+/// The open connections.
+#[derive(Debug)]
+pub struct FlowTable {
+    ids: HashTable<u32>,
+    hasher: KeyedHasher,
+    conns: Vec<Option<Conn>>,
+    free: Vec<u32>,
+    wheel: Wheel,
+    /// Deadlines as the wheel has them, so that it is touched only when one comes earlier.
+    scheduled: Vec<Ts>,
+}
+
+impl FlowTable {
+    /// An empty table whose keys are hashed with `hasher`.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        Self {
+            ids: HashTable::new(),
+            hasher,
+            conns: Vec::new(),
+            free: Vec::new(),
+            wheel: Wheel::default(),
+            scheduled: Vec::new(),
+        }
+    }
+
+    /// The connection with `key`.
+    pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
+        let hash = self.hasher.hash_one(key);
+        let conns = &self.conns;
+        let is_it = |id: &u32| {
+            conns.get(*id as usize).and_then(Option::as_ref).is_some_and(|c| c.core.key == *key)
+        };
+        self.ids.find(hash, is_it).copied().map(FlowId)
+    }
+
+    /// The connection `id`.
+    pub fn conn(&mut self, id: FlowId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Puts in a connection whose key is not in the table.
+    pub fn insert(&mut self, conn: Conn) -> FlowId {
+        let key = conn.core.key;
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.conns[id as usize] = Some(conn);
+                id
+            }
+            None => {
+                let id = self.conns.len() as u32;
+                self.conns.push(Some(conn));
+                self.scheduled.push(NEVER);
+                id
+            }
+        };
+        let (conns, hasher) = (&self.conns, &self.hasher);
+        let hash_of = |id: &u32| match &conns[*id as usize] {
+            Some(conn) => hasher.hash_one(conn.core.key),
+            None => 0,
+        };
+        self.ids.insert_unique(self.hasher.hash_one(key), id, hash_of);
+        self.reschedule(FlowId(id));
+        FlowId(id)
+    }
+
+    /// Takes the connection out.
+    pub fn remove(&mut self, id: FlowId) -> Option<Conn> {
+        let conn = self.conns.get_mut(id.0 as usize)?.take()?;
+        self.wheel.cancel(id.0);
+        self.scheduled[id.0 as usize] = NEVER;
+        self.free.push(id.0);
+        if let Ok(entry) =
+            self.ids.find_entry(self.hasher.hash_one(conn.core.key), |other| *other == id.0)
+        {
+            entry.remove();
+        }
+        Some(conn)
+    }
+
+    /// Tells the wheel of the connection's earliest deadline, if it came earlier. One that moved
+    /// later is found out when the earlier one fires.
+    pub fn reschedule(&mut self, id: FlowId) {
+        let Some(Some(conn)) = self.conns.get(id.0 as usize) else { return };
+        let next = conn.core.timers.next();
+        let scheduled = &mut self.scheduled[id.0 as usize];
+        if next < *scheduled {
+            *scheduled = next;
+            self.wheel.schedule(id.0, next);
+        }
+    }
+
+    /// A connection whose timers may be due at `now`; to be rescheduled or removed.
+    pub fn pop_due(&mut self, now: Ts) -> Option<FlowId> {
+        let id = self.wheel.pop_due(now)?;
+        self.scheduled[id as usize] = NEVER;
+        Some(FlowId(id))
+    }
+
+    /// Takes out a connection to make room for another.
+    pub fn evict(&mut self) -> Option<Conn> {
+        let id = self.ids.iter().next().copied()?;
+        self.remove(FlowId(id))
+    }
+
+    /// Takes out all connections, the oldest first.
+    pub fn drain(&mut self) -> Vec<Conn> {
+        self.ids.clear();
+        self.free.clear();
+        self.scheduled.clear();
+        self.wheel = Wheel::default();
+        let mut conns: Vec<Conn> = self.conns.drain(..).flatten().collect();
+        conns.sort_by_key(|conn| (conn.core.start, conn.core.serial));
+        conns
+    }
+
+    /// How many connections are open.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Whether no other connection fits.
+    pub fn is_full(&self) -> bool {
+        self.len() >= FLOWS_MAX
+    }
+}

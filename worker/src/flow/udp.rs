@@ -1,0 +1,58 @@
+//! UDP flows: who sent how much, and whose datagrams were broken.
+
+use tyto_core::net::Side;
+
+use super::conn::ConnCore;
+use super::history::ScaledCount;
+use crate::analyzer::roles::Roles;
+
+/// Idle time after which a flow is over, seconds (Zeek: `udp_inactivity_timeout`).
+pub const INACTIVITY_S: u64 = 60;
+
+/// State of a UDP flow.
+#[derive(Debug, Default)]
+pub struct Udp {
+    /// Payload bytes by [`Side::index`]; none before the first datagram.
+    sent: [Option<i64>; 2],
+    bad_checksums: [ScaledCount; 2],
+    /// What analyzers know of the flow's roles.
+    pub roles: Roles,
+}
+
+impl Udp {
+    /// A new flow.
+    pub fn new(roles: Roles) -> Self {
+        Self { roles, ..Self::default() }
+    }
+
+    /// `side` sent a datagram with `len` bytes by its own header, which may be wrong.
+    pub fn datagram(&mut self, core: &mut ConnCore, side: Side, len: i64) {
+        core.history.push_once(side, b'D');
+        if let Some(sent) = self.sent.get_mut(side.index()) {
+            // Below zero it counts as nothing sent, as in Zeek.
+            *sent = Some(match *sent {
+                Some(before) if before >= 0 => before.saturating_add(len),
+                _ => len,
+            });
+        }
+    }
+
+    /// `side` sent a datagram with a wrong checksum.
+    pub fn bad_checksum(&mut self, core: &mut ConnCore, side: Side) {
+        let first = self.bad_checksums.get_mut(side.index()).is_some_and(ScaledCount::count);
+        if first {
+            core.history.push(side, b'C');
+        }
+    }
+
+    /// Payload bytes of `side`; `None` when it sent nothing.
+    pub fn sent(&self, side: Side) -> Option<u64> {
+        let sent = self.sent.get(side.index()).copied().flatten()?;
+        u64::try_from(sent).ok()
+    }
+
+    /// Payload bytes of both sides.
+    pub fn total(&self) -> u64 {
+        [Side::Orig, Side::Resp].into_iter().filter_map(|side| self.sent(side)).sum()
+    }
+}

@@ -1,0 +1,4 @@
+//! Log streams that belong to no analyzer.
+
+pub mod conn;
+pub mod known_hosts;

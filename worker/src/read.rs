@@ -1,0 +1,158 @@
+//! `worker --read FILE --log-dir DIR`: analyses a capture file and writes its logs, each time
+//! the same bytes. One thread; nothing else of a node runs.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tyto_core::config::runtime::{AnalysisConfig, LogFormat};
+use tyto_core::record::json::JsonRow;
+use tyto_core::record::schema::Schema;
+use tyto_core::record::tsv::{self, TsvRow};
+use tyto_core::record::wire;
+use tyto_core::time::Ts;
+
+use crate::args::Args;
+use crate::capture::pcap_file::PcapFile;
+use crate::output::{Claim, Output, RowSink, StreamRef};
+use crate::pipeline::{Pipeline, PipelineStats};
+
+/// The seed of all uids and hash keys: a replay gives the same logs on every machine.
+const SEED: u64 = 0;
+/// Text that waits to be written to a file, bytes.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Reads the capture that `args` name.
+///
+/// # Errors
+/// When it cannot be read, or the logs cannot be written. What was read before is logged.
+pub fn run(args: &Args) -> anyhow::Result<PipelineStats> {
+    let (Some(capture), Some(log_dir)) = (&args.read, &args.log_dir) else {
+        anyhow::bail!("--read and --log-dir belong together");
+    };
+    let mut source = PcapFile::open(capture).context("cannot begin")?;
+    fs::create_dir_all(log_dir)
+        .with_context(|| format!("cannot make the folder `{}`", log_dir.display()))?;
+    let config = AnalysisConfig {
+        local_nets: args.local_net.clone(),
+        private_address_space_is_local: true,
+        ignore_checksums: args.ignore_checksums,
+        community_id: args.community_id,
+    };
+    let format = if args.json { LogFormat::Json } else { LogFormat::Tsv };
+    let files = LogFiles::new(log_dir.clone(), format);
+    let mut pipeline = Pipeline::new(&config, SEED, Output::new(Box::new(files)));
+    let read = pipeline.run(&mut source);
+    let stats = pipeline.finish().context("cannot write the logs")?;
+    read.with_context(|| format!("`{}` breaks off", capture.display()))?;
+    Ok(stats)
+}
+
+/// The log files of one folder; a stream without rows has none.
+#[derive(Debug)]
+pub struct LogFiles {
+    folder: PathBuf,
+    format: LogFormat,
+    logs: Vec<Log>,
+    /// Time of the first packet.
+    first: Ts,
+    /// The first thing that went wrong: told at the end, when there is someone to hear it.
+    fault: Option<io::Error>,
+}
+
+#[derive(Debug)]
+struct Log {
+    name: &'static str,
+    schema: Schema,
+    file: BufWriter<File>,
+    line: Vec<u8>,
+}
+
+impl LogFiles {
+    /// Files in `folder`, which exists.
+    pub const fn new(folder: PathBuf, format: LogFormat) -> Self {
+        Self { folder, format, logs: Vec::new(), first: Ts(0), fault: None }
+    }
+
+    fn write(&mut self, stream: StreamRef, row: &[u8]) -> io::Result<()> {
+        let index = match self.logs.iter().position(|log| log.name == stream.name) {
+            Some(index) => index,
+            None => {
+                self.logs.push(self.create(stream)?);
+                self.logs.len() - 1
+            }
+        };
+        let Log { schema, file, line, .. } = &mut self.logs[index];
+        line.clear();
+        for row in wire::rows(row) {
+            let row = row.map_err(io::Error::other)?;
+            match self.format {
+                LogFormat::Tsv => {
+                    let mut text = TsvRow::new(line);
+                    wire::replay(schema, row, &mut text).map_err(io::Error::other)?;
+                    text.end_row();
+                }
+                LogFormat::Json => {
+                    let mut text = JsonRow::new(schema, line);
+                    wire::replay(schema, row, &mut text).map_err(io::Error::other)?;
+                    text.end_row();
+                }
+            }
+        }
+        file.write_all(line)
+    }
+
+    fn create(&self, stream: StreamRef) -> io::Result<Log> {
+        let path = self.folder.join(format!("{}.log", stream.name));
+        let schema = (stream.schema)();
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
+        if self.format == LogFormat::Tsv {
+            file.write_all(tsv::header(&schema, &header_time(self.first)).as_bytes())?;
+        }
+        Ok(Log { name: stream.name, schema, file, line: Vec::new() })
+    }
+
+    fn end(&mut self, last: Ts) -> io::Result<()> {
+        for log in &mut self.logs {
+            if self.format == LogFormat::Tsv {
+                log.file.write_all(tsv::trailer(&header_time(last)).as_bytes())?;
+            }
+            log.file.flush()?;
+        }
+        Ok(())
+    }
+}
+
+impl RowSink for LogFiles {
+    fn begin(&mut self, first: Ts) {
+        self.first = first;
+    }
+
+    fn row(&mut self, stream: StreamRef, row: &[u8]) {
+        if self.fault.is_none() {
+            self.fault = self.write(stream, row).err();
+        }
+    }
+
+    /// Alone, whoever asks is the first: the pipeline asks once per claim's life.
+    fn claim(&mut self, _claim: Claim, stream: StreamRef, row: &[u8]) {
+        self.row(stream, row);
+    }
+
+    fn finish(&mut self, last: Ts) -> io::Result<()> {
+        self.end(last)?;
+        match self.fault.take() {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Packet time as the headers of logs print it, in UTC on every machine.
+fn header_time(ts: Ts) -> String {
+    let time = Timestamp::from_nanosecond(i128::from(ts.0)).unwrap_or_default();
+    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d-%H-%M-%S").to_string()
+}

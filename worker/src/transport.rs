@@ -1,0 +1,364 @@
+//! What one packet does to its connection: finds or begins it, checks the packet, counts it.
+//! The order of the steps is Zeek's: it decides what a broken or cut packet still counts for.
+
+use tyto_core::net::Side;
+
+use crate::analyzer::roles::{Roles, Verdict};
+use crate::decode::checksum;
+use crate::decode::ip::{IpPacket, proto};
+use crate::decode::tcp::{self, TCP_HEADER_LEN_MIN, TcpHeader};
+use crate::decode::{be16, tunnel};
+use crate::flow::conn::{Conn, ConnCore, ConnTimers, EndName, Transport};
+use crate::flow::encapsulation::Encapsulation;
+use crate::flow::history::History;
+use crate::flow::icmp::{self, Icmp};
+use crate::flow::key::FlowKey;
+use crate::flow::ports;
+use crate::flow::table::FlowId;
+use crate::flow::tcp::{Segment, Tcp};
+use crate::flow::udp::{self, Udp};
+use crate::pipeline::{Carrier, Pipeline};
+
+const UDP_HEADER_LEN: usize = 8;
+/// Idle time of other protocols, seconds (Zeek: `unknown_ip_inactivity_timeout`).
+const UNKNOWN_INACTIVITY_S: u64 = 60;
+
+/// How a packet names its connection.
+#[derive(Clone, Copy)]
+struct Names {
+    src: EndName,
+    dst: EndName,
+    ip_proto: u8,
+    is_one_way: bool,
+}
+
+impl Names {
+    fn key(&self) -> FlowKey {
+        let (src, dst) = (self.src, self.dst);
+        FlowKey::new((src.addr, src.port), (dst.addr, dst.port), self.ip_proto, self.is_one_way)
+    }
+}
+
+impl Pipeline {
+    pub(crate) fn tcp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
+        let bytes = packet.payload();
+        if is_header_cut(packet, bytes, TCP_HEADER_LEN_MIN) {
+            self.stats.unread += 1;
+            return;
+        }
+        let (Some(ports), Some(header)) = (tcp::ports(bytes), TcpHeader::parse(bytes)) else {
+            return;
+        };
+        let names = names(packet, ports, false);
+        let header_len = tcp::header_len(bytes).unwrap_or_default();
+        let mut found = self.flows.find(&names.key());
+        if let Some(id) = found {
+            let is_reuse = header_len >= TCP_HEADER_LEN_MIN
+                && matches!(
+                    self.flows.conn(id),
+                    Some(Conn { transport: Transport::Tcp(tcp), .. }) if tcp.is_reuse(&header)
+                );
+            if is_reuse {
+                self.end_flow(id);
+                found = None;
+            }
+        }
+        let id = match found {
+            Some(id) => self.known_flow(id, carrier),
+            None => {
+                let flips = tcp_flips(&header, ports);
+                let now = self.now;
+                self.new_flow(&names, carrier, flips, |core| {
+                    Transport::Tcp(Box::new(Tcp::new(core, now)))
+                })
+            }
+        };
+        self.tcp_segment(id, &names, carrier, packet, &header);
+        self.flows.reschedule(id);
+    }
+
+    fn tcp_segment(
+        &mut self,
+        id: FlowId,
+        names: &Names,
+        carrier: &Carrier,
+        packet: &IpPacket<'_>,
+        header: &TcpHeader<'_>,
+    ) {
+        let bytes = packet.payload();
+        let len = stated_len(packet, bytes);
+        let header_len = tcp::header_len(bytes).unwrap_or_default();
+        if header_len < TCP_HEADER_LEN_MIN || header_len > len || header_len > bytes.len() {
+            self.stats.unread += 1;
+            return;
+        }
+        let checks = !self.ignore_checksums && !carrier.checksum_good && bytes.len() >= len;
+        let is_bad = checks && !is_valid(packet, proto::TCP, len);
+        let Some(Conn { core, transport: Transport::Tcp(tcp) }) = self.flows.conn(id) else {
+            return;
+        };
+        let side = core.side_of(names.src);
+        if is_bad {
+            tcp.bad_checksum(core, side);
+            self.stats.bad_checksums += 1;
+            return;
+        }
+        let segment = Segment {
+            ts: carrier.ts,
+            header: *header,
+            len: (len - header_len) as u32,
+            captured: (bytes.len() - header_len) as u32,
+        };
+        let (side, events) = tcp.segment(core, side, &segment);
+        core.count(side, packet.total_len);
+        if events.established {
+            let hosts = [core.orig.addr, core.resp.addr];
+            for host in hosts {
+                if self.site.is_local(host) == Some(true) {
+                    self.known_hosts.found(host, self.now, &mut self.output);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn udp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
+        let bytes = packet.payload();
+        if is_header_cut(packet, bytes, UDP_HEADER_LEN) {
+            self.stats.unread += 1;
+            return;
+        }
+        let Some(ports) = tcp::ports(bytes) else { return };
+        let names = names(packet, ports, false);
+        let id = match self.flows.find(&names.key()) {
+            Some(id) => self.known_flow(id, carrier),
+            None => {
+                let flips = ports::is_udp_server(ports.0) && !ports::is_udp_server(ports.1);
+                let now = self.now;
+                self.new_flow(&names, carrier, flips, |core| {
+                    core.set_inactivity_timeout(udp::INACTIVITY_S);
+                    Transport::Udp(Udp::new(Roles::by_port(core, now)))
+                })
+            }
+        };
+        let is_read = self.udp_datagram(id, &names, carrier, packet);
+        self.flows.reschedule(id);
+        if is_read {
+            self.tunnels_over_udp(id, carrier, packet, udp_payload(packet));
+        }
+    }
+
+    /// Counts a datagram; false when it is broken.
+    fn udp_datagram(
+        &mut self,
+        id: FlowId,
+        names: &Names,
+        carrier: &Carrier,
+        packet: &IpPacket<'_>,
+    ) -> bool {
+        let bytes = packet.payload();
+        let len = stated_len(packet, bytes);
+        let checks = !self.ignore_checksums
+            && !carrier.checksum_good
+            && bytes.len() >= len
+            && carrier.wire_len <= carrier.captured
+            && !is_unchecked_vxlan(bytes);
+        let is_sent = !packet.is_v4 || be16(bytes, 6) != Some(0);
+        let is_bad = checks && is_sent && !is_valid(packet, proto::UDP, len);
+        let Some(Conn { core, transport: Transport::Udp(udp) }) = self.flows.conn(id) else {
+            return false;
+        };
+        let side = core.side_of(names.src);
+        if is_bad {
+            udp.bad_checksum(core, side);
+            self.stats.bad_checksums += 1;
+            return false;
+        }
+        core.last = carrier.ts;
+        let stated = i64::from(be16(bytes, 4).unwrap_or_default()) - UDP_HEADER_LEN as i64;
+        udp.datagram(core, side, stated);
+        let flow_bytes = udp.total();
+        let payload = udp_payload(packet);
+        if udp.roles.datagram(core, side, payload, flow_bytes) == Verdict::Flip {
+            core.flip();
+        }
+        // By the role before roles were swapped, as Zeek counts.
+        core.count(side, packet.total_len);
+        true
+    }
+
+    pub(crate) fn icmp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
+        let bytes = packet.payload();
+        if is_header_cut(packet, bytes, icmp::HEADER_LEN) {
+            self.stats.unread += 1;
+            return;
+        }
+        let &[kind, code, ..] = bytes else { return };
+        let is_v4 = packet.next_proto == proto::ICMP;
+        let (answer, is_one_way) = icmp::counterpart(is_v4, kind, code);
+        let names = names(packet, (u16::from(kind), u16::from(answer)), is_one_way);
+        let id = match self.flows.find(&names.key()) {
+            Some(id) => self.known_flow(id, carrier),
+            None => self.new_flow(&names, carrier, false, |core| {
+                core.set_inactivity_timeout(icmp::INACTIVITY_S);
+                Transport::Icmp(Icmp::default())
+            }),
+        };
+        self.icmp_message(id, &names, carrier, packet);
+        self.flows.reschedule(id);
+    }
+
+    fn icmp_message(
+        &mut self,
+        id: FlowId,
+        names: &Names,
+        carrier: &Carrier,
+        packet: &IpPacket<'_>,
+    ) {
+        let bytes = packet.payload();
+        let len = stated_len(packet, bytes);
+        let is_whole = bytes.len() >= len;
+        let is_bad = !self.ignore_checksums && !carrier.checksum_good && is_whole && {
+            let message = bytes.get(..len).unwrap_or(bytes);
+            match packet.next_proto {
+                proto::ICMP => !checksum::is_valid(message),
+                other => !is_valid(packet, other, len),
+            }
+        };
+        let Some(Conn { core, transport: Transport::Icmp(icmp) }) = self.flows.conn(id) else {
+            return;
+        };
+        if is_bad {
+            self.stats.bad_checksums += 1;
+            return;
+        }
+        let side = core.side_of(names.src);
+        core.last = carrier.ts;
+        icmp.message(side, len as i64 - icmp::HEADER_LEN as i64);
+        // Zeek counts what was captured whole only.
+        if is_whole {
+            core.count(side, packet.total_len);
+        }
+    }
+
+    pub(crate) fn unknown_transport(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
+        let names = names(packet, (0, 0), false);
+        let id = match self.flows.find(&names.key()) {
+            Some(id) => self.known_flow(id, carrier),
+            None => self.new_flow(&names, carrier, false, |core| {
+                core.set_inactivity_timeout(UNKNOWN_INACTIVITY_S);
+                Transport::Unknown
+            }),
+        };
+        if let Some(Conn { core, .. }) = self.flows.conn(id) {
+            core.last = carrier.ts;
+            core.count(core.side_of(names.src), packet.total_len);
+        }
+        self.flows.reschedule(id);
+    }
+
+    fn known_flow(&mut self, id: FlowId, carrier: &Carrier) -> FlowId {
+        if let Some(Conn { core, .. }) = self.flows.conn(id) {
+            if core.encapsulation.is_some() || !carrier.tunnels.is_empty() {
+                let too_many = Encapsulation::check(&mut core.encapsulation, carrier.tunnels);
+                if too_many {
+                    core.history.push_once(Side::Orig, b'X');
+                }
+            }
+        }
+        id
+    }
+
+    fn new_flow(
+        &mut self,
+        names: &Names,
+        carrier: &Carrier,
+        flips: bool,
+        transport: impl FnOnce(&mut ConnCore) -> Transport,
+    ) -> FlowId {
+        if self.flows.is_full() {
+            if let Some(evicted) = self.flows.evict() {
+                self.stats.flows_evicted += 1;
+                self.log(&evicted);
+            }
+        }
+        let mut core = ConnCore {
+            key: names.key(),
+            serial: self.stats.flows,
+            uid: self.uids.next_uid(),
+            orig: names.src,
+            resp: names.dst,
+            ip_proto: names.ip_proto,
+            start: carrier.ts,
+            last: carrier.ts,
+            history: History::default(),
+            packets: [0; 2],
+            ip_bytes: [0; 2],
+            missed_bytes: 0,
+            timers: ConnTimers::default(),
+            inactivity_timeout_s: 0,
+            encapsulation: Encapsulation::at_begin(carrier.tunnels),
+            not_tunnels: 0,
+        };
+        self.stats.flows += 1;
+        if flips && !core.resp.addr.is_broadcast() {
+            core.flip();
+        }
+        let transport = transport(&mut core);
+        self.flows.insert(Conn { core, transport })
+    }
+}
+
+fn names(packet: &IpPacket<'_>, ports: (u16, u16), is_one_way: bool) -> Names {
+    Names {
+        src: EndName { addr: packet.src, port: ports.0 },
+        dst: EndName { addr: packet.dst, port: ports.1 },
+        ip_proto: packet.next_proto,
+        is_one_way,
+    }
+}
+
+/// Whether the transport's header is not there as a whole.
+fn is_header_cut(packet: &IpPacket<'_>, bytes: &[u8], header_len: usize) -> bool {
+    (packet.payload_len != 0 && usize::from(packet.payload_len) < header_len)
+        || bytes.len() < header_len
+}
+
+/// Length of the transport's header and payload by the IP header; what was captured where
+/// offload left that empty.
+fn stated_len(packet: &IpPacket<'_>, bytes: &[u8]) -> usize {
+    match packet.payload_len {
+        0 => bytes.len(),
+        len => usize::from(len),
+    }
+}
+
+fn is_valid(packet: &IpPacket<'_>, ip_proto: u8, len: usize) -> bool {
+    let bytes = packet.payload();
+    let bytes = bytes.get(..len).unwrap_or(bytes);
+    checksum::is_valid_with_pseudo_header(packet.src, packet.dst, ip_proto, bytes)
+}
+
+fn udp_payload<'a>(packet: &IpPacket<'a>) -> &'a [u8] {
+    packet.payload().get(UDP_HEADER_LEN..).unwrap_or_default()
+}
+
+/// VXLAN's outer checksum is usually zero, and not checked where it is not (Zeek:
+/// `validate_vxlan_checksums` decides; RFC 7348 section 5 lets receivers ignore zero only).
+fn is_unchecked_vxlan(bytes: &[u8]) -> bool {
+    const LEN: usize = UDP_HEADER_LEN + 8 + 14;
+    let is_flagged = bytes.get(UDP_HEADER_LEN).is_some_and(|flags| flags & 0x08 != 0);
+    bytes.len() > LEN
+        && is_flagged
+        && be16(bytes, 2) == Some(tunnel::port::VXLAN)
+        && be16(bytes, 6) == Some(0)
+}
+
+/// Whether a connection whose first segment this is goes the other way: it began before we saw
+/// it, and the server is where its port says.
+fn tcp_flips(header: &TcpHeader<'_>, (src, dst): (u16, u16)) -> bool {
+    let flags = header.flags;
+    if flags.syn() && !flags.ack() || !ports::is_tcp_server(src) {
+        return false;
+    }
+    if ports::is_tcp_server(dst) { !flags.syn() && src < dst } else { true }
+}
