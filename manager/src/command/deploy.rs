@@ -63,9 +63,11 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let concerned = concerned(ctx, &preflight, &statuses);
     if restart(ctx, &preflight, &statuses, &concerned, &mut report).await {
         prune(ctx, &preflight, &mut report).await;
+        let answering =
+            ctx.cluster.nodes.iter().filter(|node| preflight.hosts.find(&node.host).is_some());
+        let (started, unchanged) = (concerned.len(), answering.count() - concerned.len());
+        report.line(format!("nodes started: {started}, left as they were: {unchanged}"));
     }
-    let unchanged = ctx.cluster.nodes.len() - concerned.len();
-    report.line(format!("{} nodes started, {unchanged} left as they were", concerned.len()));
     report.json(&plan_json(&concerned));
     Ok(report)
 }

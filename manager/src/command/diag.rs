@@ -80,8 +80,12 @@ fn script(host: &Host, node: &str) -> String {
            if [ -s $f ]; then echo; echo \"==== $f\"; tail -n {LINES} $f; \
            else echo; echo \"==== No $f\"; fi\n\
          done\n\
-         for c in {crashes}/crash-{node}-*; do [ -d \"$c\" ] && {{ echo; echo \"==== $c\"; \
-         ls -l \"$c\"; }}; done; exit 0",
+         l=; n=0; for c in {crashes}/crash-{node}-[0-9][0-9][0-9][0-9]-[0-9][0-9]-*; do\n\
+           [ -d \"$c\" ] && {{ l=$c; n=$((n+1)); }}\n\
+         done\n\
+         if [ -n \"$l\" ]; then echo; echo \"==== last of $n crashes: $l\"; \
+           for f in \"$l\"/*; do [ -s \"$f\" ] && {{ echo \"---- ${{f##*/}}\"; \
+           tail -n {LINES} \"$f\"; }}; done; fi; exit 0",
         spool = quote_path(&host.layout.node_spool(node)),
         crashes = quote_path(&host.layout.crashes()),
         node = quote(node),
@@ -92,7 +96,10 @@ fn describe(status: Option<&NodeStatus>) -> String {
     let Some(status) = status else { return "not known to a supervisor".to_owned() };
     let mut text = format!(
         "state {}, pid {}, restarts {}, release {}",
-        status.state, status.pid, status.restarts, status.release
+        status.state,
+        status.pid,
+        status.restarts,
+        if status.release.is_empty() { "-" } else { &status.release }
     );
     if !status.last_exit.is_empty() {
         text.push_str(&format!(", last exit: {}", status.last_exit));

@@ -63,12 +63,12 @@ async fn ship_all(ctx: &Context, preflight: &mut Preflight, report: &mut Report)
     let mut all_good = true;
     for (host, result) in results {
         match result {
-            Ok(shipped) if shipped.files > 0 => report.line(format!(
-                "{host}: {} files, {:.1} MiB",
+            Ok(shipped) if shipped.files > 0 => ctx.progress.heading(&format!(
+                "({host}: {} files, {:.1} MiB copied)",
                 shipped.files,
                 mebibytes(shipped.bytes)
             )),
-            Ok(_) => report.line(format!("{host}: nothing to copy")),
+            Ok(_) => {}
             Err(error) => all_good &= drop_host(preflight, &host, &error, report),
         }
     }
@@ -160,7 +160,8 @@ async fn issue_all(
     for ((host, subjects), result) in names.iter().zip(subjects).zip(results) {
         match result {
             Ok(()) => {
-                report.line(format!("{host}: {} certificates issued", subjects.len()));
+                let count = subjects.len();
+                ctx.progress.heading(&format!("({host}: certificates issued: {count})"));
                 let certs = preflight.surveys.get_mut(host).map(|survey| &mut survey.certs);
                 let since = Timestamp::now().into();
                 certs.into_iter().for_each(|certs| {

@@ -4,6 +4,7 @@
 //! Host keys are strict: a host that is not in known_hosts is refused, never added.
 //! Nothing is ever asked: no password, no prompt, no terminal.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,12 @@ use super::{ByteStream, Call, Input, Output, Remote, drain, feed};
 const CALLS_AT_ONCE_MAX: usize = 8;
 /// A silent connection is asked for a sign of life this often; ssh gives up after three.
 const SERVER_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// A connection without calls ends by itself after this many seconds, so that none is left for
+/// long when ctl is killed. (With `ControlPersist=no` it would stay for ever: it has no initial
+/// session whose end could end it.)
+const CONNECTION_IDLE_S: NonZeroUsize = NonZeroUsize::new(60).unwrap();
+/// Folders of connections that ended without us are removed after this long.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 /// Longest path of the folder of control sockets: ssh adds up to 48 bytes, and a socket's
 /// path ends at 108 (sun_path).
 const CONTROL_DIR_BYTES_MAX: usize = 56;
@@ -81,7 +88,7 @@ impl Ssh {
         let mut builder = SessionBuilder::default();
         builder
             .known_hosts_check(KnownHosts::Strict)
-            .control_persist(ControlPersist::ClosedAfterInitialConnection)
+            .control_persist(ControlPersist::IdleFor(CONNECTION_IDLE_S))
             .control_directory(&self.control_dir)
             .connect_timeout(self.connect_timeout())
             .server_alive_interval(SERVER_ALIVE_INTERVAL);
@@ -244,5 +251,21 @@ pub fn control_dir() -> Result<PathBuf, RemoteError> {
         let error = "belongs to somebody else, or others may write there";
         return Err(here(std::io::Error::new(std::io::ErrorKind::PermissionDenied, error)));
     }
+    remove_leftovers(&dir);
     Ok(dir)
+}
+
+/// Removes what connections left behind whose ctl was killed. Without their socket they are over.
+fn remove_leftovers(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_connection = entry.file_name().to_string_lossy().starts_with(".ssh-connection");
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok();
+        let is_old = age.is_some_and(|at| at.elapsed().is_ok_and(|age| age > LEFTOVER_AGE));
+        if is_connection && is_old && !path.join("master").exists() {
+            // Another ctl may be at it too.
+            drop(std::fs::remove_dir_all(&path));
+        }
+    }
 }
