@@ -45,13 +45,17 @@ impl CommunityId {
     }
 
     /// The two ends, the smaller first. ICMP messages without an answer keep their direction.
+    ///
+    /// Between two ports of the same address the specification compares numbers, Zeek their
+    /// bytes with the lower one first. Ids are there to be joined with Zeek's logs: so do we.
     fn ordered(&self) -> ((IpAddr, u16), (IpAddr, u16)) {
         let is_one_way = match self.ip_proto {
             ICMP => !has_answer_v4(self.orig.1),
             ICMPV6 => !has_answer_v6(self.orig.1),
             _ => false,
         };
-        if is_one_way || self.orig <= self.resp {
+        let rank = |(address, port): (IpAddr, u16)| (address, port.swap_bytes());
+        if is_one_way || rank(self.orig) <= rank(self.resp) {
             (self.orig, self.resp)
         } else {
             (self.resp, self.orig)
@@ -109,6 +113,14 @@ mod tests {
         ] {
             assert_eq!(id(orig, orig_p, resp, resp_p, ip_proto), expected);
         }
+    }
+
+    /// As Zeek 8.2 names it, and no other order of the ports would.
+    #[test]
+    fn ports_of_one_address_are_compared_by_their_lower_byte_first() {
+        let expected = "1:g6LoM/yt9sMl44z3U++rd9i3Kas=";
+        assert_eq!(id("127.0.0.1", 36064, "127.0.0.1", 25826, UDP), expected);
+        assert_eq!(id("127.0.0.1", 25826, "127.0.0.1", 36064, UDP), expected);
     }
 
     #[test]

@@ -35,6 +35,9 @@ use crate::tunnels::IpTunnels;
 /// them does not hold the packets behind it; the rest fire before the next packets.
 const TIMERS_PER_PACKET_MAX: usize = 300;
 
+/// Time before the first packet: Zeek's clock, too, never shows less.
+const BEGIN: Ts = Ts::new(1, 0);
+
 /// What a pipeline has seen and done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PipelineStats {
@@ -107,7 +110,7 @@ impl Pipeline {
             uids: UidMaker::new(uid_seed),
             output,
             stats: PipelineStats::default(),
-            now: Ts(0),
+            now: BEGIN,
         }
     }
 
