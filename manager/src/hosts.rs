@@ -8,14 +8,18 @@ use std::time::Duration;
 use tyto_core::config::name::HostName;
 use tyto_core::config::node::Node;
 use tyto_core::layout::Layout;
-use tyto_proto::v1::StatusReply;
+use tyto_proto::v1::{NodeStatus, StatusReply};
 
 use crate::context::Context;
-use crate::remote::Remote;
 use crate::remote::error::RemoteError;
 use crate::remote::fanout;
 use crate::remote::peers::Supervisor;
 use crate::remote::pool::Pool;
+use crate::remote::shell::quote_path;
+use crate::remote::{Input, Remote};
+
+/// State of a node that runs while no supervisor does.
+pub const UNWATCHED: &str = "unwatched";
 
 /// One host of the cluster.
 #[derive(Clone, Debug)]
@@ -98,7 +102,8 @@ impl Hosts {
 }
 
 impl Host {
-    /// What the supervisor says of its nodes; an empty answer where none is installed or runs.
+    /// What the supervisor says of its nodes. Where none runs, that is no node, or those that
+    /// outlived it ([`UNWATCHED`]).
     ///
     /// # Errors
     /// When the host cannot be reached or its supervisor does not answer.
@@ -108,10 +113,61 @@ impl Host {
             Err(error) => Err(error),
         };
         match asked {
-            Err(RemoteError::NoSupervisor { .. } | RemoteError::NotInstalled { .. }) => {
-                Ok(StatusReply::default())
+            Err(RemoteError::NotInstalled { .. }) => Ok(StatusReply::default()),
+            Err(RemoteError::NoSupervisor { .. }) => {
+                Ok(StatusReply { nodes: self.unwatched().await?, ..StatusReply::default() })
             }
             other => other,
         }
+    }
+
+    /// Nodes that live on a host without a supervisor, as their lock files tell: both it and its
+    /// guard were killed. The next one takes them over.
+    ///
+    /// # Errors
+    /// When the host cannot be reached.
+    pub async fn unwatched(&self) -> Result<Vec<NodeStatus>, RemoteError> {
+        // A pid counts only when its process runs a program of ours: numbers are used again.
+        let script = format!(
+            "cd {prefix} 2>/dev/null || exit 0; p=$(pwd -P); for f in run/nodes/*.lock; do\n\
+               [ -s \"$f\" ] || continue; i=$(sed -n 's/.*\"pid\":\\([0-9]*\\).*/\\1/p' \"$f\")\n\
+               case $(readlink \"/proc/$i/exe\" 2>/dev/null) in \"$p\"/releases/*)\n\
+                 n=${{f##*/}}; printf '%s %s\\n' \"${{n%.lock}}\" \"$(cat \"$f\")\" ;; esac\n\
+             done; exit 0",
+            prefix = quote_path(self.layout.prefix()),
+        );
+        let output = self.remote.run(&script, Input::None, self.deadline).await?;
+        Ok(output.stdout_text().lines().filter_map(unwatched_node).collect())
+    }
+}
+
+/// A line of the answer: the node and the note that its process left in its lock file.
+fn unwatched_node(line: &str) -> Option<NodeStatus> {
+    let (node, note) = line.split_once(' ')?;
+    let note: serde_json::Value = serde_json::from_str(note).ok()?;
+    let text = |key: &str| note.get(key)?.as_str().map(str::to_owned);
+    Some(NodeStatus {
+        node: node.to_owned(),
+        role: text("role").unwrap_or_default(),
+        state: UNWATCHED.to_owned(),
+        pid: u32::try_from(note.get("pid")?.as_u64()?).ok()?,
+        started_ns: note.get("started_ns")?.as_u64()?,
+        desired: true,
+        release: text("release").unwrap_or_default(),
+        ..NodeStatus::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_in_a_lock_file_is_a_node() {
+        let line = r#"worker-1 {"pid":7,"started_ns":9,"release":"aa","role":"worker"}"#;
+        let node = unwatched_node(line).unwrap();
+        assert_eq!((node.node.as_str(), node.pid, node.started_ns), ("worker-1", 7, 9));
+        assert_eq!((node.state.as_str(), node.release.as_str()), (UNWATCHED, "aa"));
+        assert!(unwatched_node("worker-1 half a no").is_none());
     }
 }

@@ -229,7 +229,12 @@ async fn stop_on(
         Err(error) => Err(error),
     };
     match stopped {
-        // Where nothing watches nodes, none run.
+        Err(RemoteError::NoSupervisor { .. }) if !host.unwatched().await?.is_empty() => {
+            // Nodes outlived it. A new one takes them over and can end them.
+            start_supervisor(&*host.remote, &host.layout, host.deadline).await?;
+            let remote = Arc::clone(&host.remote);
+            Supervisor::open(remote, &host.layout).await?.stop(names, patience).await
+        }
         Err(RemoteError::NoSupervisor { .. } | RemoteError::NotInstalled { .. }) => {
             let gone = |node| NodeResult { node, ok: true, ..NodeResult::default() };
             Ok(NodesResult { results: names.into_iter().map(gone).collect() })

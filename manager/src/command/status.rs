@@ -20,7 +20,8 @@ pub(super) const COMMAND: Command = Command {
     details: "The exit code is 0 only when all nodes shown are running. `???` stands for nodes of \
               a host that does not answer; standard error says why. Other states: stopped, \
               initializing, terminating, crashed (it died and is not started again by itself), \
-              backoff (about to be started again), failed (it dies again and again).",
+              backoff (about to be started again), failed (it dies again and again), unwatched (it \
+              runs, but its host's supervisor was killed; `ctl start` brings one back).",
     args: || vec![nodes_arg()],
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
 };
