@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use namespace::{FLOWS, PACKETS_PER_FLOW, inside_namespace, send};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
@@ -19,7 +20,11 @@ use tyto_daemon::channel;
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_proto::v1;
 use tyto_proto::v1::supervisor_server::{Supervisor, SupervisorServer};
-use tyto_worker::node;
+use tyto_worker::args::Args;
+use tyto_worker::capture::af_packet::FrameSender;
+use tyto_worker::capture::pcap_file::PcapFile;
+use tyto_worker::capture::{Next, PacketSource};
+use tyto_worker::{node, read};
 
 /// How long the node may take for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -97,7 +102,10 @@ fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
             block_timeout_ms: 10,
             snaplen_bytes: 65_535,
         }),
-        analysis: AnalysisConfig::default(),
+        analysis: AnalysisConfig {
+            private_address_space_is_local: true,
+            ..AnalysisConfig::default()
+        },
         logs: LogsConfig { compress: false, rotation_interval_s: 0, ..LogsConfig::default() },
         ship: ShipConfig::default(),
     }
@@ -178,6 +186,56 @@ fn live_node_logs_each_connection_and_counts_each_packet() {
         assert_eq!(columns[2..7], ["10.9.0.1", columns[3], "10.9.0.2", "53", "udp"]);
         assert_eq!(columns[16], packets, "{row}");
     }
+}
+
+/// The columns of a conn.log row that do not depend on when it was captured: all but ts, uid
+/// and duration.
+fn timeless(row: &str) -> String {
+    let columns = row.split('\t').enumerate().filter(|(place, _)| ![0, 1, 8].contains(place));
+    columns.map(|(_, value)| value).collect::<Vec<_>>().join("\t")
+}
+
+/// One pass, whatever the source: ring and file lead to the same connections.
+#[test]
+fn replayed_capture_gives_the_connections_that_its_file_gives() {
+    if !inside_namespace("replayed_capture_gives_the_connections_that_its_file_gives") {
+        return;
+    }
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/lab-traffic/in.pcap");
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("read");
+    let args = ["worker".as_ref(), "--read".as_ref(), capture.as_os_str()];
+    let args = args.into_iter().chain(["--log-dir".as_ref(), logs.as_os_str()]);
+    let read = read::run(&Args::try_parse_from(args).unwrap()).unwrap();
+
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reports = supervise(folder.path());
+        let shutdown = CancellationToken::new();
+        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), shutdown.clone()));
+        reports.wait_for("running", |report| report.phase == "running").await;
+        let sender = FrameSender::open("v0").unwrap();
+        let mut file = PcapFile::open(&capture).unwrap();
+        while let Next::Frame(frame) = file.next_frame().unwrap() {
+            sender.send(frame.bytes).unwrap();
+        }
+        reports.wait_for("all packets", |r| counter(r, "packets_received") == read.packets).await;
+        shutdown.cancel();
+        node.await.unwrap().unwrap();
+    });
+
+    let text = std::fs::read_to_string(logs.join("conn.log")).unwrap();
+    let mut from_file: Vec<String> =
+        text.lines().filter(|line| !line.starts_with('#')).map(timeless).collect();
+    let mut live: Vec<String> =
+        archived_rows(folder.path(), "conn").iter().map(|row| timeless(row)).collect();
+    (from_file.sort(), live.sort());
+    assert!(from_file.len() > 1000, "{} connections", from_file.len());
+    assert_eq!(live, from_file);
+    let known = std::fs::read_to_string(logs.join("known_hosts.log")).unwrap();
+    let known = known.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(archived_rows(folder.path(), "known_hosts").len(), known);
 }
 
 #[test]
