@@ -238,18 +238,18 @@ impl Pending {
     }
 
     /// Makes the headers those of the whole: its length, no fragment bits, and for IPv6 the
-    /// payload's protocol where the fragment header was named.
+    /// payload's protocol where the fragment header was named. The length of what is longer than
+    /// a packet can be wraps around, as Zeek's does; the packet then fails the checks of lengths.
     fn patch_header(&self, packet: &mut [u8], payload_len: usize) -> Option<()> {
         let header_len = self.header.len();
         if self.is_v4 {
-            let total = u16::try_from(header_len + payload_len).unwrap_or(u16::MAX);
+            let total = (header_len + payload_len) as u16;
             packet.get_mut(2..4)?.copy_from_slice(&total.to_be_bytes());
             packet.get_mut(6..8)?.fill(0);
             return Some(());
         }
         let payload = (header_len + payload_len).checked_sub(40)?;
-        let payload = u16::try_from(payload).unwrap_or(u16::MAX);
-        packet.get_mut(4..6)?.copy_from_slice(&payload.to_be_bytes());
+        packet.get_mut(4..6)?.copy_from_slice(&(payload as u16).to_be_bytes());
         // The header before the fragment header names it; walk there.
         let (mut at, mut named) = (40, 6);
         while at < header_len {

@@ -182,7 +182,7 @@ pub fn looks_like_teredo(bytes: &[u8]) -> bool {
     if bytes.len() < 40 || (first >> 4 != 6 && (first != 0 || second > 1)) {
         return false;
     }
-    if first >> 4 == 6 && bytes.len() == 40 {
+    if first >> 4 == 6 {
         let has_prefix = |at: usize| bytes.get(at..at + 4) == Some(&PREFIX);
         if has_prefix(8) || has_prefix(24) {
             return true;
