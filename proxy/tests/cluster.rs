@@ -79,6 +79,22 @@ fn copy_answers_for_a_dead_owner_and_hands_over_when_it_is_back_with_an_empty_di
     assert_eq!(two.claim(owner, &[&late]).unwrap(), [true], "asked again by who was granted it");
 }
 
+/// Nobody was there to hand anything over, yet the copy holder remembers.
+#[test]
+fn owner_that_lost_its_disk_and_came_back_first_is_set_right_by_the_copy() {
+    let cluster = Cluster::new(&PROXIES);
+    let running = PROXIES.map(|name| cluster.start(name));
+    let key = [192, 0, 2, 1];
+    let (owner, copy) = owner_and_copy(&key);
+    assert_eq!(cluster.worker("worker-1").claim(owner, &[&key]).unwrap(), [true]);
+    running.into_iter().for_each(support::Running::stop);
+    cluster.empty_disk(owner);
+    let _running = [cluster.start(owner), cluster.start(copy)];
+    let two = cluster.worker("worker-2");
+    assert_eq!(two.claim(owner, &[&key]).unwrap(), [false]);
+    assert_eq!(two.claim(owner, &[&key]).unwrap(), [false]);
+}
+
 #[test]
 fn orderly_end_of_all_proxies_forgets_nothing() {
     let cluster = Cluster::new(&PROXIES);
