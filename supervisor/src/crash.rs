@@ -40,9 +40,9 @@ pub(crate) fn keep(layout: &Layout, crash: &Crash) {
     });
     match kept {
         Ok(dir) => {
-            tracing::info!(node = crash.node, dir = %dir.display(), "kept what is left of a crash")
+            tracing::info!(node = %crash.node, dir = %dir.display(), "kept what is left of a crash")
         }
-        Err(error) => warn!(node = crash.node, %error, "cannot keep what is left of a crash"),
+        Err(error) => warn!(node = %crash.node, %error, "cannot keep what is left of a crash"),
     }
 }
 

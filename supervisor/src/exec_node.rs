@@ -46,6 +46,7 @@ pub(crate) struct Order {
 
 /// What a node's lock file says about its holder.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct NodeNote {
     /// The process the note is about; that of an earlier holder until the new one wrote it.
     pub(crate) pid: u32,

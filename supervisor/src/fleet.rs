@@ -22,6 +22,9 @@ const STOP_TIMEOUT_DEFAULT_S: u64 = 60;
 /// Time between two looks at files that grow.
 const CUT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The phase of a node at work, and the word for its state then.
+const RUNNING: &str = "running";
+
 /// The nodes of this host.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -167,6 +170,9 @@ impl Fleet {
         if runs != health.pid {
             return Err(ReportError::NotTheNode { node: health.node, runs, says: health.pid });
         }
+        if health.phase == RUNNING {
+            member.handle.runs(health.pid);
+        }
         member.heard.send_replace(Some(Heard { health, at: Instant::now() }));
         Ok(())
     }
@@ -201,10 +207,10 @@ impl Fleet {
         if view.pid != 0 || view.record.desired {
             return false;
         }
-        info!(node = member.name, "node is no more of this host");
+        info!(node = %member.name, "node is no more of this host");
         // The lock file stays: unlinking it would let two processes hold "the" lock.
         if let Err(error) = std::fs::remove_file(self.layout.node_record(&member.name)) {
-            tracing::debug!(node = member.name, %error, "no record to remove");
+            tracing::debug!(node = %member.name, %error, "no record to remove");
         }
         true
     }
@@ -221,7 +227,7 @@ impl Member {
         let mut views = self.handle.watch();
         let mut heard = self.heard.subscribe();
         let before = self.handle.start().await?;
-        if state(&before, self.heard_of(&before).as_ref()) == "running" {
+        if state(&before, self.heard_of(&before).as_ref()) == RUNNING {
             return Ok((true, "already running".to_owned()));
         }
         loop {
@@ -233,7 +239,7 @@ impl Member {
             if !view.record.desired {
                 return Ok((false, "stopped meanwhile".to_owned()));
             }
-            if state(&view, self.heard_of(&view).as_ref()) == "running" {
+            if state(&view, self.heard_of(&view).as_ref()) == RUNNING {
                 return Ok((true, String::new()));
             }
             tokio::select! {
@@ -281,8 +287,10 @@ fn state(view: &View, heard: Option<&Heard>) -> &'static str {
         Life::Backoff => "backoff",
         Life::Failed => "failed",
         Life::Up => match heard.map(|heard| heard.health.phase.as_str()) {
-            Some("running") => "running",
+            Some(RUNNING) => RUNNING,
             Some("terminating") => "terminating",
+            // It said so to an earlier supervisor.
+            None if view.started_ns != 0 && view.record.ran_ns == view.started_ns => RUNNING,
             _ => "initializing",
         },
     }

@@ -86,6 +86,8 @@ pub(crate) struct Stopped {
 enum Command {
     /// Make it desired and start it if it does not run. The reply is the view from before.
     Start(oneshot::Sender<View>),
+    /// The process of that pid says that it runs.
+    Runs(u32),
     /// Make it undesired and end its process.
     Stop { timeout: Duration, reply: oneshot::Sender<Stopped> },
 }
@@ -141,6 +143,15 @@ impl NodeHandle {
         answer.await.map_err(|_| Ending)
     }
 
+    /// Takes note that the node's process said it runs. It says so each second: when the
+    /// task is busy, the next time will do.
+    pub(crate) fn runs(&self, pid: u32) {
+        let view = self.view.borrow();
+        if view.pid == pid && view.record.ran_ns != view.started_ns {
+            drop(self.commands.try_send(Command::Runs(pid)));
+        }
+    }
+
     /// Makes the node undesired and ends its process.
     ///
     /// # Errors
@@ -177,7 +188,7 @@ impl Node {
         match NodeRecord::load(&self.layout.node_record(&self.name)) {
             Ok(record) => self.view.send_modify(|view| view.record = record),
             Err(error) => error!(
-                node = self.name,
+                node = %self.name,
                 %error,
                 "the record of what the operator wants is lost; the node is wanted if it runs"
             ),
@@ -191,7 +202,7 @@ impl Node {
                 record.last_exit = "unknown: it ended while no supervisor ran".to_owned();
                 record.restarts = record.restarts.saturating_add(1);
             });
-            warn!(node = self.name, "node ended while no supervisor ran");
+            warn!(node = %self.name, "node ended while no supervisor ran");
             self.spawn();
         }
     }
@@ -214,6 +225,15 @@ impl Node {
                     self.start();
                     // The caller may have gone meanwhile; the node is wanted all the same.
                     drop(reply.send(before));
+                }
+                Event::Command(Some(Command::Runs(pid))) => {
+                    let (now, started_ns) = {
+                        let view = self.view.borrow();
+                        (view.pid, view.started_ns)
+                    };
+                    if now == pid {
+                        self.remember(|record| record.ran_ns = started_ns);
+                    }
                 }
                 Event::Command(Some(Command::Stop { timeout, reply })) => {
                     drop(reply.send(self.stop(timeout).await));
@@ -243,7 +263,7 @@ impl Node {
         match child::spawn(&self.layout, &self.name) {
             Ok(child) => {
                 info!(
-                    node = self.name,
+                    node = %self.name,
                     pid = child.note.pid,
                     release = child.note.release,
                     "node started"
@@ -253,7 +273,7 @@ impl Node {
             Err(error) => {
                 let gone = matches!(error, SpawnError::Host(HostError::NoSuchNode { .. }));
                 let reason = chain(&error);
-                error!(node = self.name, error = reason, "node cannot be started");
+                error!(node = %self.name, error = reason, "node cannot be started");
                 self.view.send_modify(|view| {
                     view.deaths += 1;
                     view.failure = format!("not started: {reason}");
@@ -267,13 +287,13 @@ impl Node {
     async fn adopt(&mut self) -> bool {
         match child::adopt(&self.layout, &self.name).await {
             Ok(Some(child)) => {
-                info!(node = self.name, pid = child.note.pid, "running node taken over");
+                info!(node = %self.name, pid = child.note.pid, "running node taken over");
                 self.hold(child);
                 true
             }
             Ok(None) => false,
             Err(error) => {
-                error!(node = self.name, %error, "cannot find out whether the node runs");
+                error!(node = %self.name, %error, "cannot find out whether the node runs");
                 false
             }
         }
@@ -322,10 +342,10 @@ impl Node {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         match life {
             Life::Crashed => {
-                error!(node = self.name, "node stays down: the release in use has no such node")
+                error!(node = %self.name, "node stays down: the release in use has no such node")
             }
-            Life::Failed => error!(node = self.name, delay_ms, "node fails again and again"),
-            _ => warn!(node = self.name, delay_ms, "node will be restarted"),
+            Life::Failed => error!(node = %self.name, delay_ms, "node fails again and again"),
+            _ => warn!(node = %self.name, delay_ms, "node will be restarted"),
         }
     }
 
@@ -337,15 +357,15 @@ impl Node {
             return Stopped { ok: true, message: "not running".to_owned() };
         };
         self.view.send_modify(|view| view.life = Life::Terminating);
-        info!(node = self.name, pid = child.note.pid, "stopping node");
+        info!(node = %self.name, pid = child.note.pid, "stopping node");
         let asked = child.process.signal(Signal::TERM);
         if let Err(error) = &asked {
-            warn!(node = self.name, %error, "cannot signal node");
+            warn!(node = %self.name, %error, "cannot signal node");
         }
         if let Ok(exit) = tokio::time::timeout(timeout, child.process.exited_with_group()).await {
             return self.stopped(&child, exit);
         }
-        warn!(node = self.name, pid = child.note.pid, "node did not terminate; killing it");
+        warn!(node = %self.name, pid = child.note.pid, "node did not terminate; killing it");
         let killed = child.process.kill_group();
         match tokio::time::timeout(KILL_PATIENCE, child.process.exited_with_group()).await {
             Ok(exit) => {
@@ -359,7 +379,7 @@ impl Node {
                     |error| error.to_string(),
                 );
                 error!(
-                    node = self.name,
+                    node = %self.name,
                     pid = child.note.pid,
                     error = reason,
                     "node cannot be stopped"
@@ -384,13 +404,13 @@ impl Node {
             }
         };
         self.no_process(Life::Stopped);
-        info!(node = self.name, %exit, "node stopped");
+        info!(node = %self.name, %exit, "node stopped");
         Stopped { ok: true, message }
     }
 
     fn keep_crash(&mut self, child: &Child, exit: Exit) {
         let last_stderr = output::last_stderr(&self.layout, &self.name, child.note.stderr_from);
-        warn!(node = self.name, pid = child.note.pid, %exit, "node died");
+        warn!(node = %self.name, pid = child.note.pid, %exit, "node died");
         self.remember(|record| record.last_exit = exit.to_string());
         self.view.send_modify(|view| {
             view.deaths += 1;
@@ -423,7 +443,7 @@ impl Node {
         self.view.send_modify(|view| change(&mut view.record));
         let record = self.view.borrow().record.clone();
         if let Err(error) = record.store(&self.layout.node_record(&self.name)) {
-            error!(node = self.name, %error, "cannot write down what the operator wants");
+            error!(node = %self.name, %error, "cannot write down what the operator wants");
         }
     }
 }

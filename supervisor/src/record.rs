@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// One node's record, `run/nodes/NODE.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct NodeRecord {
     /// An operator wants it running.
     pub(crate) desired: bool,
@@ -16,6 +17,9 @@ pub(crate) struct NodeRecord {
     pub(crate) restarts: u32,
     /// How its last process ended, empty when none did yet.
     pub(crate) last_exit: String,
+    /// Start (ns since the Unix epoch) of its last process that said it runs, so that one
+    /// taken over counts as running before its next report.
+    pub(crate) ran_ns: u64,
 }
 
 impl NodeRecord {
@@ -53,7 +57,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("worker-1.json");
         assert_eq!(NodeRecord::load(&path).unwrap(), NodeRecord::default());
-        let record = NodeRecord { desired: true, restarts: 3, last_exit: "exit code 1".to_owned() };
+        let record = NodeRecord {
+            desired: true,
+            restarts: 3,
+            last_exit: "exit code 1".to_owned(),
+            ran_ns: 7,
+        };
         record.store(&path).unwrap();
         assert_eq!(NodeRecord::load(&path).unwrap(), record);
     }

@@ -57,12 +57,16 @@ async fn a_supervisor_killed_comes_back_and_takes_its_nodes_over_untouched() {
     host.up();
     host.start("worker-1", 0).await;
     let node = host.node("worker-1").await;
+    host.report("worker-1", node.pid, "running").await.unwrap();
+    let record = host.layout.node_record("worker-1");
+    wait_until(|| !std::fs::read_to_string(&record).unwrap().contains("\"ran_ns\":0"));
     let before = host.status_until(|status| status.guard_pid != 0).await;
 
     kill9(before.supervisor_pid);
     let after = host.status_until(|now| now.supervisor_pid != before.supervisor_pid).await;
     assert_eq!(after.guard_pid, before.guard_pid);
     let again = host.node("worker-1").await;
+    assert_eq!(again.state, "running", "it said so before");
     assert_eq!((again.pid, again.started_ns), (node.pid, node.started_ns));
     assert_eq!((again.desired, again.restarts, again.release.as_str()), (true, 0, "r1"));
     assert_eq!(host.node("worker-2").await.state, "stopped");
