@@ -201,7 +201,7 @@ impl Pipeline {
         let packet = IpPacket::parse(bytes)?;
         let wire_len = carrier.wire_len.saturating_sub(offset);
         // Offload leaves lengths and checksums empty: who ignores the one copes with the other.
-        packet.check(wire_len as u32, self.ignore_checksums)?;
+        packet.check(wire_len, self.ignore_checksums)?;
         if packet.is_v4 && !self.ignore_checksums && !checksum::is_valid(packet.header()) {
             self.stats.bad_checksums += 1;
             return Ok(());

@@ -106,8 +106,8 @@ impl Pipeline {
         let segment = Segment {
             ts: carrier.ts,
             header: *header,
-            len: (len - header_len) as u32,
-            captured: (bytes.len() - header_len) as u32,
+            len: u32::try_from(len - header_len).unwrap_or(u32::MAX),
+            is_whole: bytes.len() >= len,
         };
         let (side, events) = tcp.segment(core, side, &segment);
         core.count(side, packet.total_len);
@@ -257,13 +257,11 @@ impl Pipeline {
     }
 
     fn known_flow(&mut self, id: FlowId, carrier: &Carrier) -> FlowId {
-        if let Some(Conn { core, .. }) = self.flows.conn(id) {
-            if core.encapsulation.is_some() || !carrier.tunnels.is_empty() {
-                let too_many = Encapsulation::check(&mut core.encapsulation, carrier.tunnels);
-                if too_many {
-                    core.history.push_once(Side::Orig, b'X');
-                }
-            }
+        if let Some(Conn { core, .. }) = self.flows.conn(id)
+            && (core.encapsulation.is_some() || !carrier.tunnels.is_empty())
+            && Encapsulation::check(&mut core.encapsulation, carrier.tunnels)
+        {
+            core.history.push_once(Side::Orig, b'X');
         }
         id
     }
@@ -275,11 +273,11 @@ impl Pipeline {
         flips: bool,
         transport: impl FnOnce(&mut ConnCore) -> Transport,
     ) -> FlowId {
-        if self.flows.is_full() {
-            if let Some(evicted) = self.flows.evict() {
-                self.stats.flows_evicted += 1;
-                self.log(&evicted);
-            }
+        if self.flows.is_full()
+            && let Some(evicted) = self.flows.evict()
+        {
+            self.stats.flows_evicted += 1;
+            self.log(&evicted);
         }
         let mut core = ConnCore {
             key: names.key(),

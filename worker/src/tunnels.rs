@@ -52,11 +52,11 @@ impl IpTunnels {
     ) -> Tunnel {
         let ends = (outer.src.min(outer.dst), outer.src.max(outer.dst));
         let timeout = Interval::from_secs(IP_TUNNEL_TIMEOUT_S);
-        if let Some(known) = self.tunnels.get_mut(&ends) {
-            if now.since(known.last) < timeout {
-                known.last = now;
-                return known.tunnel;
-            }
+        if let Some(known) = self.tunnels.get_mut(&ends)
+            && now.since(known.last) < timeout
+        {
+            known.last = now;
+            return known.tunnel;
         }
         if self.tunnels.len() >= IP_TUNNELS_MAX {
             self.forgotten += self.tunnels.len() as u64;

@@ -165,6 +165,7 @@ fn read_start(reader: &mut impl Read, start: &mut [u8]) -> io::Result<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the lengths of the tests' own packets")]
 mod tests {
     use std::io::Write;
 

@@ -88,7 +88,7 @@ impl Section {
             return Ok(None);
         };
         let len = len as usize;
-        let sane = len >= 12 && len % 4 == 0 && len <= WINDOW_BYTES_MAX;
+        let sane = len >= 12 && len.is_multiple_of(4) && len <= WINDOW_BYTES_MAX;
         Ok(sane.then_some((kind, len)))
     }
 
@@ -185,6 +185,7 @@ fn units_per_s(resolution: u8) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the lengths of the tests' own packets")]
 mod tests {
     use std::io;
 

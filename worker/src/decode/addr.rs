@@ -28,6 +28,7 @@ impl Addr {
     }
 
     /// The IPv4 address, if it is one.
+    #[allow(clippy::cast_possible_truncation, reason = "the lower 32 bits are the address")]
     pub const fn as_v4(self) -> Option<[u8; 4]> {
         if self.0 >> 32 == V4_PREFIX >> 32 { Some((self.0 as u32).to_be_bytes()) } else { None }
     }

@@ -39,6 +39,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// Adds the carries until 16 bits are left.
+#[allow(clippy::cast_possible_truncation, reason = "the loop leaves 16 bits")]
 const fn fold(mut total: u64) -> u16 {
     while total >> 16 != 0 {
         total = (total & 0xffff) + (total >> 16);

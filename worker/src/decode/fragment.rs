@@ -243,13 +243,13 @@ impl Pending {
     fn patch_header(&self, packet: &mut [u8], payload_len: usize) -> Option<()> {
         let header_len = self.header.len();
         if self.is_v4 {
-            let total = (header_len + payload_len) as u16;
+            let total = wrapped(header_len + payload_len);
             packet.get_mut(2..4)?.copy_from_slice(&total.to_be_bytes());
             packet.get_mut(6..8)?.fill(0);
             return Some(());
         }
         let payload = (header_len + payload_len).checked_sub(40)?;
-        packet.get_mut(4..6)?.copy_from_slice(&(payload as u16).to_be_bytes());
+        packet.get_mut(4..6)?.copy_from_slice(&wrapped(payload).to_be_bytes());
         // The header before the fragment header names it; walk there.
         let (mut at, mut named) = (40, 6);
         while at < header_len {
@@ -262,6 +262,12 @@ impl Pending {
     }
 }
 
+/// A length in the 16 bits that headers have for it.
+#[allow(clippy::cast_possible_truncation, reason = "see Pending::patch_header")]
+const fn wrapped(len: usize) -> u16 {
+    len as u16
+}
+
 impl Piece {
     fn end(&self) -> usize {
         self.offset + self.bytes.len()
@@ -269,13 +275,14 @@ impl Piece {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the lengths of the tests' own packets")]
 mod tests {
     use super::*;
 
     fn fragment(id: u8, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x45, 0, 0, 0, 0, id, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
         bytes[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
-        bytes[6..8].copy_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+        bytes[6..8].copy_from_slice(&((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
         bytes.extend(payload);
         bytes
     }

@@ -119,7 +119,7 @@ impl<'a> IpPacket<'a> {
     ///
     /// # Errors
     /// When they contradict each other in a way that leaves nothing to analyse.
-    pub fn check(&self, wire_len: u32, zero_len_is_offload: bool) -> Result<(), IpFault> {
+    pub fn check(&self, wire_len: usize, zero_len_is_offload: bool) -> Result<(), IpFault> {
         let mut total_len = self.total_len;
         if total_len == 0 {
             if !zero_len_is_offload {
@@ -127,7 +127,7 @@ impl<'a> IpPacket<'a> {
             }
             total_len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         }
-        if wire_len < total_len {
+        if wire_len < total_len as usize {
             return Err(IpFault::TruncatedLength);
         }
         let least = if self.is_v4 { IPV4_HEADER_LEN_MIN } else { IPV6_HEADER_LEN };
@@ -302,6 +302,7 @@ const fn is_extension(next_proto: u8) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the lengths of the tests' own packets")]
 mod tests {
     use super::*;
 

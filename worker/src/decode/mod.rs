@@ -1,6 +1,6 @@
 //! From a frame to the packets inside it: link layers, IP, tunnels. Bytes in, views of them out;
 //! no state but the fragments that wait for others. Input is hostile: every read is checked.
-#![deny(clippy::indexing_slicing)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod addr;
 pub mod checksum;

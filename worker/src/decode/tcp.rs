@@ -105,12 +105,13 @@ impl<'a> TcpHeader<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the lengths of the tests' own packets")]
 mod tests {
     use super::*;
 
     fn segment(options: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 20];
-        bytes[12] = ((20 + options.len()) / 4 << 4) as u8;
+        bytes[12] = (((20 + options.len()) / 4) << 4) as u8;
         bytes.extend(options);
         bytes
     }

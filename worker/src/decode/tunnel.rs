@@ -230,6 +230,7 @@ pub fn whole_ip(bytes: &[u8], version: u8) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the lengths of the tests' own packets")]
 mod tests {
     use super::*;
 

@@ -68,7 +68,7 @@ impl FlowTable {
                 id
             }
             None => {
-                let id = self.conns.len() as u32;
+                let id = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
                 self.conns.push(Some(conn));
                 self.scheduled.push(NEVER);
                 id

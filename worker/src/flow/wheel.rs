@@ -12,7 +12,7 @@ use tyto_core::time::Ts;
 const SLOT_SHIFT: u32 = 27;
 /// Slots of the wheel: 4,096 make 9 minutes. Later deadlines stay in their slot for another
 /// round.
-const SLOTS: u64 = 4096;
+const SLOTS: usize = 4096;
 /// End of a list.
 const NONE: u32 = u32::MAX;
 
@@ -43,12 +43,7 @@ enum Place {
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self {
-            slots: vec![NONE; SLOTS as usize],
-            entries: Vec::new(),
-            near: BinaryHeap::new(),
-            reached: 0,
-        }
+        Self { slots: vec![NONE; SLOTS], entries: Vec::new(), near: BinaryHeap::new(), reached: 0 }
     }
 }
 
@@ -67,7 +62,7 @@ impl Wheel {
             self.near.push(Reverse((deadline, id)));
             return;
         }
-        let head = &mut self.slots[(slot_of(deadline) % SLOTS) as usize];
+        let head = &mut self.slots[place_of(slot_of(deadline))];
         let next = std::mem::replace(head, id);
         self.entries[index].place = Place::Slot;
         self.entries[index].next = next;
@@ -87,7 +82,7 @@ impl Wheel {
             return;
         }
         if previous == NONE {
-            self.slots[(slot_of(deadline) % SLOTS) as usize] = next;
+            self.slots[place_of(slot_of(deadline))] = next;
         } else {
             self.entries[previous as usize].next = next;
         }
@@ -119,10 +114,10 @@ impl Wheel {
     #[cold]
     fn advance(&mut self, slot: u64) {
         // After a long pause each slot is looked at once.
-        let first = (self.reached + 1).max((slot + 1).saturating_sub(SLOTS));
+        let first = (self.reached + 1).max((slot + 1).saturating_sub(SLOTS as u64));
         self.reached = slot;
         for passed in first..=slot {
-            let mut id = self.slots[(passed % SLOTS) as usize];
+            let mut id = self.slots[place_of(passed)];
             while id != NONE {
                 let Entry { deadline, next, .. } = self.entries[id as usize];
                 if slot_of(deadline) <= slot {
@@ -134,6 +129,12 @@ impl Wheel {
             }
         }
     }
+}
+
+/// Where a slot lies in the wheel.
+#[allow(clippy::cast_possible_truncation, reason = "the remainder is small")]
+const fn place_of(slot: u64) -> usize {
+    (slot % SLOTS as u64) as usize
 }
 
 const fn slot_of(ts: Ts) -> u64 {
@@ -155,7 +156,7 @@ mod tests {
     #[test]
     fn entries_come_out_in_order_and_never_early() {
         let mut wheel = Wheel::default();
-        assert_eq!(due(&mut wheel, 1000 * SECOND), []);
+        assert!(due(&mut wheel, 1000 * SECOND).is_empty());
         wheel.schedule(1, Ts(1005 * SECOND));
         wheel.schedule(2, Ts(1004 * SECOND));
         wheel.schedule(3, Ts(1005 * SECOND + 1));
@@ -169,7 +170,7 @@ mod tests {
         let mut wheel = Wheel::default();
         wheel.schedule(1, Ts(3600 * SECOND));
         for now in (0..3600).step_by(7) {
-            assert_eq!(due(&mut wheel, now * SECOND), []);
+            assert!(due(&mut wheel, now * SECOND).is_empty());
         }
         assert_eq!(due(&mut wheel, 9999 * SECOND), [1]);
     }

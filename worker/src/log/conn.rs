@@ -161,24 +161,18 @@ fn conn_state(conn: &Conn) -> &'static str {
 /// Zeek's words (`base/protocols/conn/main.zeek`), in the order in which it asks.
 fn tcp_state(tcp: &Tcp, core: &ConnCore) -> &'static str {
     use EndState::{Closed, Established, Inactive, Partial, Reset, SynAckSent, SynSent};
-    let is_unopened = |state| matches!(state, Inactive | Partial);
     match (tcp.state(Side::Orig), tcp.state(Side::Resp)) {
         (SynSent | SynAckSent, Reset) => "REJ",
         (Reset, Reset) if tcp.size(Side::Orig) == 0 && tcp.size(Side::Resp) == 0 => "REJ",
-        (orig, Reset) if is_unopened(orig) => "RSTRH",
+        (Inactive | Partial, Reset) => "RSTRH",
         (_, Reset) => "RSTR",
-        (Reset, resp) if is_unopened(resp) => {
-            if is_reset_before_answer(core.history.letters()) {
-                "RSTOS0"
-            } else {
-                "OTH"
-            }
-        }
+        (Reset, Inactive | Partial) if is_reset_before_answer(core.history.letters()) => "RSTOS0",
+        (Reset, Inactive | Partial) => "OTH",
         (Reset, _) => "RSTO",
         (Closed, Closed) => "SF",
-        (Closed, resp) if is_unopened(resp) => "SH",
+        (Closed, Inactive | Partial) => "SH",
         (Closed, _) => "S2",
-        (orig, Closed) if is_unopened(orig) => "SHR",
+        (Inactive | Partial, Closed) => "SHR",
         (_, Closed) => "S3",
         (SynSent, Inactive) => "S0",
         (Established, Established) => "S1",

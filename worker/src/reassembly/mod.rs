@@ -153,11 +153,10 @@ impl Reassembler {
         let from = self.beyond.partition_point(|range| range.end < start);
         let to = self.beyond.partition_point(|range| range.start <= end);
         let mut merged = Range { start, end };
-        if let Some(touched) = self.beyond.get(from..to) {
-            if let (Some(first), Some(last)) = (touched.first(), touched.last()) {
-                merged.start = merged.start.min(first.start);
-                merged.end = merged.end.max(last.end);
-            }
+        let touched = self.beyond.get(from..to).unwrap_or_default();
+        if let (Some(first), Some(last)) = (touched.first(), touched.last()) {
+            merged.start = merged.start.min(first.start);
+            merged.end = merged.end.max(last.end);
         }
         self.beyond.splice(from..to, [merged]);
     }
@@ -213,4 +212,5 @@ impl Reassembler {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small offsets")]
 mod tests;

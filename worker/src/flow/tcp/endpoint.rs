@@ -35,8 +35,8 @@ impl EndState {
 pub struct Endpoint {
     pub(super) state: EndState,
     pub(super) previous: EndState,
-    /// Number of its SYN, or one made up; 64 bits so that it can lie before the wrap.
-    pub(super) start_seq: i64,
+    /// Number of its SYN, or one made up.
+    pub(super) start_seq: u32,
     /// Next number after what it sent.
     pub(super) last_seq: u32,
     /// What the other end acknowledged.
@@ -68,7 +68,7 @@ impl Endpoint {
 
     /// Begins at `seq`, the number of the SYN; everything before is forgotten.
     pub(super) fn begin(&mut self, seq: u32, last: u32) {
-        self.start_seq = i64::from(seq);
+        self.start_seq = seq;
         self.ack_seq = seq;
         self.last_seq = last;
     }
@@ -95,8 +95,8 @@ impl Endpoint {
     }
 
     /// The start in the full sequence space.
-    pub(super) const fn start(&self) -> u64 {
-        self.start_seq.cast_unsigned()
+    fn start(&self) -> u64 {
+        u64::from(self.start_seq)
     }
 
     /// Bytes it sent by the sequence numbers, SYN and FIN not counted.
@@ -143,7 +143,7 @@ impl Endpoint {
 
 /// A number in the space of 64 bits.
 pub(super) fn full(seq: u32, wraps: u32) -> u64 {
-    u64::from(wraps) << 32 | u64::from(seq)
+    (u64::from(wraps) << 32) | u64::from(seq)
 }
 
 /// How far `a` is ahead of `b`.

@@ -12,8 +12,6 @@ use crate::reassembly::{Gap, SenderView};
 mod endpoint;
 mod sequence;
 mod states;
-#[cfg(test)]
-mod tests;
 
 use endpoint::ahead;
 pub use endpoint::{EndState, Endpoint};
@@ -69,8 +67,8 @@ pub struct Segment<'a> {
     pub header: TcpHeader<'a>,
     /// Payload as the IP header states it, bytes.
     pub len: u32,
-    /// Payload that was captured, bytes.
-    pub captured: u32,
+    /// All of the payload was captured.
+    pub is_whole: bool,
 }
 
 /// What a segment or a timer did to the connection.
@@ -188,7 +186,7 @@ impl Tcp {
             self.acked(core, peer, acked);
         }
         self.first_seen[side.index()] = true;
-        if segment.len > 0 && !flags.rst() && !is_before_start && segment.captured >= segment.len {
+        if segment.len > 0 && !flags.rst() && !is_before_start && segment.is_whole {
             self.sent(sender, seq.wrapping_add(u64::from(flags.syn())), segment.len);
         }
         self.check_end(core, sender);
@@ -214,14 +212,14 @@ impl Tcp {
         if orig.did_close || resp.did_close {
             return true;
         }
-        if header.seq == begun.start_seq as u32 {
+        if header.seq == begun.start_seq {
             return false;
         }
         // SYN and SYN-ACK came in the wrong order: the connection is the same.
         let is_reversed = !header.flags.ack()
             && begun.state == EndState::SynAckSent
             && resp.state == EndState::Inactive
-            && header.seq == resp.start_seq as u32;
+            && header.seq == resp.start_seq;
         !is_reversed
     }
 

@@ -7,7 +7,7 @@ use crate::decode::tcp::TcpFlags;
 
 /// Sets where `end` begins, at its first segment or when a SYN begins it anew.
 pub(super) fn begin_end(end: &mut Endpoint, flags: TcpFlags, seq: u32, last_seq: u32) {
-    let differs = seq != end.start_seq as u32;
+    let differs = seq != end.start_seq;
     match end.state {
         EndState::Inactive if flags.syn() => end.begin(seq, last_seq),
         // As though there had been a SYN; the first segment must not look like a repetition.
@@ -37,7 +37,7 @@ pub(super) fn relative(end: &Endpoint, seq: u32, last: u32, wraps: u32) -> (u64,
         wraps
     };
     if wraps == 0 {
-        let delta = ahead(seq, end.start_seq as u32);
+        let delta = ahead(seq, end.start_seq);
         return (i64::from(delta).cast_unsigned(), delta < 0);
     }
     (end.relative(seq, wraps), false)
@@ -60,7 +60,7 @@ pub(super) fn update_last(end: &mut Endpoint, seq: u32, flags: TcpFlags) -> Adva
         return none;
     }
     // Of connections beyond 2 GB only SYN and FIN may pass here: believe the FIN.
-    if flags.fin() && end.last_seq == (end.start_seq as u32).wrapping_add(1) {
+    if flags.fin() && end.last_seq == end.start_seq.wrapping_add(1) {
         end.update_last(seq);
         return none;
     }

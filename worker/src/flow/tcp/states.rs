@@ -43,15 +43,23 @@ impl Tcp {
         outcome: &mut Outcome,
     ) {
         match self.ends[step.sender].state {
-            EndState::Inactive => self.from_inactive(core, step, seq, outcome),
-            EndState::SynSent | EndState::SynAckSent => self.from_syn_sent(core, step, outcome),
-            EndState::Established | EndState::Partial => self.from_established(core, step, outcome),
-            EndState::Closed => self.from_closed(core, step, outcome),
+            EndState::Inactive => self.leave_inactive(core, step, seq, outcome),
+            EndState::SynSent | EndState::SynAckSent => self.leave_syn_sent(core, step, outcome),
+            EndState::Established | EndState::Partial => {
+                self.leave_established(core, step, outcome)
+            }
+            EndState::Closed => self.leave_closed(core, step, outcome),
             EndState::Reset => {}
         }
     }
 
-    fn from_inactive(&mut self, core: &mut ConnCore, step: &Step, seq: u32, outcome: &mut Outcome) {
+    fn leave_inactive(
+        &mut self,
+        core: &mut ConnCore,
+        step: &Step,
+        seq: u32,
+        outcome: &mut Outcome,
+    ) {
         let Step { sender, flags, .. } = *step;
         let peer = sender ^ 1;
         if flags.syn() {
@@ -91,7 +99,7 @@ impl Tcp {
         let peer = sender ^ 1;
         let is_reversed = !flags.ack()
             && self.ends[peer].state == EndState::SynAckSent
-            && seq == self.ends[sender].start_seq as u32;
+            && seq == self.ends[sender].start_seq;
         if is_reversed {
             // SYN and SYN-ACK passed in the wrong order.
             self.is_partial = false;
@@ -128,7 +136,7 @@ impl Tcp {
         }
     }
 
-    fn from_syn_sent(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
+    fn leave_syn_sent(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
         if step.flags.fin() {
             self.enter(core, step.sender, EndState::Closed);
             outcome.do_close = true;
@@ -141,7 +149,7 @@ impl Tcp {
         }
     }
 
-    fn from_established(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
+    fn leave_established(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
         let Step { sender, flags, .. } = *step;
         let peer = sender ^ 1;
         let begins_late = flags.syn()
@@ -171,7 +179,7 @@ impl Tcp {
         }
     }
 
-    fn from_closed(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
+    fn leave_closed(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
         // After FINs of both sides a RST changes nothing.
         if step.flags.rst() && self.ends[step.sender ^ 1].state != EndState::Closed {
             self.enter(core, step.sender, EndState::Reset);
