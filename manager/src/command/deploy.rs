@@ -58,8 +58,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     if !install(ctx, &mut preflight, &mut report).await? {
         return Ok(report);
     }
-    bring_up_supervisors(&mut preflight, &mut report).await;
-    let statuses = ask(&mut preflight, &mut report).await;
+    let statuses = bring_up_supervisors(&mut preflight, &mut report).await;
     let concerned = concerned(ctx, &preflight, &statuses);
     if restart(ctx, &preflight, &statuses, &concerned, &mut report).await {
         prune(ctx, &preflight, &mut report).await;
@@ -72,13 +71,29 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// A supervisor of the new release on each host; nodes go on running meanwhile.
-async fn bring_up_supervisors(preflight: &mut Preflight, report: &mut Report) {
-    let start = |host: Host| async move {
-        tiers::start_supervisor(&*host.remote, &host.layout, host.deadline).await
+/// A supervisor of the new release on each host; nodes go on running meanwhile. Those that run
+/// from an unchanged release are only asked.
+async fn bring_up_supervisors(
+    preflight: &mut Preflight,
+    report: &mut Report,
+) -> BTreeMap<HostName, StatusReply> {
+    let changed: Vec<HostName> =
+        preflight.hosts.iter().map(|h| h.name.clone()).filter(|h| preflight.is_new(h)).collect();
+    let bring_up = |host: Host| {
+        let is_changed = changed.contains(&host.name);
+        async move {
+            if !is_changed {
+                let status = host.status().await?;
+                if status.supervisor_pid != 0 {
+                    return Ok(status);
+                }
+            }
+            tiers::start_supervisor(&*host.remote, &host.layout, host.deadline).await?;
+            host.status().await
+        }
     };
-    let results = preflight.hosts.each(start).await;
-    leave_out_failed(preflight, results, report);
+    let results = preflight.hosts.each(bring_up).await;
+    leave_out_failed(preflight, results, report).into_iter().collect()
 }
 
 /// What runs on the hosts; those that do not answer leave the deploy.
@@ -192,8 +207,9 @@ async fn stop_strays(
 /// Removes releases that are neither among the last nor run by a node.
 async fn prune(ctx: &Context, preflight: &Preflight, report: &mut Report) {
     let keep = ctx.cluster.settings.keep_releases;
-    let results = preflight
-        .hosts
+    let mut hosts = preflight.hosts.clone();
+    hosts.retain(|host| preflight.is_new(&host.name));
+    let results = hosts
         .each(|host| async move {
             let running = host.status().await?.nodes;
             let in_use: Vec<String> = running.into_iter().map(|node| node.release).collect();

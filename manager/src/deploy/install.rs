@@ -111,7 +111,12 @@ async fn identify_all(ctx: &Context, preflight: &mut Preflight, report: &mut Rep
             bin: release_bin(preflight, &head.host),
             cluster: ctx.cluster.settings.cluster.clone(),
         };
-        match ca.init(&ctx.layout, host.deadline).await {
+        let own = preflight.surveys.get(&head.host).and_then(|survey| survey.own_ca.clone());
+        let pem = match own {
+            Some(pem) => Ok(pem),
+            None => ca.init(&ctx.layout, host.deadline).await,
+        };
+        match pem {
             Ok(pem) => (ca_pem, ca_host) = (Some(pem), Some(ca)),
             Err(error) => {
                 report.remote_error(&head.host, &error);
@@ -208,9 +213,10 @@ fn unidentified(
 }
 
 async fn switch_all(ctx: &Context, preflight: &mut Preflight, report: &mut Report) -> bool {
+    let mut hosts = preflight.hosts.clone();
+    hosts.retain(|host| preflight.is_new(&host.name));
     let releases = &preflight.releases;
-    let results = preflight
-        .hosts
+    let results = hosts
         .each(|host: Host| {
             let id = releases.get(&host.name).map(|release| release.id.clone());
             let logger = logger_of(ctx, &host.name);

@@ -31,6 +31,14 @@ pub struct Preflight {
     pub releases: BTreeMap<HostName, Release>,
 }
 
+impl Preflight {
+    /// The host had another release in use than it shall have, or none.
+    pub fn is_new(&self, host: &HostName) -> bool {
+        let current = self.surveys.get(host).and_then(|survey| survey.current.as_ref());
+        current != self.releases.get(host).map(|release| &release.id)
+    }
+}
+
 /// Looks at all hosts. Those that do not answer are told of and left out; anything else that is
 /// wrong with one keeps the cluster from being touched (`None`).
 ///

@@ -52,11 +52,11 @@ pub async fn ship(
     deadline: Duration,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Shipped, RemoteError> {
-    prepare(remote, layout, deadline).await?;
     let mut shipped = Shipped::default();
     if survey.releases.contains_key(&release.id) {
         return Ok(shipped);
     }
+    prepare(remote, layout, deadline).await?;
     for file in &release.files {
         if survey.store.contains(&file.sha256) {
             continue;

@@ -42,8 +42,10 @@ pub struct Survey {
     pub releases: BTreeMap<String, BTreeMap<String, String>>,
     /// Hashes of the files it has.
     pub store: BTreeSet<String>,
-    /// The CA's certificate as it has it, PEM.
+    /// The CA's certificate as it trusts it, PEM.
     pub ca: Option<String>,
+    /// Certificate of the CA that it holds itself with its key, PEM; on the manager's host.
+    pub own_ca: Option<String>,
     /// Certificates of its nodes.
     pub certs: BTreeMap<String, HostCert>,
 }
@@ -95,6 +97,7 @@ for m in "$p"/releases/*/manifest; do
 done
 for f in "$p"/releases/.store/*; do [ -f "$f" ] && say has "${f##*/}"; done
 [ -f "$p/etc/tls/ca.pem" ] && { say ca; cat "$p/etc/tls/ca.pem"; }
+[ -s "$p/ca/ca.key" ] && [ -s "$p/ca/ca.pem" ] && { say own-ca; cat "$p/ca/ca.pem"; }
 "##,
     );
     if !questions.interfaces.is_empty() {
@@ -122,6 +125,7 @@ enum Section {
     Nothing,
     Release(String),
     Ca,
+    OwnCa,
     Cert(String),
 }
 
@@ -149,6 +153,7 @@ fn parse(answer: &str) -> Survey {
             "has" => drop(survey.store.insert(rest)),
             "release" => section = Section::Release(rest),
             "ca" => section = Section::Ca,
+            "own-ca" => section = Section::OwnCa,
             "cert" => section = survey.begin_cert(&rest),
             _ => {}
         }
@@ -173,6 +178,7 @@ impl Survey {
             Section::Nothing => {}
             Section::Release(id) => drop(self.releases.insert(id, read_fingerprints(body))),
             Section::Ca => self.ca = Some(body.to_owned()),
+            Section::OwnCa => self.own_ca = Some(body.to_owned()),
             Section::Cert(node) => {
                 if let Some(cert) = self.certs.get_mut(&node) {
                     cert.pem = body.to_owned();
@@ -225,7 +231,7 @@ mod tests {
         assert_eq!(survey.current.as_deref(), Some("aa"));
         assert_eq!(survey.releases["aa"]["w"], "77");
         assert_eq!(survey.store, ["abc".to_owned()].into());
-        assert_eq!(survey.ca.as_deref(), Some("CA\n"));
+        assert_eq!((survey.ca.as_deref(), survey.own_ca), (Some("CA\n"), None));
         let cert = &survey.certs["w"];
         assert_eq!((cert.pem.as_str(), cert.has_key), ("CERT\n", false));
         assert!(cert.since > UNIX_EPOCH);

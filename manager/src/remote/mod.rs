@@ -162,7 +162,7 @@ fn put_script(put: &Put<'_>) -> String {
         "umask 077; p={path}; t=$p.new.$$; trap 'rm -f \"$t\"' EXIT; \
          cat >\"$t\" || exit 1; \
          h=$(sha256sum <\"$t\") || exit 1; \
-         [ \"${{h%% *}}\" = {hash} ] || {{ echo \"$p: content arrived damaged\" >&2; exit 1; }}; \
+         [ \"${{h%% *}}\" = {hash} ] || {{ echo \"$p: arrived damaged, or changed while it was copied\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -f \"$t\" \"$p\"",
         mode = put.mode
     )
