@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod lab;
+pub mod pki;
 pub mod program;
 pub mod tree;
 pub mod wait;

@@ -1,0 +1,300 @@
+//! Rows from a worker's delivery to real loggers over mTLS, while the loggers are killed: each
+//! row is in the archive exactly once, and the ledger says so (issue 2, point 10).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use tempfile::TempDir;
+use tokio_stream::wrappers::ReceiverStream;
+use tyto_core::config::runtime::{NodeConfig, Role};
+use tyto_core::record::LogRecord;
+use tyto_core::time::{NANOS, Ts};
+use tyto_daemon::tls::{self, Identity};
+use tyto_daemon::{channel, clock};
+use tyto_proto::v1::deliver_request::Kind;
+use tyto_proto::v1::log_sink_client::LogSinkClient;
+use tyto_proto::v1::{DeliverRequest, Hello, LedgerRow, NodeHealth};
+use tyto_tests::pki::{Pki, loopback_peer};
+use tyto_tests::tree;
+use tyto_worker::output::Output;
+use tyto_worker::ship::{Overflow, Shipper};
+
+/// Rows of one test.
+const ROWS: u64 = 40_000;
+/// Rows between two looks at the clock of the writing thread.
+const BURST: u64 = 200;
+/// How long all rows may take to be acked in the end.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(LogRecord)]
+#[log(stream = "conn")]
+struct Conn {
+    ts: Ts,
+    n: u64,
+}
+
+struct Loggers {
+    dir: TempDir,
+    pki: Pki,
+    worker: NodeConfig,
+    configs: Vec<NodeConfig>,
+    running: Vec<Option<Child>>,
+}
+
+impl Loggers {
+    fn start(count: usize) -> Result<Self> {
+        tls::install_crypto();
+        let (dir, pki) = (tempfile::tempdir()?, Pki::new()?);
+        let peers = (1..=count)
+            .map(|i| loopback_peer(Role::Logger, &format!("logger-{i}")))
+            .collect::<Result<Vec<_>>>()?;
+        let worker = pki.enroll(&dir.path().join("worker"), Role::Worker, "worker-1", &peers)?;
+        let mut configs = Vec::new();
+        for peer in &peers {
+            let prefix = dir.path().join(&peer.node);
+            let mut config = pki.enroll(&prefix, Role::Logger, &peer.node, &peers)?;
+            config.logs.rotation_interval_s = 2;
+            config.logs.name_in_archive = count > 1;
+            configs.push(config);
+        }
+        let running = peers.iter().map(|_| None).collect();
+        let mut loggers = Self { dir, pki, worker, configs, running };
+        for logger in 0..count {
+            loggers.run(logger)?;
+        }
+        Ok(loggers)
+    }
+
+    fn run(&mut self, logger: usize) -> Result<()> {
+        let config = &self.configs[logger];
+        let path = self.dir.path().join(format!("{}.yaml", config.node));
+        fs::write(&path, serde_yaml::to_string(config)?)?;
+        let program = tree::program("logger");
+        let child = Command::new(&program).arg("--config").arg(path).spawn();
+        let child = child.with_context(|| format!("cannot run {}", program.display()))?;
+        self.running[logger] = Some(child);
+        Ok(())
+    }
+
+    fn kill(&mut self, logger: usize) -> Result<()> {
+        let mut child = self.running[logger].take().context("not running")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM to all: no file may be left in the spool.
+    fn stop(&mut self) -> Result<()> {
+        for (child, config) in self.running.iter_mut().zip(&self.configs) {
+            let Some(mut child) = child.take() else { continue };
+            Command::new("kill").arg(child.id().to_string()).status()?;
+            ensure!(child.wait()?.success(), "{} ended by a fault", config.node);
+            let spool = config.prefix.join("spool").join(&config.node);
+            let left = files(&spool)?;
+            let left: Vec<_> = left.into_iter().filter(|path| !path.ends_with("journal")).collect();
+            ensure!(left.is_empty(), "left in the spool: {left:?}");
+        }
+        Ok(())
+    }
+
+    /// How often each row stands in the archives.
+    fn archived(&self) -> Result<BTreeMap<u64, u32>> {
+        let mut rows = BTreeMap::new();
+        for config in &self.configs {
+            for path in files(&config.prefix.join("logs"))? {
+                let mut text = String::new();
+                GzDecoder::new(fs::File::open(&path)?).read_to_string(&mut text)?;
+                let complete = text.lines().last().is_some_and(|l| l.starts_with("#close\t"));
+                ensure!(complete, "{} has no #close", path.display());
+                for line in text.lines().filter(|line| !line.starts_with('#')) {
+                    let n = line.split('\t').nth(1).context("a row without n")?.parse()?;
+                    *rows.entry(n).or_default() += 1;
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Drop for Loggers {
+    fn drop(&mut self) {
+        for child in self.running.iter_mut().flatten() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_symlink() {
+            continue;
+        } else if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn ledger(shipper: &Shipper) -> LedgerRow {
+    let mut health = NodeHealth::default();
+    shipper.health()(&mut health);
+    health.ledger.pop().unwrap_or_default()
+}
+
+/// Writes [`ROWS`] rows over some seconds, as a packet thread would.
+fn write_rows(shipper: &Shipper, over: Duration) -> std::thread::JoinHandle<Result<()>> {
+    let mut output = Output::new(Box::new(shipper.output(Overflow::Wait)));
+    std::thread::spawn(move || {
+        for n in 0..ROWS {
+            output.row(&Conn { ts: Ts(n * NANOS), n });
+            if n % BURST == 0 {
+                output.idle(clock::now());
+                std::thread::sleep(over / u32::try_from(ROWS / BURST)?);
+            }
+        }
+        Ok(output.finish(clock::now())?)
+    })
+}
+
+async fn all_acked(shipper: &Shipper) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let row = ledger(shipper);
+        let open = row.pending_rows + row.spooled_rows;
+        ensure!(row.produced_rows == row.acked_rows + open, "ledger does not add up: {row:?}");
+        if row.acked_rows == ROWS {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < SETTLE_LIMIT, "not acked in time: {row:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn once_each() -> BTreeMap<u64, u32> {
+    (0..ROWS).map(|n| (n, 1)).collect()
+}
+
+async fn pause(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_survive_a_logger_that_is_killed_again_and_again() -> Result<()> {
+    let mut loggers = Loggers::start(1)?;
+    let identity = Identity::load(&loggers.worker)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let writing = write_rows(&shipper, Duration::from_secs(5));
+    for _ in 0..6 {
+        pause(700).await;
+        loggers.kill(0)?;
+        pause(100).await;
+        loggers.run(0)?;
+    }
+    tokio::task::spawn_blocking(|| writing.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("died"))??;
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    loggers.stop()?;
+    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_one_of_two_loggers_is_dead_the_other_takes_the_rows() -> Result<()> {
+    let mut loggers = Loggers::start(2)?;
+    let identity = Identity::load(&loggers.worker)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let writing = write_rows(&shipper, Duration::from_secs(4));
+    pause(1_000).await;
+    loggers.kill(0)?;
+    tokio::task::spawn_blocking(|| writing.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("died"))??;
+    pause(1_000).await;
+    let waiting = ledger(&shipper);
+    ensure!(waiting.acked_rows > ROWS / 2, "the other logger did not take over: {waiting:?}");
+    loggers.run(0)?;
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    loggers.stop()?;
+    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_worker_could_not_send_goes_out_in_its_next_life() -> Result<()> {
+    let mut loggers = Loggers::start(1)?;
+    let identity = Identity::load(&loggers.worker)?;
+    loggers.kill(0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let writing = write_rows(&shipper, Duration::ZERO);
+    tokio::task::spawn_blocking(|| writing.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("died"))??;
+    shipper.stop().await;
+    loggers.run(0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    loggers.stop()?;
+    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    Ok(())
+}
+
+/// What a logger answers to a hello that `caller` says for `node`.
+async fn hello(loggers: &Loggers, caller: &NodeConfig, node: &str) -> Result<tonic::Status> {
+    let identity = Identity::load(caller)?;
+    let peer = loggers.worker.peers_of(Role::Logger).next().context("no logger")?;
+    let begun = Instant::now();
+    loop {
+        let (requests, outgoing) = tokio::sync::mpsc::channel(1);
+        let hello = Hello { node: node.to_owned(), oldest_epoch: 0 };
+        requests.send(DeliverRequest { kind: Some(Kind::Hello(hello)) }).await?;
+        let mut client = LogSinkClient::new(channel::to_peer(&identity, peer)?);
+        let status = match client.deliver(ReceiverStream::new(outgoing)).await {
+            Ok(replies) => match replies.into_inner().message().await {
+                Ok(_) => tonic::Status::ok("welcome"),
+                Err(status) => status,
+            },
+            Err(status) => status,
+        };
+        // The logger may still be starting.
+        if status.code() != tonic::Code::Unavailable || begun.elapsed() > SETTLE_LIMIT {
+            return Ok(status);
+        }
+        pause(50).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logger_takes_rows_from_producers_under_their_own_name_only() -> Result<()> {
+    let mut loggers = Loggers::start(1)?;
+    let told = hello(&loggers, &loggers.worker, "worker-1").await?;
+    ensure!(told.code() == tonic::Code::Ok, "{told}");
+    let told = hello(&loggers, &loggers.worker, "worker-2").await?;
+    ensure!(told.code() == tonic::Code::PermissionDenied, "{told}");
+    let other = loggers.pki.enroll(&loggers.dir.path().join("x"), Role::Logger, "logger-9", &[])?;
+    let told = hello(&loggers, &other, "logger-9").await?;
+    ensure!(told.code() == tonic::Code::PermissionDenied, "{told}");
+    let stranger = Pki::new()?;
+    let stranger = stranger.enroll(&loggers.dir.path().join("y"), Role::Worker, "worker-1", &[])?;
+    fs::copy(loggers.worker.prefix.join("etc/tls/ca.pem"), stranger.prefix.join("etc/tls/ca.pem"))?;
+    let identity = Identity::load(&stranger)?;
+    let peer = loggers.worker.peers_of(Role::Logger).next().context("no logger")?;
+    let mut client = LogSinkClient::new(channel::to_peer(&identity, peer)?);
+    let outgoing = tokio_stream::empty::<DeliverRequest>();
+    ensure!(client.deliver(outgoing).await.is_err(), "a stranger got in");
+    loggers.stop()
+}
