@@ -7,7 +7,7 @@
 //!                               one Transport per logger: gRPC, or the own LogStore
 //! ```
 //!
-//! The ship thread owns all state ([`backlog`]) and writes each batch to the spool before it
+//! The ship thread owns all state (`backlog.rs`) and writes each batch to the spool before it
 //! is sent. The queues around it are bounded: the packet thread drops and counts when the
 //! ship thread is behind; batches stay in the spool when loggers are behind.
 
