@@ -129,8 +129,9 @@ fn stopping_leaves_nothing_behind(cluster: &Cluster, conn_rows: usize) -> Result
         let half = cluster.lab.sh(host, "find /opt/tyto -name '*.tmp' -o -name '*.part'")?;
         ensure!(half.is_empty(), "half files on host {host}:\n{half}");
     }
-    let logs =
-        cluster.lab.sh(1, "find /opt/tyto/logs /opt/tyto/spool -name '*.log' -size +0 -type f")?;
+    let logs = cluster
+        .lab
+        .sh(1, "find /opt/tyto/logs /opt/tyto/spool/logger -name '*.log' -size +0 -type f")?;
     let logs: BTreeSet<&str> = logs
         .lines()
         .filter(|path| !path.ends_with("/stdout.log") && !path.ends_with("/stderr.log"))
