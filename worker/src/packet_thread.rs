@@ -115,8 +115,11 @@ pub(crate) struct Gauges {
     values: [AtomicU64; GAUGES.len()],
 }
 
-/// What is reported, and where it comes from.
-const GAUGES: [(&str, fn(&CaptureStats, &PipelineStats) -> u64); 15] = [
+/// Where a counter's value comes from.
+type Read = fn(&CaptureStats, &PipelineStats) -> u64;
+
+/// What is reported: name and value.
+const GAUGES: [(&str, Read); 15] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),

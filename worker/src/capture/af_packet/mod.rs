@@ -5,7 +5,7 @@
 //! Frames that this host sends out of the interface are captured too, as Zeek does; on a
 //! loopback interface only their reception is, else each would be seen twice.
 //!
-//! The unsafe code of this program is in [`sys`] alone, behind safe types.
+//! The unsafe code of this program is in `sys.rs` alone, behind safe types.
 
 mod ring;
 mod sys;
