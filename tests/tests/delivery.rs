@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -79,6 +80,12 @@ impl Loggers {
         let child = Command::new(&program).arg("--config").arg(path).spawn();
         let child = child.with_context(|| format!("cannot run {}", program.display()))?;
         self.running[logger] = Some(child);
+        let addr = config.listen.context("a logger listens")?;
+        let begun = Instant::now();
+        while TcpStream::connect(addr).is_err() {
+            ensure!(begun.elapsed() < SETTLE_LIMIT, "{} does not listen", config.node);
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(())
     }
 
