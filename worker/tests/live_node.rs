@@ -230,7 +230,8 @@ fn replayed_capture_gives_the_connections_that_its_file_gives() {
         text.lines().filter(|line| !line.starts_with('#')).map(timeless).collect();
     let mut live: Vec<String> =
         archived_rows(folder.path(), "conn").iter().map(|row| timeless(row)).collect();
-    (from_file.sort(), live.sort());
+    from_file.sort();
+    live.sort();
     assert!(from_file.len() > 1000, "{} connections", from_file.len());
     assert_eq!(live, from_file);
     let known = std::fs::read_to_string(logs.join("known_hosts.log")).unwrap();
