@@ -47,18 +47,26 @@ impl Hosts {
     /// # Errors
     /// When SSH cannot be prepared on this machine.
     pub fn of(ctx: &Context, nodes: &[&Node]) -> Result<Self, RemoteError> {
+        let mut names = ctx.cluster.hosts();
+        names.retain(|name| nodes.iter().any(|node| node.host == **name));
+        Self::named(ctx, names.into_iter().cloned().collect())
+    }
+
+    /// The hosts of these names, in node.cfg or not.
+    ///
+    /// # Errors
+    /// When SSH cannot be prepared on this machine.
+    pub fn named(ctx: &Context, names: Vec<HostName>) -> Result<Self, RemoteError> {
         let settings = &ctx.cluster.settings;
         let mut pool = Pool::new(settings.ssh.clone());
         let mut hosts = Vec::new();
-        for name in ctx.cluster.hosts() {
-            if nodes.iter().any(|node| node.host == *name) {
-                hosts.push(Host {
-                    name: name.clone(),
-                    remote: pool.host(name)?,
-                    layout: ctx.layout.clone(),
-                    deadline: Duration::from_secs(settings.command_timeout_s),
-                });
-            }
+        for name in names {
+            hosts.push(Host {
+                remote: pool.host(&name)?,
+                name,
+                layout: ctx.layout.clone(),
+                deadline: Duration::from_secs(settings.command_timeout_s),
+            });
         }
         Ok(Self { hosts, parallel_max: settings.ssh.parallel_max })
     }

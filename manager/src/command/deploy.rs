@@ -2,25 +2,25 @@
 //! another program, configuration, environment or certificate. Nothing else is touched.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
+use jiff::Timestamp;
 use serde_json::json;
 use tyto_core::config::name::HostName;
 use tyto_core::config::node::Node;
+use tyto_core::config::runtime::Role;
 use tyto_proto::v1::{NodeStatus, StatusReply};
 
 use super::{Command, Run};
 use crate::context::Context;
-use crate::deploy::install::install;
 use crate::deploy::plan::{self, Reason};
 use crate::deploy::preflight::{Preflight, preflight};
-use crate::deploy::ship;
-use crate::hosts::{Host, Hosts};
+use crate::deploy::survey::HostCert;
+use crate::deploy::{install, ship, strays};
+use crate::hosts::Host;
 use crate::lock::Lock;
 use crate::remote::error::RemoteError;
-use crate::remote::peers::Supervisor;
 use crate::report::Report;
 use crate::tiers;
 
@@ -51,12 +51,17 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         show_plan(ctx, &mut preflight, &mut report).await;
         return Ok(report);
     }
-    let _lock = Lock::take(&ctx.cluster.settings.cluster, &ctx.progress).await?;
+    let _lock = Lock::take(&ctx.etc, &ctx.progress).await?;
     ctx.progress.heading("checking configurations ...");
     let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
+    let gone = strays::gone_hosts(ctx, &preflight);
     ctx.progress.heading("installing ...");
-    if !install(ctx, &mut preflight, &mut report).await? {
+    if !install::install(ctx, &mut preflight, &mut report).await? {
         return Ok(report);
+    }
+    if !gone.is_empty() {
+        let patience = Duration::from_secs(ctx.cluster.settings.stop_timeout_s);
+        strays::stop_hosts(ctx, gone, patience, &mut report).await?;
     }
     let statuses = bring_up_supervisors(&mut preflight, &mut report).await;
     let concerned = concerned(ctx, &preflight, &statuses);
@@ -154,7 +159,7 @@ async fn restart(
 ) -> bool {
     let patience = Duration::from_secs(ctx.cluster.settings.stop_timeout_s);
     let hosts = &preflight.hosts;
-    stop_strays(preflight, statuses, patience, report).await;
+    strays::stop_nodes(preflight, statuses, patience, report).await;
     let is_up = |node: &Node| status_of(statuses, node).is_some_and(|status| status.pid != 0);
     let up: Vec<&Node> =
         concerned.iter().map(|&(node, _)| node).filter(|node| is_up(node)).collect();
@@ -163,45 +168,6 @@ async fn restart(
     }
     let nodes: Vec<&Node> = concerned.iter().map(|&(node, _)| node).collect();
     nodes.is_empty() || tiers::start(hosts, &nodes, &ctx.progress, report).await
-}
-
-/// Ends nodes that run on a host but are no more in node.cfg there.
-async fn stop_strays(
-    preflight: &Preflight,
-    statuses: &BTreeMap<HostName, StatusReply>,
-    patience: Duration,
-    report: &mut Report,
-) {
-    let strays = |host: &HostName| -> Vec<String> {
-        let (status, release) = (statuses.get(host), preflight.releases.get(host));
-        let (Some(status), Some(release)) = (status, release) else { return Vec::new() };
-        let strays = plan::strays(&status.nodes, &release.fingerprints);
-        strays.into_iter().map(str::to_owned).collect()
-    };
-    let mut hosts: Hosts = preflight.hosts.clone();
-    hosts.retain(|host| !strays(&host.name).is_empty());
-    let results = hosts
-        .each(|host| {
-            let names = strays(&host.name);
-            async move {
-                let remote = Arc::clone(&host.remote);
-                Supervisor::open(remote, &host.layout).await?.stop(names, patience).await
-            }
-        })
-        .await;
-    for (host, result) in results {
-        match result {
-            Ok(reply) => {
-                for node in reply.results {
-                    match node.ok {
-                        true => report.line(format!("{}: stopped, no more in node.cfg", node.node)),
-                        false => report.error(format!("{}: {}", node.node, node.message)),
-                    }
-                }
-            }
-            Err(error) => report.remote_error(&host, &error),
-        }
-    }
 }
 
 /// Removes releases that are neither among the last nor run by a node.
@@ -225,7 +191,14 @@ async fn prune(ctx: &Context, preflight: &Preflight, report: &mut Report) {
 
 async fn show_plan(ctx: &Context, preflight: &mut Preflight, report: &mut Report) {
     let statuses = ask(preflight, report).await;
+    plan_certificates(ctx, preflight, report);
+    for host in strays::gone_hosts(ctx, preflight) {
+        report.line(format!("{host}: stop all, no more in node.cfg"));
+    }
     for host in preflight.hosts.iter() {
+        for node in strays::strays_on(preflight, &statuses, &host.name) {
+            report.line(format!("stop {node} (no more in node.cfg)"));
+        }
         let (survey, release) =
             (preflight.surveys.get(&host.name), preflight.releases.get(&host.name));
         let (Some(survey), Some(release)) = (survey, release) else { continue };
@@ -252,6 +225,23 @@ async fn show_plan(ctx: &Context, preflight: &mut Preflight, report: &mut Report
         report.line("no node would be touched");
     }
     report.json(&plan_json(&concerned));
+}
+
+/// Tells of certificates that are due, and lets their nodes count as having new ones.
+fn plan_certificates(ctx: &Context, preflight: &mut Preflight, report: &mut Report) {
+    let Some(head) = ctx.cluster.head().filter(|node| node.role == Role::Manager) else { return };
+    let ca = preflight.surveys.get(&head.host).and_then(|survey| survey.own_ca.clone());
+    let hosts: Vec<HostName> = preflight.hosts.iter().map(|host| host.name.clone()).collect();
+    for host in hosts {
+        let due = install::unidentified(ctx, preflight, &host, ca.as_deref());
+        let Some(survey) = preflight.surveys.get_mut(&host) else { continue };
+        for subject in due {
+            report.line(format!("issue a certificate for {}", subject.node));
+            let since = Timestamp::now().into();
+            let cert = HostCert { pem: String::new(), since, has_key: true };
+            survey.certs.insert(subject.node, cert);
+        }
+    }
 }
 
 fn plan_json(concerned: &[Concerned<'_>]) -> serde_json::Value {

@@ -23,7 +23,7 @@ pub(super) const COMMAND: Command = Command {
 
 async fn run(ctx: &Context, _args: &ArgMatches) -> anyhow::Result<Report> {
     let mut report = Report::new();
-    let _lock = Lock::take(&ctx.cluster.settings.cluster, &ctx.progress).await?;
+    let _lock = Lock::take(&ctx.etc, &ctx.progress).await?;
     ctx.progress.heading("checking configurations ...");
     let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
     ctx.progress.heading("installing ...");

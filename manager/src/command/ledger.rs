@@ -54,12 +54,23 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         let mut report = Report::new();
         let healths = ask(ctx, &hosts, &mut report).await;
         let lines = by_producer(&healths, &names);
+        warn_silent(ctx, &healths, &mut report);
         if lines.values().all(Line::adds_up) || Instant::now() >= give_up {
             break (report, lines);
         }
         sleep(ASK_INTERVAL).await;
     };
     Ok(show(report, &lines, args.get_flag("nodes")))
+}
+
+/// Rows of a node that nobody has a report of are not in the sums.
+fn warn_silent(ctx: &Context, healths: &[NodeHealth], report: &mut Report) {
+    let counts = |role| matches!(role, Role::Worker | Role::Standalone | Role::Logger);
+    for node in ctx.cluster.ordered().into_iter().filter(|node| counts(node.role)) {
+        if !healths.iter().any(|health| node.name == health.node.as_str()) {
+            report.warn(format!("{}: no report; its rows are not counted", node.name));
+        }
+    }
 }
 
 /// The last reports of all nodes.

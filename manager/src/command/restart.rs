@@ -23,7 +23,7 @@ pub(super) const COMMAND: Command = Command {
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
     let hosts = Hosts::of(ctx, &nodes)?;
-    let _lock = Lock::take(&ctx.cluster.settings.cluster, &ctx.progress).await?;
+    let _lock = Lock::take(&ctx.etc, &ctx.progress).await?;
     let mut report = Report::new();
     let patience = Duration::from_secs(ctx.cluster.settings.stop_timeout_s);
     ctx.progress.heading("stopping ...");

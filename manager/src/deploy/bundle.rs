@@ -154,9 +154,12 @@ impl Release {
         for node in &host_config.nodes {
             fingerprints.insert(node.node.clone(), fingerprint(&files, node)?);
         }
-        let manifest = manifest(&files, &fingerprints).into_bytes();
-        files.push(bytes_file("manifest".into(), manifest));
-        Ok(Self { id, files, fingerprints })
+        // Where ctl may run later, it finds which hosts the cluster had.
+        let hosts = if has_head { cluster.hosts() } else { Vec::new() };
+        let hosts = hosts.into_iter().map(HostName::to_string).collect();
+        let manifest = Manifest { fingerprints, hosts };
+        files.push(bytes_file("manifest".into(), manifest.write(&files).into_bytes()));
+        Ok(Self { id, files, fingerprints: manifest.fingerprints })
     }
 
     /// Bytes of all files.
@@ -165,20 +168,48 @@ impl Release {
     }
 }
 
-/// Fingerprints of the nodes, read from a manifest; empty for another form of it.
-pub fn read_fingerprints(manifest: &str) -> BTreeMap<String, String> {
-    let mut lines = manifest.lines();
-    if lines.next() != Some(MANIFEST_HEADER) {
-        return BTreeMap::new();
-    }
-    let node = |line: &str| {
-        let mut words = line.split(' ');
-        match (words.next(), words.next(), words.next()) {
-            (Some("node"), Some(print), Some(node)) => Some((node.to_owned(), print.to_owned())),
-            _ => None,
+/// What a release's manifest tells beside its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// Fingerprint per node of the host.
+    pub fingerprints: BTreeMap<String, String>,
+    /// All hosts of the cluster; on the head's host only.
+    pub hosts: Vec<String>,
+}
+
+impl Manifest {
+    /// Reads a manifest; empty for another form of it.
+    pub fn read(text: &str) -> Self {
+        let mut manifest = Self::default();
+        let mut lines = text.lines();
+        if lines.next() != Some(MANIFEST_HEADER) {
+            return manifest;
         }
-    };
-    lines.filter_map(node).collect()
+        for line in lines {
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["node", print, node] => {
+                    manifest.fingerprints.insert(node.to_owned(), print.to_owned());
+                }
+                ["host", host] => manifest.hosts.push(host.to_owned()),
+                _ => {}
+            }
+        }
+        manifest
+    }
+
+    fn write(&self, files: &[ReleaseFile]) -> String {
+        let mut text = format!("{MANIFEST_HEADER}\n");
+        for file in files {
+            text.push_str(&format!("file {:o} {} {}\n", file.mode, file.sha256, file.path));
+        }
+        for (node, print) in &self.fingerprints {
+            text.push_str(&format!("node {print} {node}\n"));
+        }
+        for host in &self.hosts {
+            text.push_str(&format!("host {host}\n"));
+        }
+        text
+    }
 }
 
 /// SHA-256 as lower-case hex.
@@ -251,17 +282,6 @@ fn fingerprint(files: &[ReleaseFile], node: &HostNode) -> Result<String, BundleE
     let mut print = sha256_hex(all.as_bytes());
     print.truncate(ID_DIGITS);
     Ok(print)
-}
-
-fn manifest(files: &[ReleaseFile], fingerprints: &BTreeMap<String, String>) -> String {
-    let mut text = format!("{MANIFEST_HEADER}\n");
-    for file in files {
-        text.push_str(&format!("file {:o} {} {}\n", file.mode, file.sha256, file.path));
-    }
-    for (node, print) in fingerprints {
-        text.push_str(&format!("node {print} {node}\n"));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -345,12 +365,15 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_come_back_from_the_manifest() {
+    fn fingerprints_and_hosts_come_back_from_the_manifest() {
         let dir = tempfile::tempdir().unwrap();
-        let release = release(&cluster(TWO_HOSTS, ""), "h2", &programs(dir.path(), "1"));
+        let release = release(&cluster(TWO_HOSTS, ""), "h1", &programs(dir.path(), "1"));
         let Content::Bytes(manifest) = &release.files.last().unwrap().content else { panic!() };
         let text = String::from_utf8(manifest.clone()).unwrap();
-        assert_eq!(read_fingerprints(&text), release.fingerprints);
-        assert!(read_fingerprints("tyto-manifest 9\nnode abc worker-1-1\n").is_empty());
+        let hosts = vec!["h1".to_owned(), "h2".to_owned()];
+        let fingerprints = release.fingerprints;
+        assert_eq!(Manifest::read(&text), Manifest { fingerprints, hosts });
+        let other_form = "tyto-manifest 9\nnode abc worker-1-1\n";
+        assert_eq!(Manifest::read(other_form), Manifest::default());
     }
 }

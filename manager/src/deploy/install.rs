@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tyto_core::config::name::HostName;
 use tyto_core::config::runtime::Role;
 
+use super::bundle::Manifest;
 use super::preflight::Preflight;
 use super::ship;
 use super::survey::HostCert;
@@ -184,7 +185,7 @@ async fn issue_all(
 
 /// Nodes of a host that need a certificate under the CA given, or under the one that the host
 /// knows when the manager's host does not answer.
-fn unidentified(
+pub fn unidentified(
     ctx: &Context,
     preflight: &Preflight,
     host: &HostName,
@@ -245,7 +246,9 @@ async fn switch_all(ctx: &Context, preflight: &mut Preflight, report: &mut Repor
         if let (Some(survey), Some(release)) =
             (preflight.surveys.get_mut(&host), preflight.releases.get(&host))
         {
-            survey.releases.insert(release.id.clone(), release.fingerprints.clone());
+            let fingerprints = release.fingerprints.clone();
+            let manifest = Manifest { fingerprints, hosts: Vec::new() };
+            survey.releases.insert(release.id.clone(), manifest);
         }
     }
     all_good

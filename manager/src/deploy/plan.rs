@@ -88,7 +88,7 @@ pub fn reason(
     if !status.desired || !matches!(status.state.as_str(), "running" | "initializing") {
         return Some(Reason::NotRunning);
     }
-    let started_by = survey.releases.get(&status.release).and_then(|prints| prints.get(node));
+    let started_by = survey.releases.get(&status.release).and_then(|m| m.fingerprints.get(node));
     if fingerprint.is_none() || started_by != fingerprint {
         return Some(Reason::Changed);
     }
@@ -113,6 +113,7 @@ mod tests {
     use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
 
     use super::*;
+    use crate::deploy::bundle::Manifest;
     use crate::deploy::survey::HostCert;
 
     fn cluster(text: &str) -> Cluster {
@@ -159,9 +160,10 @@ mod tests {
     fn survey(cert_since_s: u64) -> Survey {
         let since = UNIX_EPOCH + Duration::from_secs(cert_since_s);
         let cert = HostCert { pem: String::new(), since, has_key: true };
-        let prints = BTreeMap::from([("w".to_owned(), "77".to_owned())]);
+        let fingerprints = BTreeMap::from([("w".to_owned(), "77".to_owned())]);
+        let manifest = Manifest { fingerprints, hosts: Vec::new() };
         Survey {
-            releases: BTreeMap::from([("old".to_owned(), prints)]),
+            releases: BTreeMap::from([("old".to_owned(), manifest)]),
             certs: BTreeMap::from([("w".to_owned(), cert)]),
             ..Survey::default()
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tyto_core::layout::Layout;
 
-use super::bundle::read_fingerprints;
+use super::bundle::Manifest;
 use crate::remote::error::RemoteError;
 use crate::remote::shell::{quote, quote_path};
 use crate::remote::{Input, Remote};
@@ -38,8 +38,8 @@ pub struct Survey {
     pub missing_tools: Vec<String>,
     /// Id of the release in use.
     pub current: Option<String>,
-    /// Fingerprints per node, per release.
-    pub releases: BTreeMap<String, BTreeMap<String, String>>,
+    /// The releases it has, by id.
+    pub releases: BTreeMap<String, Manifest>,
     /// Hashes of the files it has.
     pub store: BTreeSet<String>,
     /// The CA's certificate as it trusts it, PEM.
@@ -176,7 +176,7 @@ impl Survey {
     fn take(&mut self, section: Section, body: &str) {
         match section {
             Section::Nothing => {}
-            Section::Release(id) => drop(self.releases.insert(id, read_fingerprints(body))),
+            Section::Release(id) => drop(self.releases.insert(id, Manifest::read(body))),
             Section::Ca => self.ca = Some(body.to_owned()),
             Section::OwnCa => self.own_ca = Some(body.to_owned()),
             Section::Cert(node) => {
@@ -229,7 +229,7 @@ mod tests {
         let here = Local::new("localhost");
         let survey = look(&here, &layout, &questions, SOON).await.unwrap();
         assert_eq!(survey.current.as_deref(), Some("aa"));
-        assert_eq!(survey.releases["aa"]["w"], "77");
+        assert_eq!(survey.releases["aa"].fingerprints["w"], "77");
         assert_eq!(survey.store, ["abc".to_owned()].into());
         assert_eq!((survey.ca.as_deref(), survey.own_ca), (Some("CA\n"), None));
         let cert = &survey.certs["w"];

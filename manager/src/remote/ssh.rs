@@ -231,7 +231,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 ///
 /// # Errors
 /// When it cannot be made, or somebody else has made one of that name.
-pub fn control_dir() -> Result<PathBuf, RemoteError> {
+fn control_dir() -> Result<PathBuf, RemoteError> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let user = rustix::process::getuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
