@@ -73,11 +73,18 @@ impl Loggers {
     }
 
     fn run(&mut self, logger: usize) -> Result<()> {
+        self.run_behind(logger, "exec \"$@\"")
+    }
+
+    /// Runs a logger by a line of shell, which executes its arguments.
+    fn run_behind(&mut self, logger: usize, line: &str) -> Result<()> {
         let config = &self.configs[logger];
         let path = self.dir.path().join(format!("{}.yaml", config.node));
         fs::write(&path, serde_yaml::to_string(config)?)?;
         let program = tree::program("logger");
-        let child = Command::new(&program).arg("--config").arg(path).spawn();
+        let mut command = Command::new("sh");
+        command.args(["-c", line, "sh"]).arg(&program).arg("--config").arg(path);
+        let child = command.spawn();
         let child = child.with_context(|| format!("cannot run {}", program.display()))?;
         self.running[logger] = Some(child);
         let addr = config.listen.context("a logger listens")?;
@@ -253,6 +260,33 @@ async fn what_a_stopped_worker_could_not_send_goes_out_in_its_next_life() -> Res
     shipper.stop().await;
     loggers.run(0)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    loggers.stop()?;
+    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    Ok(())
+}
+
+/// A file that may not grow stands for a full disk: writing fails in the middle of a commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_disk_refuses_nothing_is_acked_and_all_goes_on_by_itself() -> Result<()> {
+    let mut loggers = Loggers::start(1)?;
+    loggers.kill(0)?;
+    loggers.configs[0].logs.rotation_interval_s = 0;
+    loggers.run_behind(0, "trap '' XFSZ; ulimit -S -f 500; exec \"$@\"")?;
+    let pid = loggers.running[0].as_ref().context("not running")?.id();
+    let identity = Identity::load(&loggers.worker)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let writing = write_rows(&shipper, Duration::from_secs(1));
+    tokio::task::spawn_blocking(|| writing.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("died"))??;
+    pause(1_500).await;
+    let waiting = ledger(&shipper);
+    ensure!((1..ROWS).contains(&waiting.acked_rows), "the disk never refused: {waiting:?}");
+    let lifted =
+        Command::new("prlimit").args(["--pid", &pid.to_string(), "--fsize=unlimited"]).status()?;
+    ensure!(lifted.success(), "prlimit failed");
     all_acked(&shipper).await?;
     shipper.stop().await;
     loggers.stop()?;

@@ -2,6 +2,7 @@
 //! once. A model of the producers runs against a real store in a real folder: batches, group
 //! commits, rotations, and crashes that leave rows behind which were never committed, or a
 //! journal whose last record is torn.
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -28,10 +28,6 @@ pub(crate) const WINDOW_BATCHES_MAX: usize = 64;
 /// Bytes on their way to one logger at which nothing more is bound to it.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
 
-/// Batches remembered, at most; past it the oldest unsent ones are dropped, as when the
-/// spool is full. Keeps memory bounded when batches are tiny.
-const BATCHES_MAX: usize = 1 << 20;
-
 /// A batch on its way to a logger.
 #[derive(Clone, Debug)]
 pub(crate) struct Parcel {
@@ -91,22 +87,23 @@ pub(crate) struct Standing {
 /// All batches of one node.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    ledger_path: PathBuf,
-    ledger: Ledger,
-    ledger_changed: bool,
-    spool: Spool,
-    spool_bytes_max: u64,
-    items: BTreeMap<u64, Item>,
-    unbound: BTreeSet<u64>,
-    homes: BTreeMap<u64, Home>,
+    pub(super) ledger_path: PathBuf,
+    pub(super) ledger: Ledger,
+    pub(super) ledger_changed: bool,
+    pub(super) spool: Spool,
+    pub(super) spool_bytes_max: u64,
+    pub(super) items: BTreeMap<u64, Item>,
+    pub(super) unbound: BTreeSet<u64>,
+    pub(super) homes: BTreeMap<u64, Home>,
     totals: Tallies,
-    schemas: HashMap<u64, Arc<Schema>>,
+    pub(super) schemas: HashMap<u64, Arc<Schema>>,
     streams: HashMap<&'static str, Stream>,
     links: Vec<Link>,
     next_link: usize,
 }
 
-enum Outcome {
+/// How a batch ended.
+pub(super) enum Outcome {
     Acked,
     Dropped(Reason),
 }
@@ -395,7 +392,7 @@ impl Backlog {
         self.settle(broken, &Outcome::Dropped(Reason::SpoolFault));
     }
 
-    fn settle(&mut self, numbers: Vec<u64>, outcome: &Outcome) {
+    pub(super) fn settle(&mut self, numbers: Vec<u64>, outcome: &Outcome) {
         if numbers.is_empty() {
             return;
         }
@@ -427,85 +424,6 @@ impl Backlog {
         // Without the mark, the next life would ask the logger again: no harm is done.
         if let Err(error) = self.spool.append_mark(&mark) {
             tracing::warn!(%error, "cannot mark settled batches");
-        }
-    }
-
-    /// Keeps the spool within its bounds, by giving up the oldest unsent batches. False when
-    /// there is no room even then.
-    fn make_room(&mut self, payload_len: usize) -> bool {
-        if self.items.len() >= BATCHES_MAX {
-            let Some(oldest) = self.unbound.first().copied() else { return false };
-            self.settle(vec![oldest], &Outcome::Dropped(Reason::SpoolFull));
-        }
-        let mut rolled = false;
-        while self.spool.bytes() + payload_len as u64 > self.spool_bytes_max {
-            if self.spool.head() == self.spool.active() {
-                if rolled || self.spool.roll().is_err() {
-                    return false;
-                }
-                rolled = true;
-            }
-            if !self.clear_head() {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Drops what is unsent in the oldest segment, moves what is bound to the newest one, and
-    /// removes the oldest.
-    fn clear_head(&mut self) -> bool {
-        let head = self.spool.head();
-        let live = self.homes.get(&head).map(|home| home.live.clone()).unwrap_or_default();
-        let (unsent, bound): (Vec<u64>, Vec<u64>) =
-            live.into_iter().partition(|number| self.unbound.contains(number));
-        self.settle(unsent, &Outcome::Dropped(Reason::SpoolFull));
-        for number in bound {
-            if let Err(error) = self.move_to_active(number) {
-                tracing::error!(%error, "cannot move a batch within the spool");
-                return false;
-            }
-        }
-        self.remove_settled_segments();
-        self.spool.head() != head
-    }
-
-    fn move_to_active(&mut self, number: u64) -> io::Result<()> {
-        let Some(item) = self.items.get_mut(&number) else { return Ok(()) };
-        let schema = self.schemas.get(&item.head.fingerprint).ok_or(io::ErrorKind::NotFound)?;
-        let payload = self.spool.payload(item.location)?;
-        let to = self.spool.append_batch(&item.head, schema, item.logger.as_deref(), &payload)?;
-        let from = std::mem::replace(&mut item.location, to);
-        recovery::move_home(&mut self.homes, &item.head, from.segment, to.segment);
-        Ok(())
-    }
-
-    /// Removes segments from the oldest on, as far as all their batches are settled. The
-    /// ledger takes their counts over before.
-    fn remove_settled_segments(&mut self) {
-        let (head, active) = (self.spool.head(), self.spool.active());
-        let is_live = |n: &u64| self.homes.get(n).is_some_and(|home| !home.live.is_empty());
-        let end = (head..active).find(is_live).unwrap_or(active);
-        if end == head {
-            return;
-        }
-        let mut ledger = self.ledger.clone();
-        for (_, home) in self.homes.range(..end) {
-            ledger::add(&mut ledger.settled, &home.tallies);
-        }
-        ledger.first_segment = end;
-        if let Err(error) = ledger.save(&self.ledger_path) {
-            tracing::error!(%error, "cannot save the ledger; the spool keeps its segments");
-            return;
-        }
-        (self.ledger, self.ledger_changed) = (ledger, false);
-        self.homes = self.homes.split_off(&end);
-        while self.spool.head() < end {
-            if let Err(error) = self.spool.remove_head() {
-                // The next start removes it: the ledger says that it is counted.
-                tracing::warn!(%error, "cannot remove a segment");
-                return;
-            }
         }
     }
 }

@@ -18,6 +18,7 @@ mod ledger;
 mod link;
 mod local;
 mod recovery;
+mod room;
 mod sender;
 mod spool;
 #[cfg(test)]
