@@ -1,6 +1,7 @@
 //! `logger --config FILE`: one logger of a cluster.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use tyto_daemon::start;
@@ -14,7 +15,8 @@ struct Args {
     config: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    start::run_node(&args.config, tyto_logger::RUNTIME_THREADS, tyto_logger::run)
+    let ended = start::run_node(&args.config, tyto_logger::RUNTIME_THREADS, tyto_logger::run);
+    start::exit_code("logger", ended)
 }

@@ -20,11 +20,5 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match start::run_node(&args.config, THREADS, tyto_proxy::node::run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("proxy: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    start::exit_code("proxy", start::run_node(&args.config, THREADS, tyto_proxy::node::run))
 }

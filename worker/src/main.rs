@@ -1,15 +1,18 @@
 //! `worker --config FILE`: one worker of a cluster, or the standalone node.
 //! `worker --read FILE --log-dir DIR`: the logs of a capture file.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use tyto_daemon::start;
 use tyto_worker::args::Args;
 use tyto_worker::{node, read};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    match &args.config {
+    let ended = match &args.config {
         Some(config) => start::run_node(config, node::RUNTIME_THREADS, node::run),
         None => read::run(&args).map(drop),
-    }
+    };
+    start::exit_code("worker", ended)
 }

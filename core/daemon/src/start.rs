@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use tyto_core::config::runtime::NodeConfig;
@@ -47,4 +48,16 @@ where
         Err(error) => tracing::error!(%node, error = %format!("{error:#}"), "ended by a fault"),
     }
     ended
+}
+
+/// The exit code of a program whose work ended so; a fault is told on stderr, on one line with
+/// its causes.
+pub fn exit_code(program: &str, ended: anyhow::Result<()>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -30,9 +30,5 @@ fn main() -> ExitCode {
         Some(Command::Ca(command)) => ca::run(&command, &mut std::io::stdout()),
         None => tyto_daemon::start::run_node(&config.unwrap_or_default(), 2, daemon::run),
     };
-    if let Err(error) = done {
-        eprintln!("manager: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    tyto_daemon::start::exit_code("manager", done)
 }
