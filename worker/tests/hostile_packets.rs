@@ -1,5 +1,5 @@
 //! Whatever comes from the network: no panic, and the counts add up.
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 #[allow(dead_code, reason = "shared with conn_log.rs, which uses all of it")]
 mod frames;

@@ -11,9 +11,9 @@ use super::hash::KeyedHasher;
 use super::key::FlowKey;
 use super::wheel::Wheel;
 
-/// Connections that may be open at the same time. At the limit a new connection takes the place
-/// of one whose deadline is near, which is logged as it stands.
-pub const FLOWS_MAX: usize = 4_000_000;
+/// Connections that may be open at the same time: some 1.4 GB of them. At the limit a new
+/// connection takes the place of one whose deadline is near, which is logged as it stands.
+pub const FLOWS_MAX: usize = 2_000_000;
 
 /// Name of a connection in the table while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +117,10 @@ impl FlowTable {
         Some(FlowId(id))
     }
 
-    /// Takes out a connection to make room for another.
+    /// Takes out a connection to make room for another: one that soon would have been over, or
+    /// asked whether it is.
     pub fn evict(&mut self) -> Option<Conn> {
-        let id = self.ids.iter().next().copied()?;
+        let id = self.wheel.pop_soonest()?;
         self.remove(FlowId(id))
     }
 

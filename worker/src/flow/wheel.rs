@@ -110,6 +110,21 @@ impl Wheel {
         None
     }
 
+    /// Takes out an entry whose deadline is among the earliest, due or not.
+    pub fn pop_soonest(&mut self) -> Option<u32> {
+        while let Some(Reverse((deadline, id))) = self.near.pop() {
+            let entry = &mut self.entries[id as usize];
+            if entry.place == Place::Near && entry.deadline == deadline {
+                entry.place = Place::Nowhere;
+                return Some(id);
+            }
+        }
+        let slots = (self.reached + 1..).take(SLOTS);
+        let id = slots.map(|slot| self.slots[place_of(slot)]).find(|id| *id != NONE)?;
+        self.cancel(id);
+        Some(id)
+    }
+
     /// Moves the entries of all slots up to `slot` into the heap.
     #[cold]
     fn advance(&mut self, slot: u64) {
@@ -163,6 +178,18 @@ mod tests {
         assert_eq!(due(&mut wheel, 1005 * SECOND - 1), [2]);
         assert_eq!(due(&mut wheel, 1005 * SECOND), [1]);
         assert_eq!(due(&mut wheel, 1005 * SECOND + 1), [3]);
+    }
+
+    #[test]
+    fn the_soonest_comes_out_before_its_time() {
+        let mut wheel = Wheel::default();
+        assert!(due(&mut wheel, 1000 * SECOND).is_empty());
+        wheel.schedule(1, Ts(1300 * SECOND));
+        wheel.schedule(2, Ts(1060 * SECOND));
+        wheel.schedule(3, Ts(1000 * SECOND + 1));
+        let order: Vec<_> = std::iter::from_fn(|| wheel.pop_soonest()).collect();
+        assert_eq!(order, [3, 2, 1]);
+        assert!(due(&mut wheel, 2000 * SECOND).is_empty());
     }
 
     #[test]

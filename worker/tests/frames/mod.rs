@@ -13,26 +13,26 @@ use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
 use tyto_worker::pipeline::{Pipeline, PipelineStats};
 
 /// The usual originator and responder.
-pub const ORIG: [u8; 4] = [10, 0, 0, 1];
+pub(crate) const ORIG: [u8; 4] = [10, 0, 0, 1];
 /// See [`ORIG`].
-pub const RESP: [u8; 4] = [192, 0, 2, 80];
+pub(crate) const RESP: [u8; 4] = [192, 0, 2, 80];
 /// Begin of all captures here, seconds.
-pub const BEGIN_S: f64 = 1_000_000.0;
+pub(crate) const BEGIN_S: f64 = 1_000_000.0;
 
 /// Flags of TCP.
-pub const FIN: u8 = 0x01;
+pub(crate) const FIN: u8 = 0x01;
 /// See [`FIN`].
-pub const SYN: u8 = 0x02;
+pub(crate) const SYN: u8 = 0x02;
 /// See [`FIN`].
-pub const RST: u8 = 0x04;
+pub(crate) const RST: u8 = 0x04;
 /// See [`FIN`].
-pub const ACK: u8 = 0x10;
+pub(crate) const ACK: u8 = 0x10;
 
 /// Rows as (stream, columns).
 type Rows = Arc<Mutex<Vec<(String, Vec<(String, String)>)>>>;
 
 /// A pipeline and the rows that came out of it.
-pub struct Replay {
+pub(crate) struct Replay {
     pipeline: Pipeline,
     rows: Rows,
 }
@@ -67,12 +67,12 @@ impl RowSink for Collect {
 
 impl Replay {
     /// Checksums are not checked: the frames here carry none.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(AnalysisConfig { ignore_checksums: true, ..local() })
     }
 
     /// Checksums are checked.
-    pub fn strict() -> Self {
+    pub(crate) fn strict() -> Self {
         Self::with(local())
     }
 
@@ -83,12 +83,12 @@ impl Replay {
     }
 
     /// Takes an IP packet, `at` seconds after the begin.
-    pub fn ip(&mut self, at: f64, packet: &[u8]) -> &mut Self {
+    pub(crate) fn ip(&mut self, at: f64, packet: &[u8]) -> &mut Self {
         self.frame(at, packet, packet.len() as u32, LinkType::RAW)
     }
 
     /// Takes a frame.
-    pub fn frame(
+    pub(crate) fn frame(
         &mut self,
         at: f64,
         bytes: &[u8],
@@ -102,12 +102,12 @@ impl Replay {
     }
 
     /// Ends the capture.
-    pub fn finish(&mut self) -> PipelineStats {
+    pub(crate) fn finish(&mut self) -> PipelineStats {
         self.pipeline.finish().unwrap()
     }
 
     /// Values of `columns` of all rows of `stream`, in the order of their time.
-    pub fn rows(&mut self, stream: &str, columns: &[&str]) -> Vec<String> {
+    pub(crate) fn rows(&mut self, stream: &str, columns: &[&str]) -> Vec<String> {
         self.finish();
         let mut rows: Vec<_> =
             self.rows.lock().unwrap().iter().filter(|(name, _)| name == stream).cloned().collect();
@@ -121,7 +121,7 @@ impl Replay {
     }
 
     /// `conn_state` and `history` of all connections.
-    pub fn states(&mut self) -> Vec<String> {
+    pub(crate) fn states(&mut self) -> Vec<String> {
         self.rows("conn", &["conn_state", "history"])
     }
 }
@@ -131,7 +131,7 @@ fn local() -> AnalysisConfig {
 }
 
 /// An IPv4 packet.
-pub fn ipv4(src: [u8; 4], dst: [u8; 4], proto: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv4(src: [u8; 4], dst: [u8; 4], proto: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 0, 0, 1, 0, 0, 64, proto, 0, 0];
     packet[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
     packet.extend([src, dst].concat());
@@ -140,7 +140,7 @@ pub fn ipv4(src: [u8; 4], dst: [u8; 4], proto: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An IPv6 packet.
-pub fn ipv6(src: [u8; 16], dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv6(src: [u8; 16], dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 0, next, 64];
     packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
     packet.extend([src, dst].concat());
@@ -149,14 +149,14 @@ pub fn ipv6(src: [u8; 16], dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A UDP datagram within IPv4.
-pub fn udp(src: ([u8; 4], u16), dst: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(src: ([u8; 4], u16), dst: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
     let len = 8 + payload.len() as u16;
     let header = [src.1, dst.1, len, 0].map(u16::to_be_bytes).concat();
     ipv4(src.0, dst.0, 17, &[header, payload.to_vec()].concat())
 }
 
 /// A TCP segment within IPv4, with a window of 1,000.
-pub fn tcp(
+pub(crate) fn tcp(
     src: ([u8; 4], u16),
     dst: ([u8; 4], u16),
     flags: u8,
@@ -171,17 +171,17 @@ pub fn tcp(
 }
 
 /// A segment from [`ORIG`] port 40000 to [`RESP`] port 8443. Sequence numbers count from 100.
-pub fn orig(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn orig(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
     tcp((ORIG, 40000), (RESP, 8443), flags, 100 + seq, 500 + ack, payload)
 }
 
 /// A segment the other way. Sequence numbers count from 500.
-pub fn resp(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn resp(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
     tcp((RESP, 8443), (ORIG, 40000), flags, 500 + seq, 100 + ack, payload)
 }
 
 /// The three segments of a handshake, at 0, 0.1 and 0.2 seconds.
-pub fn handshake(replay: &mut Replay) -> &mut Replay {
+pub(crate) fn handshake(replay: &mut Replay) -> &mut Replay {
     replay
         .ip(0.0, &orig(SYN, 0, 0, b""))
         .ip(0.1, &resp(SYN | ACK, 0, 1, b""))
@@ -189,6 +189,6 @@ pub fn handshake(replay: &mut Replay) -> &mut Replay {
 }
 
 /// Behind an Ethernet header.
-pub fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
     [&[2; 12][..], &kind.to_be_bytes(), payload].concat()
 }
