@@ -1,3 +1,5 @@
+//! What reassembly promises: every piece once, in order, gaps told, bounds kept.
+
 use proptest::prelude::*;
 
 use super::*;
