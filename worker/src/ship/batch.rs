@@ -200,3 +200,102 @@ impl RowSink for ShipOutput {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tyto_core::record::schema::Schema;
+
+    use super::*;
+
+    const CONN: StreamRef =
+        StreamRef { name: "conn", schema: || Schema { stream: "conn".into(), fields: Vec::new() } };
+    const DNS: StreamRef = StreamRef { name: "dns", ..CONN };
+
+    fn output(queue: usize, claims: usize) -> Ends {
+        let config = ShipConfig { batch_rows_max: 3, batch_interval_ms: 200, ..Default::default() };
+        let (rows, intake) = mpsc::channel(queue);
+        let (asked, wanted) = mpsc::channel(claims);
+        (ShipOutput::new(&config, Overflow::Drop, rows, asked), intake, wanted)
+    }
+
+    type Ends = (ShipOutput, mpsc::Receiver<Intake>, mpsc::Receiver<ClaimedRow>);
+
+    /// What came: stream, rows, and whether they were dropped.
+    fn taken(intake: &mut mpsc::Receiver<Intake>) -> Vec<(&'static str, u64, Option<Reason>)> {
+        std::iter::from_fn(|| intake.try_recv().ok())
+            .map(|intake| match intake {
+                Intake::Rows(batch) => (batch.stream.name, u64::from(batch.rows), None),
+                Intake::Dropped { stream, rows, reason } => (stream, rows, Some(reason)),
+            })
+            .collect()
+    }
+
+    fn host(last: u8) -> Claim {
+        let key = IpAddr::from([192, 0, 2, last]);
+        Claim { table: "known_hosts", key, ts: Ts::new(1_000, 0), expiry_s: 60 }
+    }
+
+    #[test]
+    fn a_batch_goes_out_when_it_is_full_of_rows_or_bytes() {
+        let (mut output, mut intake, _wanted) = output(8, 8);
+        (0..4).for_each(|_| output.row(CONN, b"row"));
+        assert_eq!(taken(&mut intake), [("conn", 3, None)]);
+        output.row(DNS, &vec![0; BATCH_BYTES_MAX]);
+        assert_eq!(taken(&mut intake), [("dns", 1, None)]);
+    }
+
+    #[test]
+    fn a_batch_goes_out_when_its_first_row_waited_long_enough() {
+        let (mut output, mut intake, _wanted) = output(8, 8);
+        output.idle(Ts::new(100, 0));
+        output.row(CONN, b"row");
+        output.idle(Ts::new(100, 199_000_000));
+        assert_eq!(taken(&mut intake), []);
+        output.row(CONN, b"row");
+        output.idle(Ts::new(100, 200_000_000));
+        assert_eq!(taken(&mut intake), [("conn", 2, None)]);
+    }
+
+    #[test]
+    fn what_a_full_queue_refuses_is_counted_and_told_when_there_is_room() {
+        let (mut output, mut intake, _wanted) = output(1, 8);
+        (0..9).for_each(|_| output.row(CONN, b"row"));
+        assert_eq!(taken(&mut intake), [("conn", 3, None)]);
+        output.idle(Ts::new(1, 0));
+        assert_eq!(taken(&mut intake), [("conn", 6, Some(Reason::QueueFull))]);
+    }
+
+    #[test]
+    fn the_end_hands_over_what_is_left() {
+        let (mut output, mut intake, _wanted) = output(8, 8);
+        output.row(CONN, b"row");
+        output.row(DNS, b"row");
+        output.finish(Ts::default()).unwrap();
+        assert_eq!(taken(&mut intake), [("conn", 1, None), ("dns", 1, None)]);
+    }
+
+    #[test]
+    fn a_claim_is_made_once_until_it_runs_out() {
+        let (mut output, _intake, mut wanted) = output(8, 8);
+        output.claim(host(1), CONN, b"row");
+        output.claim(host(1), CONN, b"row");
+        output.claim(host(2), CONN, b"row");
+        output.claim(Claim { ts: Ts::new(1_060, 0), ..host(1) }, CONN, b"row");
+        let asked = std::iter::from_fn(|| wanted.try_recv().ok());
+        let asked: Vec<_> =
+            asked.map(|wanted| (wanted.claim.key, wanted.claim.ts.secs())).collect();
+        assert_eq!(asked, [(host(1).key, 1_000), (host(2).key, 1_000), (host(1).key, 1_060)]);
+    }
+
+    #[test]
+    fn claims_that_find_no_room_are_dropped_and_counted_and_may_be_made_again() {
+        let (mut output, mut intake, mut wanted) = output(8, 1);
+        output.claim(host(1), CONN, b"row");
+        output.claim(host(2), CONN, b"row");
+        output.idle(Ts::new(1, 0));
+        assert_eq!(taken(&mut intake), [("conn", 1, Some(Reason::Unclaimed))]);
+        assert_eq!(wanted.try_recv().unwrap().claim, host(1));
+        output.claim(host(2), CONN, b"row");
+        assert_eq!(wanted.try_recv().unwrap().claim, host(2));
+    }
+}

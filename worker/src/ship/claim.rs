@@ -259,3 +259,93 @@ async fn give_up(waiting: &[ClaimedRow], rows: &mpsc::Sender<Intake>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tyto_core::record::schema::Schema;
+
+    use super::*;
+
+    const HOSTS: StreamRef = StreamRef {
+        name: "known_hosts",
+        schema: || Schema { stream: "known_hosts".into(), fields: Vec::new() },
+    };
+
+    fn wanted(last: u8, secs: u64) -> ClaimedRow {
+        let key = IpAddr::from([192, 0, 2, last]);
+        let claim = Claim { table: "known_hosts", key, ts: Ts::new(secs, 0), expiry_s: 60 };
+        ClaimedRow { claim, stream: HOSTS, row: Bytes::from_static(b"row") }
+    }
+
+    fn proxies() -> Vec<Proxy> {
+        let proxy = |node: &str| Proxy {
+            node: node.to_owned(),
+            // Never dialled here.
+            client: StateClient::new(channel::to_socket(std::path::Path::new("/nowhere"))),
+            avoid_until: None,
+        };
+        ["proxy-1", "proxy-2", "proxy-3"].map(proxy).into()
+    }
+
+    /// The owner of the first claim, and the hosts asked of it.
+    fn first_call(proxies: &[Proxy]) -> (usize, Vec<IpAddr>, usize) {
+        let mut waiting: Vec<_> = (0..60).map(|last| wanted(last, 1)).collect();
+        let (proxy, asked) = pick(proxies, &mut waiting).unwrap();
+        (proxy, asked.iter().map(|wanted| wanted.claim.key).collect(), waiting.len())
+    }
+
+    #[tokio::test]
+    async fn claims_go_to_the_proxy_that_ranks_first_for_their_key() {
+        let proxies = proxies();
+        let (owner, asked, left) = first_call(&proxies);
+        let names = ["proxy-1", "proxy-2", "proxy-3"];
+        let owns = |key: &IpAddr| shard::rank(&names, &key_bytes(*key))[0] == owner;
+        let of_all = (0..60).map(|last| IpAddr::from([192, 0, 2, last])).filter(owns);
+        assert_eq!(asked, of_all.collect::<Vec<_>>());
+        assert_eq!(asked.len() + left, 60);
+        assert!(left > 0);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_did_not_answer_is_passed_over_and_none_left_means_waiting() {
+        let mut proxies = proxies();
+        let (owner, ..) = first_call(&proxies);
+        proxies[owner].avoid_until = Some(Instant::now() + Duration::from_secs(60));
+        assert_ne!(first_call(&proxies).0, owner);
+        for proxy in &mut proxies {
+            proxy.avoid_until = Some(Instant::now() + Duration::from_secs(60));
+        }
+        let mut waiting = vec![wanted(1, 1)];
+        assert!(pick(&proxies, &mut waiting).is_none());
+        assert_eq!(waiting.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_proxies_a_row_counts_once_within_its_expiry() {
+        let (claims, asked) = mpsc::channel(8);
+        let (rows, mut intake) = mpsc::channel(8);
+        for (last, secs) in [(1, 100), (1, 159), (2, 100), (1, 160)] {
+            claims.send(wanted(last, secs)).await.unwrap();
+        }
+        drop(claims);
+        Court::Table(Table::default()).run(asked, rows, CancellationToken::new()).await;
+        let Some(Intake::Rows(batch)) = intake.recv().await else { panic!("no rows") };
+        assert_eq!((batch.rows, &batch.payload[..]), (3, &b"rowrowrow"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_no_proxy_decided_before_the_end_is_counted_as_dropped() {
+        let (claims, asked) = mpsc::channel(8);
+        let (rows, mut intake) = mpsc::channel(8);
+        claims.send(wanted(1, 1)).await.unwrap();
+        claims.send(wanted(2, 1)).await.unwrap();
+        let end = CancellationToken::new();
+        end.cancel();
+        Court::Proxies(proxies()).run(asked, rows, end).await;
+        let told = intake.recv().await;
+        assert!(matches!(
+            told,
+            Some(Intake::Dropped { stream: "known_hosts", rows: 2, reason: Reason::Unclaimed })
+        ));
+    }
+}
