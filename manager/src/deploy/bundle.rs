@@ -53,34 +53,49 @@ pub enum BundleError {
     },
 }
 
-/// The programs next to ctl, each read once.
-#[derive(Clone, Debug)]
+/// The programs next to ctl, each read once. One that is missing is a fault only when a node
+/// needs it.
+#[derive(Debug)]
 pub struct Programs {
-    by_name: BTreeMap<&'static str, Program>,
+    dir: PathBuf,
+    by_name: BTreeMap<&'static str, io::Result<Program>>,
 }
 
 /// One program.
 #[derive(Clone, Debug)]
 struct Program {
-    path: PathBuf,
     sha256: String,
     bytes: u64,
 }
 
 impl Programs {
     /// Reads the programs in `dir`.
-    ///
-    /// # Errors
-    /// When one is not there.
-    pub fn read(dir: &Path) -> Result<Self, BundleError> {
-        let mut by_name = BTreeMap::new();
-        for name in PROGRAMS {
-            let path = dir.join(name);
-            let (sha256, bytes) = hash_file(&path)
-                .map_err(|source| BundleError::Program { path: path.clone(), source })?;
-            by_name.insert(name, Program { path, sha256, bytes });
+    pub fn read(dir: &Path) -> Self {
+        let read = |name: &'static str| (name, hash_file(&dir.join(name)));
+        Self { dir: dir.to_owned(), by_name: PROGRAMS.into_iter().map(read).collect() }
+    }
+
+    /// The programs as files of a release: those of `needed`, and with `all` whatever is there.
+    fn files(&self, needed: &[&str], all: bool) -> Result<Vec<ReleaseFile>, BundleError> {
+        let mut files = Vec::new();
+        for (name, program) in &self.by_name {
+            let (path, is_needed) = (self.dir.join(name), needed.contains(name));
+            match program {
+                Ok(program) if is_needed || all => files.push(ReleaseFile {
+                    path: format!("bin/{name}"),
+                    content: Content::File(path),
+                    sha256: program.sha256.clone(),
+                    bytes: program.bytes,
+                    mode: PROGRAM_MODE,
+                }),
+                Err(error) if is_needed => {
+                    let source = io::Error::new(error.kind(), error.to_string());
+                    return Err(BundleError::Program { path, source });
+                }
+                Ok(_) | Err(_) => {}
+            }
         }
-        Ok(Self { by_name })
+        Ok(files)
     }
 }
 
@@ -130,16 +145,12 @@ impl Release {
         addrs: &BTreeMap<HostName, IpAddr>,
         programs: &Programs,
     ) -> Result<Self, BundleError> {
-        let mut files: Vec<ReleaseFile> = Vec::new();
         let nodes: Vec<_> = cluster.nodes.iter().filter(|node| node.host == *host).collect();
         // ctl works from the head's host too, so that one gets all that ctl ships.
         let has_head = nodes.iter().any(|n| matches!(n.role, Role::Manager | Role::Standalone));
-        for (name, program) in &programs.by_name {
-            let runs = *name == "supervisor" || nodes.iter().any(|n| n.role.program() == *name);
-            if runs || has_head {
-                files.push(program_file(name, program));
-            }
-        }
+        let mut needed: Vec<&str> = nodes.iter().map(|node| node.role.program()).collect();
+        needed.push("supervisor");
+        let mut files = programs.files(&needed, has_head)?;
         for node in &nodes {
             let path = format!("etc/nodes/{}.yaml", node.name);
             let config = cluster.node_config(node, addrs)?;
@@ -226,7 +237,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn hash_file(path: &Path) -> io::Result<(String, u64)> {
+fn hash_file(path: &Path) -> io::Result<Program> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; 1 << 20];
@@ -237,17 +248,7 @@ fn hash_file(path: &Path) -> io::Result<(String, u64)> {
         hasher.update(part);
         bytes += part.len() as u64;
     }
-    Ok((hex(&hasher.finalize()), bytes))
-}
-
-fn program_file(name: &str, program: &Program) -> ReleaseFile {
-    ReleaseFile {
-        path: format!("bin/{name}"),
-        content: Content::File(program.path.clone()),
-        sha256: program.sha256.clone(),
-        bytes: program.bytes,
-        mode: PROGRAM_MODE,
-    }
+    Ok(Program { sha256: hex(&hasher.finalize()), bytes })
 }
 
 fn config_file(path: String, config: &impl serde::Serialize) -> Result<ReleaseFile, BundleError> {
@@ -309,13 +310,16 @@ mod tests {
         for name in PROGRAMS {
             fs::write(dir.join(name), format!("{name} {version}")).unwrap();
         }
-        Programs::read(dir).unwrap()
+        Programs::read(dir)
+    }
+
+    fn addrs() -> BTreeMap<HostName, IpAddr> {
+        let addrs = [("h1", "10.0.0.1"), ("h2", "10.0.0.2")];
+        addrs.map(|(host, addr)| (HostName::from(host), addr.parse().unwrap())).into()
     }
 
     fn release(cluster: &Cluster, host: &str, programs: &Programs) -> Release {
-        let addrs = [("h1", "10.0.0.1"), ("h2", "10.0.0.2")];
-        let addrs = addrs.map(|(host, addr)| (HostName::from(host), addr.parse().unwrap())).into();
-        Release::of_host(cluster, &host.into(), &addrs, programs).unwrap()
+        Release::of_host(cluster, &host.into(), &addrs(), programs).unwrap()
     }
 
     #[test]
@@ -341,11 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_program_is_a_fault_only_where_it_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        programs(dir.path(), "1");
+        fs::remove_file(dir.path().join("worker")).unwrap();
+        let programs = Programs::read(dir.path());
+        let cluster = cluster(TWO_HOSTS, "");
+        assert!(!release(&cluster, "h1", &programs).files.is_empty());
+        let missing = Release::of_host(&cluster, &"h2".into(), &addrs(), &programs);
+        assert!(matches!(missing, Err(BundleError::Program { .. })), "{missing:?}");
+    }
+
+    #[test]
     fn only_the_node_that_changed_has_another_fingerprint() {
         let dir = tempfile::tempdir().unwrap();
         let programs = programs(dir.path(), "1");
-        let (one, two) = (cluster(TWO_HOSTS, ""), format!("{TWO_HOSTS}pin_cpus=3,3\n"));
-        let two = cluster(&two.replace("pin_cpus=3,3", "env_vars=A=1"), "");
+        let one = cluster(TWO_HOSTS, "");
+        let two = cluster(&format!("{TWO_HOSTS}env_vars=A=1\n"), "");
         let (a, b) = (release(&one, "h2", &programs), release(&two, "h2", &programs));
         assert_ne!(a.id, b.id);
         assert_ne!(a.fingerprints["worker-1-1"], b.fingerprints["worker-1-1"]);
@@ -359,7 +375,7 @@ mod tests {
         let cluster = cluster(TWO_HOSTS, "");
         let old = release(&cluster, "h1", &programs(dir.path(), "1"));
         fs::write(dir.path().join("logger"), "logger 2").unwrap();
-        let new = release(&cluster, "h1", &Programs::read(dir.path()).unwrap());
+        let new = release(&cluster, "h1", &Programs::read(dir.path()));
         assert_ne!(old.fingerprints["logger-1"], new.fingerprints["logger-1"]);
         assert_eq!(old.fingerprints["manager"], new.fingerprints["manager"]);
     }

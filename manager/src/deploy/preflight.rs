@@ -86,7 +86,7 @@ async fn releases(
     addrs: &BTreeMap<HostName, IpAddr>,
 ) -> anyhow::Result<BTreeMap<HostName, Release>> {
     let bin: PathBuf = ctx.bin.clone();
-    let programs = tokio::task::spawn_blocking(move || Programs::read(&bin)).await??;
+    let programs = tokio::task::spawn_blocking(move || Programs::read(&bin)).await?;
     let mut releases = BTreeMap::new();
     for host in ctx.cluster.hosts() {
         let release = Release::of_host(&ctx.cluster, host, addrs, &programs);
