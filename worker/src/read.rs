@@ -33,8 +33,8 @@ pub fn run(args: &Args) -> anyhow::Result<PipelineStats> {
     let (Some(capture), Some(log_dir)) = (&args.read, &args.log_dir) else {
         anyhow::bail!("--read and --log-dir belong together");
     };
-    let mut source = PcapFile::open(capture)
-        .with_context(|| format!("cannot read `{}`", capture.display()))?;
+    let mut source =
+        PcapFile::open(capture).with_context(|| format!("cannot read `{}`", capture.display()))?;
     fs::create_dir_all(log_dir)
         .with_context(|| format!("cannot make the folder `{}`", log_dir.display()))?;
     let config = AnalysisConfig {
