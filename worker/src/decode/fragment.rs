@@ -116,12 +116,11 @@ impl Fragments {
     /// Gives up what waited too long.
     pub fn expire(&mut self, now: Ts) {
         while let Some((deadline, key)) = self.deadlines.front().copied() {
-            let is_stale = self.packets.get(&key).is_none_or(|packet| packet.deadline != deadline);
-            if !is_stale && deadline > now {
+            if deadline > now {
                 return;
             }
             self.deadlines.pop_front();
-            if !is_stale {
+            if self.packets.get(&key).is_some_and(|packet| packet.deadline == deadline) {
                 self.stats.expired += 1;
                 self.remove(&key);
             }

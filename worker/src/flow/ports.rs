@@ -1,5 +1,5 @@
 //! Ports on which servers are expected (Zeek: `likely_server_ports`, which its default scripts
-//! fill). They decide who is taken for the originator when the begin of a flow was not seen.
+//! fill; those of its Spicy analyzers, LDAP, PostgreSQL and Redis, included). They decide who is taken for the originator when the begin of a flow was not seen.
 
 /// A set of ports, one bit each.
 struct PortSet([u64; 1024]);
@@ -38,6 +38,8 @@ static TCP: PortSet = PortSet::of(&[
     1883, // MQTT
     3389, // RDP
     5222, 5269, // XMPP
+    5432, // PostgreSQL
+    6379, // Redis
     6666, 6667, 6668, 6669,  // IRC
     20000, // DNP3
 ]);
