@@ -1,5 +1,6 @@
 //! Ports on which servers are expected (Zeek: `likely_server_ports`, which its default scripts
-//! fill; those of its Spicy analyzers, LDAP, PostgreSQL and Redis, included). They decide who is taken for the originator when the begin of a flow was not seen.
+//! fill; those of its Spicy analyzers, LDAP, PostgreSQL and Redis, included). They decide who is
+//! taken for the originator when the begin of a flow was not seen.
 
 /// A set of ports, one bit each.
 struct PortSet([u64; 1024]);
