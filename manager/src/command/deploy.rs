@@ -29,7 +29,8 @@ pub(super) const COMMAND: Command = Command {
     summary: "Checks, installs, and restarts the nodes that are concerned",
     details: "Starts all nodes the first time. Later a node is restarted when its program, its \
               configuration, its CPU, its environment or its certificate has changed, or when it \
-              does not run. With --plan, only says what would be done.",
+              does not run. Nodes and hosts that left node.cfg are stopped. With --plan, only says \
+              what would be done.",
     args: || {
         vec![
             Arg::new("plan")

@@ -1,7 +1,7 @@
 //! What can be told before anything is changed: addresses, releases, and whether each host is
 //! able to run its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -106,9 +106,11 @@ async fn survey_all(ctx: &Context, hosts: &Hosts) -> Vec<(HostName, Result<Surve
     hosts
         .each(|host: Host| {
             let nodes = ctx.cluster.nodes.iter().filter(|node| node.host == host.name);
+            let interfaces: BTreeSet<String> =
+                nodes.clone().filter_map(|node| node.interface.clone()).collect();
             let questions = Questions {
-                nodes: nodes.clone().map(|node| node.name.to_string()).collect(),
-                interfaces: nodes.filter_map(|node| node.interface.clone()).collect(),
+                nodes: nodes.map(|node| node.name.to_string()).collect(),
+                interfaces: interfaces.into_iter().collect(),
             };
             let progress = ctx.progress.clone();
             async move {

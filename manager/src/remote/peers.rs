@@ -130,3 +130,140 @@ async fn within<T>(
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::DuplexStream;
+    use tonic::{Request, Response};
+    use tyto_proto::v1::supervisor_server::{Supervisor as Service, SupervisorServer};
+
+    use super::*;
+    use crate::remote::{ByteStream, Call, Input, Output};
+
+    /// A host behind SSH whose relay is `relay`, with nothing or a complaint on standard error.
+    #[derive(Debug)]
+    struct Far {
+        relay: Mutex<Option<DuplexStream>>,
+        complaint: &'static str,
+        probe_code: i32,
+    }
+
+    impl Remote for Far {
+        fn host(&self) -> &str {
+            "far"
+        }
+
+        fn is_local(&self) -> bool {
+            false
+        }
+
+        fn run<'a>(&'a self, _: &'a str, _: Input<'a>, _: Duration) -> Call<'a, Output> {
+            let code = self.probe_code;
+            Box::pin(async move { Ok(Output { code, stdout: Vec::new(), stderr: Vec::new() }) })
+        }
+
+        fn open<'a>(&'a self, _: &'a str, _: Duration) -> Call<'a, ByteStream> {
+            Box::pin(async move {
+                let relay = self.relay.lock().unwrap().take().unwrap();
+                let (reader, writer) = tokio::io::split(relay);
+                Ok(ByteStream {
+                    reader: Box::new(reader),
+                    writer: Box::new(writer),
+                    errors: Some(Box::new(self.complaint.as_bytes())),
+                    keep: Box::new(()),
+                })
+            })
+        }
+    }
+
+    /// Knows its pid and nothing else.
+    struct OfPid(u32);
+
+    #[tonic::async_trait]
+    impl Service for OfPid {
+        async fn status(
+            &self,
+            _: Request<v1::StatusRequest>,
+        ) -> Result<Response<v1::StatusReply>, Status> {
+            let supervisor_pid = self.0;
+            Ok(Response::new(v1::StatusReply { supervisor_pid, ..Default::default() }))
+        }
+
+        async fn start(
+            &self,
+            _: Request<v1::StartRequest>,
+        ) -> Result<Response<v1::NodesResult>, Status> {
+            Err(Status::failed_precondition("no release in use"))
+        }
+
+        async fn stop(
+            &self,
+            _: Request<v1::StopRequest>,
+        ) -> Result<Response<v1::NodesResult>, Status> {
+            std::future::pending().await
+        }
+
+        async fn report(
+            &self,
+            _: Request<v1::NodeHealth>,
+        ) -> Result<Response<v1::ReportReply>, Status> {
+            Err(Status::unimplemented("report"))
+        }
+
+        async fn shutdown(
+            &self,
+            _: Request<v1::ShutdownRequest>,
+        ) -> Result<Response<v1::ShutdownReply>, Status> {
+            Err(Status::unimplemented("shutdown"))
+        }
+    }
+
+    async fn supervisor_behind(far: Far) -> Result<Supervisor, RemoteError> {
+        Supervisor::open(Arc::new(far), &Layout::new("/opt/tyto")).await
+    }
+
+    /// Whether the end of the relay is seen when it is opened or at the first call is a race.
+    async fn error_of(far: Far) -> RemoteError {
+        match supervisor_behind(far).await {
+            Ok(mut supervisor) => supervisor.status().await.unwrap_err(),
+            Err(error) => error,
+        }
+    }
+
+    fn serving() -> Far {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(far));
+        let server = tonic::transport::Server::builder()
+            .add_service(SupervisorServer::new(OfPid(42)))
+            .serve_with_incoming(incoming);
+        tokio::spawn(server);
+        Far { relay: Mutex::new(Some(near)), complaint: "", probe_code: 0 }
+    }
+
+    fn broken(complaint: &'static str, probe_code: i32) -> Far {
+        let (near, _) = tokio::io::duplex(1024);
+        Far { relay: Mutex::new(Some(near)), complaint, probe_code }
+    }
+
+    #[tokio::test]
+    async fn calls_go_through_the_relay_and_a_refusal_comes_back_in_its_own_words() {
+        let mut supervisor = supervisor_behind(serving()).await.unwrap();
+        assert_eq!(supervisor.status().await.unwrap().supervisor_pid, 42);
+        let refused = supervisor.start(vec!["w".into()], Duration::ZERO).await.unwrap_err();
+        assert_eq!(refused.to_string(), "host `far`: the supervisor said: no release in use");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_ends_at_once_is_told_by_what_the_host_lacks() {
+        let error = error_of(broken("", 3)).await;
+        assert!(matches!(error, RemoteError::NotInstalled { .. }), "{error}");
+        for far in [broken("", 4), broken("cannot relay: Connection refused", 0)] {
+            let error = error_of(far).await;
+            assert!(matches!(error, RemoteError::NoSupervisor { .. }), "{error}");
+        }
+        let error = error_of(broken("sh: out of memory", 0)).await;
+        assert!(error.to_string().contains("out of memory"), "{error}");
+    }
+}
