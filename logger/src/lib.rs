@@ -41,7 +41,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     let identity = Identity::load(&config)?;
     let address = config.listen.context("a logger needs `listen` in its configuration")?;
     let report = ReportCell::default();
-    let filled = report.clone();
+    let (filled, cell) = (report.clone(), report.clone());
     let reporter =
         health::spawn_reporter(&config, Some(&identity), health::epoch_now(), move |health| {
             fill(health, &filled.latest());
@@ -58,7 +58,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
         .spawn(move || {
             // However the store ends, the logger ends with it.
             let _stop = stopped.drop_guard();
-            service::run(store, &received, commit_interval, report)
+            service::run(store, &received, commit_interval, cell)
         })
         .context("cannot start the thread that writes logs")?;
     let receive = Receive::new(&config.cluster, &config.node, commands.clone(), shutdown.clone());
@@ -78,6 +78,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
         () = async { shutdown.cancelled().await; tokio::time::sleep(HANG_UP_MAX).await } => Ok(()),
     };
     reporter.set_phase(Phase::Terminating);
+    report.end_waiting();
     let closed = tokio::task::spawn_blocking(move || {
         // Closed: the thread has ended already, and says why.
         commands.send(Command::Close).ok();

@@ -267,14 +267,33 @@ async fn what_a_stopped_worker_could_not_send_goes_out_in_its_next_life() -> Res
     Ok(())
 }
 
-/// A file that may not grow stands for a full disk: writing fails in the middle of a commit.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_disk_refuses_nothing_is_acked_and_all_goes_on_by_itself() -> Result<()> {
+async fn a_standalone_node_writes_its_own_logs() -> Result<()> {
+    let mut loggers = Loggers::start(0)?;
+    let node =
+        loggers.pki.enroll(&loggers.dir.path().join("alone"), Role::Standalone, "zeek", &[])?;
+    let shipper = Shipper::start(&node, None, clock::now().0)?;
+    let writing = write_rows(&shipper, Duration::ZERO);
+    tokio::task::spawn_blocking(|| writing.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("died"))??;
+    all_acked(&shipper).await?;
+    pause(500).await;
+    let written = ledger(&shipper).written;
+    ensure!(written.len() == 1 && written[0].rows == ROWS, "{written:?}");
+    shipper.stop().await;
+    loggers.configs.push(node);
+    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    Ok(())
+}
+
+/// A logger whose disk refuses in the middle of a commit (a file that may not grow stands for
+/// a full disk), and a worker that wrote all its rows.
+async fn refusing_disk() -> Result<(Loggers, Shipper)> {
     let mut loggers = Loggers::start(1)?;
     loggers.kill(0)?;
     loggers.configs[0].logs.rotation_interval_s = 0;
     loggers.run_behind(0, "trap '' XFSZ; ulimit -S -f 500; exec \"$@\"")?;
-    let pid = loggers.running[0].as_ref().context("not running")?.id();
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
     let writing = write_rows(&shipper, Duration::from_secs(1));
@@ -284,9 +303,32 @@ async fn when_the_disk_refuses_nothing_is_acked_and_all_goes_on_by_itself() -> R
     pause(1_500).await;
     let waiting = ledger(&shipper);
     ensure!((1..ROWS).contains(&waiting.acked_rows), "the disk never refused: {waiting:?}");
-    let lifted =
-        Command::new("prlimit").args(["--pid", &pid.to_string(), "--fsize=unlimited"]).status()?;
+    Ok((loggers, shipper))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_disk_refuses_nothing_is_acked_and_all_goes_on_by_itself() -> Result<()> {
+    let (mut loggers, shipper) = refusing_disk().await?;
+    let pid = loggers.running[0].as_ref().context("not running")?.id().to_string();
+    let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status()?;
     ensure!(lifted.success(), "prlimit failed");
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    loggers.stop()?;
+    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logger_whose_disk_refuses_can_be_stopped_and_goes_on_in_its_next_life() -> Result<()> {
+    let (mut loggers, shipper) = refusing_disk().await?;
+    let stopped = tokio::task::spawn_blocking(move || {
+        let refused = loggers.stop().is_err();
+        (loggers, refused)
+    });
+    let (mut loggers, refused) = tokio::time::timeout(SETTLE_LIMIT, stopped).await??;
+    ensure!(refused, "it could not close its files, and said nothing");
+    loggers.run(0)?;
     all_acked(&shipper).await?;
     shipper.stop().await;
     loggers.stop()?;

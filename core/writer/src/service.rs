@@ -3,6 +3,7 @@
 //! of the channel in front of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,19 +92,35 @@ pub struct StoreReport {
     pub fault: Option<String>,
 }
 
-/// Latest report of a store. The store's thread replaces it, a reader copies it: the lock is
-/// held for a copy only.
+/// What a store's thread shares with others: its latest report, and their wish that it ends.
 #[derive(Clone, Debug, Default)]
-pub struct ReportCell(Arc<Mutex<StoreReport>>);
+pub struct ReportCell(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The store's thread replaces it, a reader copies it: held for a copy only.
+    report: Mutex<StoreReport>,
+    ending: AtomicBool,
+}
 
 impl ReportCell {
     /// The latest report.
     pub fn latest(&self) -> StoreReport {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The store is about to be closed: it waits no longer for a disk that refuses. What it
+    /// could not write has no ack, and its producers keep it.
+    pub fn end_waiting(&self) {
+        self.0.ending.store(true, Ordering::Relaxed);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.0.ending.load(Ordering::Relaxed)
     }
 
     fn replace(&self, report: StoreReport) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        *self.0.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 }
 
@@ -208,6 +225,9 @@ impl<P: Peer> Service<P> {
                 Err(AcceptError::Refused(reason)) => return self.refuse(batch, reason),
                 Err(AcceptError::Store(error)) => {
                     self.fault(&error);
+                    if self.cell.is_ending() {
+                        return;
+                    }
                     std::thread::sleep(RETRY_AFTER);
                 }
             }
@@ -251,6 +271,9 @@ impl<P: Peer> Service<P> {
                 Err(error) => {
                     self.report.commit_faults += 1;
                     self.fault(&error);
+                    if self.cell.is_ending() {
+                        return;
+                    }
                     std::thread::sleep(RETRY_AFTER);
                 }
             }

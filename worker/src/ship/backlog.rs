@@ -100,6 +100,8 @@ pub(crate) struct Backlog {
     streams: HashMap<&'static str, Stream>,
     links: Vec<Link>,
     next_link: usize,
+    /// The disk refused the latest batch.
+    is_faulty: bool,
 }
 
 /// How a batch ended.
@@ -150,6 +152,7 @@ impl Backlog {
             streams: HashMap::new(),
             links,
             next_link: 0,
+            is_faulty: false,
         };
         backlog.remove_settled_segments();
         Ok(backlog)
@@ -228,12 +231,13 @@ impl Backlog {
             match self.spool.append_batch(&head, &stream.schema, logger.as_deref(), payload) {
                 Ok(location) => location,
                 Err(error) => {
-                    tracing::error!(stream = head.stream.as_ref(), rows, %error, "cannot spool");
+                    self.tell_fault(&error);
                     let rows = u64::from(rows);
                     return self.count_dropped(batch.stream.name, rows, Reason::SpoolFault);
                 }
             };
         stream.next_seq = head.end_seq();
+        self.is_faulty = false;
         self.ledger.next_number += 1;
         self.schemas.entry(head.fingerprint).or_insert_with(|| stream.schema.clone());
         let home = self.homes.entry(location.segment).or_default();
@@ -342,6 +346,13 @@ impl Backlog {
                 Ok(()) => self.ledger_changed = false,
                 Err(error) => tracing::error!(%error, "cannot save the ledger"),
             }
+        }
+    }
+
+    /// Told once, however many batches it costs: the ledger counts them.
+    fn tell_fault(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_faulty, true) {
+            tracing::error!(%error, "the spool's disk refuses rows; they are dropped");
         }
     }
 

@@ -84,9 +84,10 @@ impl Transport for LocalTransport {
     async fn run(self, context: LinkContext) {
         let Self { node, store, commit_interval, report } = self;
         let (commands, received) = sync_channel(COMMANDS_MAX);
+        let cell = report.clone();
         let writer = std::thread::Builder::new()
             .name("logs".into())
-            .spawn(move || service::run(store, &received, commit_interval, report));
+            .spawn(move || service::run(store, &received, commit_interval, cell));
         let writer = match writer {
             Ok(writer) => writer,
             Err(error) => {
@@ -126,6 +127,7 @@ impl Transport for LocalTransport {
             };
             hand_over(&commands, Command::Batch { session: SESSION, batch, permit: () }).await;
         }
+        report.end_waiting();
         drop(commands);
         join(writer).await;
     }

@@ -227,7 +227,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 64,
+        cases: ProptestConfig::default().cases / 4,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
