@@ -94,6 +94,8 @@ pub struct ConnTimers {
     pub close: Ts,
     /// A datagram protocol's session is over.
     pub session: Ts,
+    /// The deadline that the wheel has, kept here so that it is at hand when another is set.
+    pub scheduled: Ts,
 }
 
 /// A deadline that is not set.
@@ -101,7 +103,14 @@ pub const NEVER: Ts = Ts(u64::MAX);
 
 impl Default for ConnTimers {
     fn default() -> Self {
-        Self { inactivity: NEVER, attempt: NEVER, expire: [NEVER; 2], close: NEVER, session: NEVER }
+        Self {
+            inactivity: NEVER,
+            attempt: NEVER,
+            expire: [NEVER; 2],
+            close: NEVER,
+            session: NEVER,
+            scheduled: NEVER,
+        }
     }
 }
 

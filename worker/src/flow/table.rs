@@ -27,8 +27,6 @@ pub struct FlowTable {
     conns: Vec<Option<Conn>>,
     free: Vec<u32>,
     wheel: Wheel,
-    /// Deadlines as the wheel has them, so that it is touched only when one comes earlier.
-    scheduled: Vec<Ts>,
 }
 
 impl FlowTable {
@@ -40,7 +38,6 @@ impl FlowTable {
             conns: Vec::new(),
             free: Vec::new(),
             wheel: Wheel::default(),
-            scheduled: Vec::new(),
         }
     }
 
@@ -70,7 +67,6 @@ impl FlowTable {
             None => {
                 let id = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
                 self.conns.push(Some(conn));
-                self.scheduled.push(NEVER);
                 id
             }
         };
@@ -88,7 +84,6 @@ impl FlowTable {
     pub fn remove(&mut self, id: FlowId) -> Option<Conn> {
         let conn = self.conns.get_mut(id.0 as usize)?.take()?;
         self.wheel.cancel(id.0);
-        self.scheduled[id.0 as usize] = NEVER;
         self.free.push(id.0);
         if let Ok(entry) =
             self.ids.find_entry(self.hasher.hash_one(conn.core.key), |other| *other == id.0)
@@ -101,20 +96,22 @@ impl FlowTable {
     /// Tells the wheel of the connection's earliest deadline, if it came earlier. One that moved
     /// later is found out when the earlier one fires.
     pub fn reschedule(&mut self, id: FlowId) {
-        let Some(Some(conn)) = self.conns.get(id.0 as usize) else { return };
-        let next = conn.core.timers.next();
-        let scheduled = &mut self.scheduled[id.0 as usize];
-        if next < *scheduled {
-            *scheduled = next;
+        let Some(Some(conn)) = self.conns.get_mut(id.0 as usize) else { return };
+        let timers = &mut conn.core.timers;
+        let next = timers.next();
+        if next < timers.scheduled {
+            timers.scheduled = next;
             self.wheel.schedule(id.0, next);
         }
     }
 
     /// A connection whose timers may be due at `now`; to be rescheduled or removed.
     pub fn pop_due(&mut self, now: Ts) -> Option<FlowId> {
-        let id = self.wheel.pop_due(now)?;
-        self.scheduled[id as usize] = NEVER;
-        Some(FlowId(id))
+        let id = FlowId(self.wheel.pop_due(now)?);
+        if let Some(conn) = self.conn(id) {
+            conn.core.timers.scheduled = NEVER;
+        }
+        Some(id)
     }
 
     /// Takes out a connection to make room for another: one that soon would have been over, or
@@ -128,7 +125,6 @@ impl FlowTable {
     pub fn drain(&mut self) -> Vec<Conn> {
         self.ids.clear();
         self.free.clear();
-        self.scheduled.clear();
         self.wheel = Wheel::default();
         let mut conns: Vec<Conn> = self.conns.drain(..).flatten().collect();
         conns.sort_by_key(|conn| (conn.core.start, conn.core.serial));
