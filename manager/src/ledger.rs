@@ -72,7 +72,8 @@ pub fn by_producer(reports: &[NodeHealth], known: &[&str]) -> BTreeMap<(String, 
     // Written by nodes that did not tell what they produced.
     for ((producer, stream), rows) in written {
         if rows > 0 && known.contains(&producer) {
-            let faults = vec![format!("{producer} did not report what it produced")];
+            let faults =
+                vec![format!("{producer}: no report of its {stream} rows, {rows} written")];
             let (stream, produced_rows) = (stream.to_owned(), rows);
             let key = (producer.to_owned(), stream.clone());
             let line =

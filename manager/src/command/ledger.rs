@@ -65,6 +65,9 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
 
 /// Rows of a node that nobody has a report of are not in the sums.
 fn warn_silent(ctx: &Context, healths: &[NodeHealth], report: &mut Report) {
+    if healths.is_empty() {
+        return report.error_hint("no node reports: nothing can be said", "`ctl start`");
+    }
     let counts = |role| matches!(role, Role::Worker | Role::Standalone | Role::Logger);
     for node in ctx.cluster.ordered().into_iter().filter(|node| counts(node.role)) {
         if !healths.iter().any(|health| node.name == health.node.as_str()) {
