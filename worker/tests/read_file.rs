@@ -104,5 +104,7 @@ fn a_file_that_is_no_capture_is_told() {
     let log_dir = folder.path().to_str().unwrap();
     let args = Args::parse_from(["worker", "--read", file.to_str().unwrap(), "--log-dir", log_dir]);
     let error = format!("{:#}", read::run(&args).unwrap_err());
-    assert_eq!(error, "cannot begin: not a capture file: unknown first four bytes");
+    let expected =
+        format!("cannot read `{}`: not a capture file: unknown first four bytes", file.display());
+    assert_eq!(error, expected);
 }
