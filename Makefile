@@ -56,7 +56,7 @@ golden: build ## rewrite the expected logs of tests/golden; review the differenc
 	scripts/golden
 
 .PHONY: bench
-bench: build ## packets/s of the worker; CAPTURES="FILE…" for others than the lab's
+bench: build ## packets/s of the worker, rows/s of delivery; CAPTURES="FILE…" for others than the lab's
 	scripts/bench $(CAPTURES)
 
 .PHONY: clean
