@@ -164,6 +164,8 @@ pub fn run<P: Peer>(
         }
         service.commit_if_due();
         match service.store.tick() {
+            // With rows pending, a fault is over when they are committed.
+            Ok(()) if service.store.is_pending() => {}
             Ok(()) => service.recovered(),
             Err(error) => service.fault(&error),
         }
