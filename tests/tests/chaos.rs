@@ -50,6 +50,8 @@ const SUPERVISED: &str = "worker-1-2";
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Time to be back. The supervisor takes milliseconds; the machine may be busy.
 const BACK_LIMIT: Duration = Duration::from_secs(10);
+/// Five replays of some 3,700 connections, less what was open in the worker that was killed.
+const CONNECTIONS_MIN: usize = 12_000;
 /// Twice the pace of the capture: some seven seconds.
 const PACE: [&str; 2] = ["-x", "2"];
 
@@ -139,6 +141,16 @@ fn acked_rows_are_in_the_files_once(cluster: &Cluster) -> Result<()> {
     let twice: Vec<_> = uids.iter().filter(|(_, times)| **times > 1).take(5).collect();
     ensure!(twice.is_empty(), "rows that are in the files more than once: {twice:?}");
     ensure!(acked == conn.len() as u64, "{acked} rows were acked, {} are there", conn.len());
+    ensure!(conn.len() >= CONNECTIONS_MIN, "only {} connections were logged", conn.len());
+    hosts_are_known_once(cluster)
+}
+
+/// One proxy was killed, and the workers saw every host again with each replay.
+fn hosts_are_known_once(cluster: &Cluster) -> Result<()> {
+    let hosts = cluster.log("known_hosts")?.counts(&["host"])?;
+    let twice: Vec<_> = hosts.iter().filter(|(_, times)| **times > 1).take(5).collect();
+    ensure!(twice.is_empty(), "hosts that known_hosts.log has more than once: {twice:?}");
+    ensure!(!hosts.is_empty(), "known_hosts.log is empty");
     Ok(())
 }
 
