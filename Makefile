@@ -18,7 +18,7 @@ help: ## say what there is
 
 .PHONY: deps
 deps: ## install what the build, the demo and the tests need (apt-get; says what, before)
-	scripts/setup build lab
+	scripts/setup build check lab
 
 .PHONY: build
 build: ## the programs, release, static, into target/release
@@ -46,7 +46,9 @@ test: build ## all tests: units of every package, then clusters on lab hosts
 	@scripts/test
 
 .PHONY: check
-check: ## formatting, clippy, documentation
+check: ## formatting, clippy, documentation, shell scripts
+	@scripts/setup build check
+	shellcheck .ci/run scripts/* tests/lab/lab tests/golden/record
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
