@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::FieldSink;
 use super::schema::Schema;
-use super::tsv::{is_clean_utf8, print_addr};
+use super::tsv::{is_clean_utf8, print_addr, seconds};
 use crate::time::{Interval, Ts};
 
 /// Writes one line into a buffer: columns by the methods of [`FieldSink`], then [`JsonRow::end_row`].
@@ -80,11 +80,16 @@ impl FieldSink for JsonRow<'_> {
     }
 
     fn time(&mut self, value: Ts) {
-        self.number((value.0 / 1_000) as f64 / 1e6);
+        self.key();
+        print_seconds(self.out, value.0 / 1_000);
     }
 
     fn interval(&mut self, value: Interval) {
-        self.number(((value.0 as f64) / 1e3).round() / 1e6);
+        self.key();
+        if value.0 < 0 {
+            self.out.push(b'-');
+        }
+        print_seconds(self.out, (value.0.unsigned_abs() + 500) / 1_000);
     }
 
     fn addr(&mut self, value: IpAddr) {
@@ -138,6 +143,20 @@ impl FieldSink for JsonRow<'_> {
     }
 }
 
+/// `micros` as the shortest text of so many seconds. Below 2^33 s a double tells microseconds
+/// apart, so that the shortest text is the decimal one without its trailing zeros: printing it
+/// from the integer gives the same bytes as from the double, in a fifth of the time.
+fn print_seconds(out: &mut Vec<u8>, micros: u64) {
+    if micros >= 1_000_000 << 33 {
+        print_double(out, micros as f64 / 1e6);
+        return;
+    }
+    seconds(out, micros);
+    while out.ends_with(b"0") && !out.ends_with(b".0") {
+        out.pop();
+    }
+}
+
 /// Shortest text that reads back as the same number, with a point; `null` for what JSON lacks.
 fn print_double(out: &mut Vec<u8>, value: f64) {
     if !value.is_finite() {
@@ -173,4 +192,24 @@ fn quote(out: &mut Vec<u8>, value: &[u8]) {
         }
     }
     out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As Zeek prints it, from the double.
+        #[test]
+        fn seconds_print_as_the_double_does(
+            micros in prop_oneof![0_u64..3_000_000, 0_u64..2_000_000_000_000_000, any::<u64>()],
+        ) {
+            let (mut found, mut expected) = (Vec::new(), Vec::new());
+            print_seconds(&mut found, micros);
+            print_double(&mut expected, micros as f64 / 1e6);
+            prop_assert_eq!(String::from_utf8(found), String::from_utf8(expected));
+        }
+    }
 }

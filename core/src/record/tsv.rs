@@ -176,7 +176,7 @@ impl FieldSink for TsvRow<'_> {
 }
 
 /// `micros` as seconds with six decimals.
-fn seconds(out: &mut Vec<u8>, micros: u64) {
+pub(super) fn seconds(out: &mut Vec<u8>, micros: u64) {
     let mut buffer = itoa::Buffer::new();
     out.extend_from_slice(buffer.format(micros / 1_000_000).as_bytes());
     let mut fraction = *b".000000";
