@@ -119,7 +119,7 @@ pub(crate) struct Gauges {
 type Read = fn(&CaptureStats, &PipelineStats) -> u64;
 
 /// What is reported: name and value.
-const GAUGES: [(&str, Read); 15] = [
+const GAUGES: [(&str, Read); 16] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),
@@ -134,6 +134,7 @@ const GAUGES: [(&str, Read); 15] = [
     ("flows", |_, pipeline| pipeline.flows),
     ("flows_active", |_, pipeline| pipeline.flows_open),
     ("flows_evicted", |_, pipeline| pipeline.flows_evicted),
+    ("streams_given_up", |_, pipeline| pipeline.streams_given_up),
     ("table_entries_forgotten", |_, pipeline| pipeline.forgotten),
 ];
 

@@ -57,6 +57,9 @@ pub struct PipelineStats {
     pub flows_open: u64,
     /// What happened to fragments.
     pub fragments: FragmentStats,
+    /// Directions of TCP connections that reached a bound of the reassembly: their further gaps
+    /// are not counted.
+    pub streams_given_up: u64,
     /// Tunnels and known hosts that were forgotten at their limits.
     pub forgotten: u64,
 }

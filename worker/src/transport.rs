@@ -111,6 +111,7 @@ impl Pipeline {
         };
         let (side, events) = tcp.segment(core, side, &segment);
         core.count(side, packet.total_len);
+        self.stats.streams_given_up += u64::from(events.given_up);
         if events.established {
             let hosts = [core.orig.addr, core.resp.addr];
             for host in hosts {

@@ -119,6 +119,18 @@ fn a_syn_with_another_number_begins_another_connection() {
     assert_eq!(replay.states(), ["S0 S"]);
 }
 
+/// Zeek: `tcp_max_above_hole_without_any_acks`, 16,384 bytes.
+#[test]
+fn a_stream_that_is_no_longer_followed_is_counted() {
+    let mut replay = Replay::new();
+    replay.ip(0.0, &orig(SYN, 0, 0, b""));
+    for segment in 0..13 {
+        // Byte 1 never comes, and nobody acknowledges anything.
+        replay.ip(0.1, &orig(ACK, 1_001 + segment * 1_400, 0, &[7; 1_400]));
+    }
+    assert_eq!(replay.finish().streams_given_up, 1);
+}
+
 #[test]
 fn an_unanswered_syn_is_given_up_after_five_seconds() {
     let mut replay = Replay::new();

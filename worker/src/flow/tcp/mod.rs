@@ -7,7 +7,7 @@ use tyto_core::time::Ts;
 
 use super::conn::ConnCore;
 use crate::decode::tcp::{TcpFlags, TcpHeader};
-use crate::reassembly::{Gap, SenderView};
+use crate::reassembly::{Followed, Gap, SenderView};
 
 mod endpoint;
 mod sequence;
@@ -76,6 +76,8 @@ pub struct Segment<'a> {
 pub struct TcpEvents {
     /// Both ends are established now, and were not before.
     pub established: bool,
+    /// The sender's byte stream reached a bound of the reassembly and is no longer followed.
+    pub given_up: bool,
 }
 
 /// What a timer found.
@@ -186,14 +188,15 @@ impl Tcp {
             self.acked(core, peer, acked);
         }
         self.first_seen[side.index()] = true;
+        let mut given_up = false;
         if segment.len > 0 && !flags.rst() && !is_before_start && segment.is_whole {
-            self.sent(sender, seq.wrapping_add(u64::from(flags.syn())), segment.len);
+            given_up = self.sent(sender, seq.wrapping_add(u64::from(flags.syn())), segment.len);
         }
         self.check_end(core, sender);
         if outcome.do_close {
             self.close_end(core, sender, outcome.finish);
         }
-        (self.role_of(sender), TcpEvents { established: outcome.established })
+        (self.role_of(sender), TcpEvents { established: outcome.established, given_up })
     }
 
     /// Whether a packet with these first numbers begins another connection with the same name.
@@ -361,12 +364,13 @@ impl Tcp {
         acked
     }
 
-    fn sent(&mut self, sender: usize, seq: u64, len: u32) {
+    /// End `sender` sent bytes. True when with them its stream is no longer followed.
+    fn sent(&mut self, sender: usize, seq: u64, len: u32) -> bool {
         let peer_state = self.ends[sender ^ 1].state;
         let end = &mut self.ends[sender];
         let view =
             SenderView { nothing_acked: end.nothing_acked(), sent_bytes: end.size(peer_state) };
-        end.stream.sent(seq, u64::from(len), view);
+        end.stream.sent(seq, u64::from(len), view) == Followed::TooMuch
     }
 
     /// The bytes of end `index` before `seq` were acknowledged.
