@@ -95,7 +95,7 @@ impl Supervisor for SupervisorRpc {
         &self,
         request: Request<v1::StopRequest>,
     ) -> Result<Response<v1::NodesResult>, Status> {
-        let v1::StopRequest { nodes, timeout_ms } = request.into_inner();
+        let v1::StopRequest { nodes, timeout_ms, keep_capture: _ } = request.into_inner();
         let timeout = match timeout_ms {
             0 => self.fleet.stop_timeout(),
             ms => Duration::from_millis(ms.into()),

@@ -16,11 +16,11 @@ use tyto_daemon::health::{self, Phase};
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::Identity;
 
-use crate::capture::af_packet::AfPacket;
 use crate::output::Output;
 use crate::packet_thread::{Gauges, PacketThread};
 use crate::pipeline::Pipeline;
 use crate::ship::{Overflow, Shipper};
+use tyto_capture::live::AfPacket;
 
 /// Threads of the runtime, besides packet thread and shipping: mostly TLS.
 pub const RUNTIME_THREADS: usize = 2;

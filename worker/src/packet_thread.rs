@@ -12,8 +12,8 @@ use tyto_core::time::Ts;
 use tyto_daemon::health;
 use tyto_proto::v1::Counter;
 
-use crate::capture::af_packet::{AfPacket, CaptureStats, LiveError};
 use crate::pipeline::{Pipeline, PipelineStats};
+use tyto_capture::live::{AfPacket, CaptureStats, LiveError};
 
 /// How long to wait for a packet before time passes without one.
 const IDLE_AFTER: Duration = Duration::from_millis(100);

@@ -15,7 +15,7 @@ use tyto_core::time::Ts;
 use tyto_core::uid::UidMaker;
 
 use crate::analyzer::roles::Roles;
-use crate::capture::{CaptureError, Frame, LinkType, Next, PacketSource};
+use crate::capture::{CaptureError, Next, PacketSource};
 use crate::decode::checksum;
 use crate::decode::fragment::{FragmentStats, Fragments};
 use crate::decode::ip::{IpFault, IpPacket, proto};
@@ -30,6 +30,7 @@ use crate::log::known_hosts::KnownHosts;
 use crate::output::Output;
 use crate::site::Site;
 use crate::tunnels::IpTunnels;
+use tyto_capture::{Frame, LinkType};
 
 /// Timers that fire before one packet at most (Zeek: `max_timer_expires`), so that a burst of
 /// them does not hold the packets behind it; the rest fire before the next packets.

@@ -6,7 +6,6 @@ use tyto_core::net::Side;
 use tyto_core::time::{Interval, Ts};
 use tyto_core::uid::{Uid, UidMaker};
 
-use crate::capture::LinkType;
 use crate::decode::addr::Addr;
 use crate::decode::ip::IpPacket;
 use crate::decode::tunnel::{self, Found, Inner, port};
@@ -15,6 +14,7 @@ use crate::flow::encapsulation::{Tunnel, TunnelKind};
 use crate::flow::hash::KeyedHasher;
 use crate::flow::table::FlowId;
 use crate::pipeline::{Carrier, Pipeline};
+use tyto_capture::LinkType;
 
 /// Idle time after which a tunnel that is no connection is forgotten, seconds (Zeek:
 /// `Tunnel::ip_tunnel_timeout`).

@@ -7,7 +7,7 @@ mod frames;
 use frames::{
     ACK, FIN, ORIG, RESP, RST, Replay, SYN, ethernet, handshake, ipv4, ipv6, orig, resp, tcp, udp,
 };
-use tyto_worker::capture::LinkType;
+use tyto_capture::LinkType;
 
 const COUNTS: [&str; 7] =
     ["conn_state", "history", "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts", "missed_bytes"];

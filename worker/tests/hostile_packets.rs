@@ -6,7 +6,7 @@ mod frames;
 
 use frames::{ACK, FIN, ORIG, RESP, RST, Replay, SYN, ethernet, ipv4, ipv6, orig, resp, udp};
 use proptest::prelude::*;
-use tyto_worker::capture::LinkType;
+use tyto_capture::LinkType;
 
 const LINK_TYPES: [u32; 12] = [0, 1, 9, 10, 12, 50, 101, 105, 113, 127, 239, 276];
 

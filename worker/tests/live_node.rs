@@ -12,8 +12,10 @@ use clap::Parser;
 use namespace::{FLOWS, PACKETS_PER_FLOW, inside_namespace, send};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
+use tyto_capture::live::FrameSender;
 use tyto_core::config::runtime::{
-    AnalysisConfig, CaptureConfig, FanoutMode, LogsConfig, NodeConfig, Role, ShipConfig,
+    AnalysisConfig, CaptureConfig, ChecksumMode, FanoutMode, LogsConfig, NodeConfig, Role,
+    ShipConfig,
 };
 use tyto_core::layout::Layout;
 use tyto_daemon::channel;
@@ -21,7 +23,6 @@ use tyto_daemon::shutdown::CancellationToken;
 use tyto_proto::v1;
 use tyto_proto::v1::supervisor_server::{Supervisor, SupervisorServer};
 use tyto_worker::args::Args;
-use tyto_worker::capture::af_packet::FrameSender;
 use tyto_worker::capture::pcap_file::PcapFile;
 use tyto_worker::capture::{Next, PacketSource};
 use tyto_worker::{node, read};
@@ -101,6 +102,11 @@ fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
             block_size_bytes: 1 << 15,
             block_timeout_ms: 10,
             snaplen_bytes: 65_535,
+            fanout_inner: false,
+            promiscuous: true,
+            hw_timestamps: false,
+            checksums: ChecksumMode::default(),
+            filter: None,
         }),
         analysis: AnalysisConfig {
             private_address_space_is_local: true,

@@ -9,8 +9,8 @@ use super::fanout;
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
-    AnalysisConfig, CaptureConfig, HostConfig, HostNode, LogsConfig, NodeConfig, Peer, Role,
-    ShipConfig,
+    AnalysisConfig, CaptureConfig, ChecksumMode, HostConfig, HostNode, LimitsConfig, LogsConfig,
+    NodeConfig, Peer, Role, ShipConfig, WatchConfig,
 };
 
 /// A host whose name was not resolved.
@@ -82,9 +82,11 @@ impl Cluster {
                     role: node.role,
                     cpus: node.cpu.into_iter().collect(),
                     env: self.env(node),
+                    limits: LimitsConfig::default(),
                 })
                 .collect(),
             stop_timeout_s: self.settings.stop_timeout_s,
+            watch: WatchConfig::default(),
         }
     }
 
@@ -121,6 +123,11 @@ impl Cluster {
             block_size_bytes: own.block_size_bytes.unwrap_or(defaults.block_size_bytes),
             block_timeout_ms: own.block_timeout_ms.unwrap_or(defaults.block_timeout_ms),
             snaplen_bytes: self.settings.snaplen_bytes,
+            fanout_inner: false,
+            promiscuous: true,
+            hw_timestamps: false,
+            checksums: ChecksumMode::default(),
+            filter: None,
         })
     }
 }

@@ -84,6 +84,26 @@ pub struct HostConfig {
     pub nodes: Vec<HostNode>,
     /// Seconds from SIGTERM to SIGKILL.
     pub stop_timeout_s: u64,
+    /// How nodes that die or hang are treated.
+    pub watch: WatchConfig,
+}
+
+/// How the supervisor watches its nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchConfig {
+    /// A running node whose reports stay out for this long hangs and is killed, seconds; 0 never.
+    pub watchdog_s: u64,
+    /// Crash reports kept of each node at most.
+    pub crash_reports_max: u32,
+    /// Crash reports older than this are removed, days; 0 never.
+    pub crash_expire_days: u32,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { watchdog_s: 15, crash_reports_max: 10, crash_expire_days: 30 }
+    }
 }
 
 /// One node as the supervisor sees it.
@@ -98,6 +118,20 @@ pub struct HostNode {
     pub cpus: Vec<u32>,
     /// Environment variables added to the node's environment.
     pub env: BTreeMap<String, String>,
+    /// What the node may use of the host.
+    pub limits: LimitsConfig,
+}
+
+/// What one process may use of its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Memory, bytes: by cgroup where there is one to use, else by rlimit; none: no limit.
+    pub memory_bytes_max: Option<u64>,
+    /// Niceness, -20 to 19; 0 leaves it as it is.
+    pub nice: i8,
+    /// Let the kernel write a core when the process crashes.
+    pub core_dumps: bool,
 }
 
 /// `etc/nodes/NODE.yaml`: what one node needs to know.
@@ -158,6 +192,30 @@ pub struct CaptureConfig {
     pub block_timeout_ms: u32,
     /// Bytes kept of each packet.
     pub snaplen_bytes: u32,
+    /// With `cbpf` and `ebpf`: packets in GRE, VXLAN, IP-in-IP are spread by their inner flow.
+    pub fanout_inner: bool,
+    /// See all packets of the link, not only those for this host.
+    pub promiscuous: bool,
+    /// Time stamps of the network card, where it has them.
+    pub hw_timestamps: bool,
+    /// Whom to believe that a transport checksum is right.
+    pub checksums: ChecksumMode,
+    /// Only packets that this tcpdump expression matches are captured.
+    pub filter: Option<String>,
+}
+
+/// Who checks transport checksums of live packets (`AF_Packet::checksum_validation_mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChecksumMode {
+    /// The worker, each packet (CHECKSUM_ON).
+    On,
+    /// The worker, but for packets that the network card or the kernel vouches for
+    /// (CHECKSUM_KERNEL).
+    #[default]
+    Kernel,
+    /// Nobody (CHECKSUM_OFF).
+    Off,
 }
 
 /// PACKET_FANOUT modes.
@@ -171,6 +229,11 @@ pub enum FanoutMode {
     Cpu,
     /// By the receive queue of the interface.
     Qm,
+    /// By a classic BPF program of ours: a symmetric flow hash that sees through VLAN tags and,
+    /// with `fanout_inner`, tunnels.
+    Cbpf,
+    /// The same by an eBPF program.
+    Ebpf,
 }
 
 /// How traffic is analysed.

@@ -72,7 +72,11 @@ impl Supervisor {
         nodes: Vec<String>,
         patience: Duration,
     ) -> Result<v1::NodesResult, RemoteError> {
-        let call = self.client.stop(v1::StopRequest { nodes, timeout_ms: millis(patience) });
+        let call = self.client.stop(v1::StopRequest {
+            nodes,
+            timeout_ms: millis(patience),
+            keep_capture: false,
+        });
         within(&mut self.link, "stop", patience + WAIT_SLACK, call).await
     }
 

@@ -12,9 +12,11 @@ use std::path::Path;
 
 use tyto_core::time::{NANOS, Ts};
 
+use tyto_capture::{Frame, LinkType};
+
 use super::buffer::Window;
 use super::pcapng::{self, Section};
-use super::{CaptureError, Frame, LinkType, Next, PacketSource};
+use super::{CaptureError, Next, PacketSource};
 
 /// Longest packet that is taken, bytes: libpcap's limit. A longer one means that the file is
 /// damaged; reading ends there.

@@ -3,9 +3,11 @@
 
 use tyto_core::time::{NANOS, Ts};
 
+use tyto_capture::{Frame, LinkType};
+
 use super::buffer::{WINDOW_BYTES_MAX, Window};
 use super::pcap_file::{u16_at, u32_at};
-use super::{CaptureError, Frame, LinkType, Next};
+use super::{CaptureError, Next};
 
 /// First bytes of a section, the same in both byte orders.
 pub(super) const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];

@@ -2,7 +2,7 @@
 //! may stand behind what.
 
 use super::{be16, wlan};
-use crate::capture::LinkType;
+use tyto_capture::LinkType;
 
 /// Layers below IP that one frame may have (Zeek: `PacketAnalyzer::max_depth`).
 const LAYERS_MAX: usize = 25;

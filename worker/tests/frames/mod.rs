@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use tyto_capture::{Frame, LinkType};
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::record::schema::Schema;
 use tyto_core::record::tsv::TsvRow;
 use tyto_core::record::wire;
 use tyto_core::time::Ts;
-use tyto_worker::capture::{Frame, LinkType};
 use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
 use tyto_worker::pipeline::{Pipeline, PipelineStats};
 

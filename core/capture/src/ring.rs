@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use libc::{tpacket_block_desc, tpacket_hdr_v1, tpacket_hdr_variant1, tpacket3_hdr};
 
-use super::sys::{Mapping, PacketSocket};
+use crate::sys::{Mapping, PacketSocket};
 
 /// Free bytes that the kernel leaves before each frame: room for the VLAN tag that it took out.
-pub(super) const VLAN_TAG_LEN: u32 = 4;
+pub(crate) const VLAN_TAG_LEN: u32 = 4;
 
 /// The two addresses of an Ethernet header; the tag stands behind them.
 const MAC_ADDRESSES_LEN: usize = 12;
@@ -38,7 +38,7 @@ const TCI_OFFSET: usize = VARIANT_OFFSET
 
 /// The ring of one socket.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     mapping: Mapping,
     /// The oldest block that was not given back yet: the kernel fills them in order.
     next: usize,
@@ -50,13 +50,13 @@ pub(super) struct Ring {
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RingSize {
+pub(crate) struct RingSize {
     /// Bytes of one block; a multiple of the page size.
-    pub(super) block_bytes: u32,
+    pub(crate) block_bytes: u32,
     /// Number of blocks.
-    pub(super) blocks: u32,
+    pub(crate) blocks: u32,
     /// The kernel hands over a block that is not full after this long, milliseconds.
-    pub(super) block_timeout_ms: u32,
+    pub(crate) block_timeout_ms: u32,
 }
 
 /// The part of an open block that was not read yet.
@@ -69,22 +69,22 @@ struct Unread {
 
 /// One frame in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RingFrame<'r> {
+pub(crate) struct RingFrame<'r> {
     /// Capture time: nanoseconds since the Unix epoch.
-    pub(super) ts_ns: u64,
+    pub(crate) ts_ns: u64,
     /// What was kept of the frame, from the link-layer header on, VLAN tag put back.
-    pub(super) bytes: &'r [u8],
+    pub(crate) bytes: &'r [u8],
     /// Length of the frame on the wire, VLAN tag included.
-    pub(super) wire_len: u32,
+    pub(crate) wire_len: u32,
     /// The kernel or the network card vouches for the transport checksum: it was checked on
     /// reception, or the frame was sent from this host and the card is yet to fill it in.
-    pub(super) checksum_good: bool,
+    pub(crate) checksum_good: bool,
 }
 
 impl RingSize {
     /// As many blocks as `buffer_bytes` holds; at least two, so that one can be read while
     /// the other fills.
-    pub(super) fn new(buffer_bytes: u64, block_bytes: u32, block_timeout_ms: u32) -> Self {
+    pub(crate) fn new(buffer_bytes: u64, block_bytes: u32, block_timeout_ms: u32) -> Self {
         let blocks = buffer_bytes / u64::from(block_bytes.max(1));
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX).max(2);
         Self { block_bytes, blocks, block_timeout_ms }
@@ -96,7 +96,7 @@ impl Ring {
     ///
     /// # Errors
     /// When the kernel refuses the sizes or has no memory for them.
-    pub(super) fn new(socket: &PacketSocket, size: RingSize) -> io::Result<Self> {
+    pub(crate) fn new(socket: &PacketSocket, size: RingSize) -> io::Result<Self> {
         let too_large = || io::Error::from_raw_os_error(libc::EINVAL);
         socket.set_version_3()?;
         socket.set_reserve(VLAN_TAG_LEN)?;
@@ -117,13 +117,13 @@ impl Ring {
     }
 
     /// Whether a frame is there, or a filled block, which holds at least one.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.open.is_some_and(|unread| unread.frames > 0) || self.mapping.is_ours(self.next)
     }
 
     /// The next frame, in the order in which they came; `None` when the kernel handed over
     /// no more. The frames of a block are given back together, once all were read.
-    pub(super) fn next_frame(&mut self, has_ethernet_header: bool) -> Option<RingFrame<'_>> {
+    pub(crate) fn next_frame(&mut self, has_ethernet_header: bool) -> Option<RingFrame<'_>> {
         let (header, at) = self.advance()?;
         let block = self.mapping.block_mut(self.next)?;
         header.frame(block, at, has_ethernet_header)
@@ -159,7 +159,7 @@ impl Ring {
 
     /// Frames skipped so far because an offset led out of its block; only a fault of the
     /// kernel could make one.
-    pub(super) const fn malformed_packets(&self) -> u64 {
+    pub(crate) const fn malformed_packets(&self) -> u64 {
         self.malformed_packets
     }
 }

@@ -7,9 +7,6 @@
 //!
 //! The unsafe code of this program is in `sys.rs` alone, behind safe types.
 
-mod ring;
-mod sys;
-
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -18,12 +15,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tyto_core::config::runtime::{CaptureConfig, FanoutMode};
 use tyto_core::time::Ts;
 
-use self::ring::{Ring, RingSize};
-use self::sys::PacketSocket;
-use super::{CaptureError, Frame, LinkType, Next, PacketSource};
-
-/// How long a source waits for a frame before it lets timers and a wish to stop have a turn.
-const IDLE_AFTER: Duration = Duration::from_millis(100);
+use crate::frame::{Frame, LinkType};
+use crate::ring::{Ring, RingSize};
+use crate::sys::PacketSocket;
 
 /// Bytes that a frame's header in the ring takes at most besides the frame: a block must be
 /// larger by this than what is to be kept of a frame.
@@ -245,16 +239,6 @@ impl AfPacket {
     }
 }
 
-impl PacketSource for AfPacket {
-    fn next_frame(&mut self) -> Result<Next<'_>, CaptureError> {
-        if !self.wait(IDLE_AFTER)? {
-            return Ok(Next::Idle(self.drained_until()));
-        }
-        // A block without frames says nothing about how far time has come.
-        Ok(self.poll_frame().map_or(Next::Idle(Ts(0)), Next::Frame))
-    }
-}
-
 impl AsFd for AfPacket {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
@@ -326,6 +310,8 @@ fn fanout_type(config: &CaptureConfig) -> u16 {
         FanoutMode::Hash => libc::PACKET_FANOUT_HASH,
         FanoutMode::Cpu => libc::PACKET_FANOUT_CPU,
         FanoutMode::Qm => libc::PACKET_FANOUT_QM,
+        FanoutMode::Cbpf => libc::PACKET_FANOUT_CBPF,
+        FanoutMode::Ebpf => libc::PACKET_FANOUT_EBPF,
     };
     let flags = if config.fanout_defrag { libc::PACKET_FANOUT_FLAG_DEFRAG } else { 0 };
     u16::try_from(mode | flags).unwrap_or_default()

@@ -19,30 +19,30 @@ const _: () = assert!(BLOCK_STATUS_OFFSET.is_multiple_of(size_of::<u32>()));
 /// A packet socket: receives frames with their link-layer header (SOCK_RAW). Made without
 /// a protocol, so that nothing arrives before [`PacketSocket::bind`].
 #[derive(Debug)]
-pub(super) struct PacketSocket {
+pub(crate) struct PacketSocket {
     fd: OwnedFd,
 }
 
 /// What the kernel says of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Interface {
+pub(crate) struct Interface {
     /// Its number.
-    pub(super) index: i32,
+    pub(crate) index: i32,
     /// It is administratively up (IFF_UP).
-    pub(super) is_up: bool,
+    pub(crate) is_up: bool,
     /// Its link layer (ARPHRD_*).
-    pub(super) hardware_type: u16,
+    pub(crate) hardware_type: u16,
 }
 
 /// PACKET_STATISTICS since the last reading: reading resets them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RingStats {
+pub(crate) struct RingStats {
     /// Packets that were meant for this socket, the dropped ones included.
-    pub(super) packets: u32,
+    pub(crate) packets: u32,
     /// Of these, packets that found no room in the ring.
-    pub(super) drops: u32,
+    pub(crate) drops: u32,
     /// Times that the ring was found full and the kernel stopped filling it for a while.
-    pub(super) freezes: u32,
+    pub(crate) freezes: u32,
 }
 
 impl PacketSocket {
@@ -50,7 +50,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW; otherwise when the process or system is out of descriptors.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         // SAFETY: socket(2) takes three integers and touches no memory of ours.
         let fd = check(unsafe {
             libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0)
@@ -64,7 +64,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// ENODEV when there is none of that name; EINVAL when the name cannot be one.
-    pub(super) fn interface(&self, name: &str) -> io::Result<Interface> {
+    pub(crate) fn interface(&self, name: &str) -> io::Result<Interface> {
         let mut request = interface_request(name)?;
         self.interface_ioctl(libc::SIOCGIFINDEX, &mut request)?;
         // SAFETY: SIOCGIFINDEX succeeded, so the kernel filled this field of the union.
@@ -89,7 +89,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EINVAL when the kernel does not know the format (before 3.2).
-    pub(super) fn set_version_3(&self) -> io::Result<()> {
+    pub(crate) fn set_version_3(&self) -> io::Result<()> {
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
         self.set_option(libc::SOL_PACKET, libc::PACKET_VERSION, &version)
     }
@@ -98,7 +98,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EBUSY when the socket has a ring already.
-    pub(super) fn set_reserve(&self, bytes: u32) -> io::Result<()> {
+    pub(crate) fn set_reserve(&self, bytes: u32) -> io::Result<()> {
         self.set_option(libc::SOL_PACKET, libc::PACKET_RESERVE, &bytes)
     }
 
@@ -106,7 +106,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EINVAL when the sizes do not fit each other, ENOMEM when there is no memory for it.
-    pub(super) fn set_ring(&self, request: &libc::tpacket_req3) -> io::Result<()> {
+    pub(crate) fn set_ring(&self, request: &libc::tpacket_req3) -> io::Result<()> {
         self.set_option(libc::SOL_PACKET, libc::PACKET_RX_RING, request)
     }
 
@@ -114,7 +114,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EINVAL when these are not the sizes of the ring.
-    pub(super) fn map(&self, block_size: usize, blocks: usize) -> io::Result<Mapping> {
+    pub(crate) fn map(&self, block_size: usize, blocks: usize) -> io::Result<Mapping> {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
         if block_size == 0 || !block_size.is_multiple_of(rustix::param::page_size()) {
             return Err(invalid());
@@ -144,7 +144,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EINVAL when the kernel's checker refuses the program.
-    pub(super) fn attach_filter(&self, program: &[libc::sock_filter]) -> io::Result<()> {
+    pub(crate) fn attach_filter(&self, program: &[libc::sock_filter]) -> io::Result<()> {
         let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         // The kernel only reads through this pointer, and only during the call.
         let filter = program.as_ptr().cast_mut();
@@ -155,7 +155,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// ENETDOWN when the interface is down, ENODEV when it is gone.
-    pub(super) fn bind(&self, interface: i32) -> io::Result<()> {
+    pub(crate) fn bind(&self, interface: i32) -> io::Result<()> {
         // The kernel takes the protocol in network byte order.
         self.bind_protocol(interface, u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be())
     }
@@ -164,7 +164,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// ENETDOWN when the interface is down, ENODEV when it is gone.
-    pub(super) fn bind_for_sending(&self, interface: i32) -> io::Result<()> {
+    pub(crate) fn bind_for_sending(&self, interface: i32) -> io::Result<()> {
         self.bind_protocol(interface, 0)
     }
 
@@ -189,7 +189,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// Only when the socket is broken.
-    pub(super) fn bound_interface(&self) -> io::Result<i32> {
+    pub(crate) fn bound_interface(&self) -> io::Result<i32> {
         let mut address = empty_address();
         let mut len = size_of_socklen::<libc::sockaddr_ll>();
         // SAFETY: the descriptor is open; the kernel writes at most `len` bytes into `address`,
@@ -208,7 +208,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// ENODEV when the interface is gone.
-    pub(super) fn add_promiscuous(&self, interface: i32) -> io::Result<()> {
+    pub(crate) fn add_promiscuous(&self, interface: i32) -> io::Result<()> {
         let membership = libc::packet_mreq {
             mr_ifindex: interface,
             mr_type: u16::try_from(libc::PACKET_MR_PROMISC).unwrap_or_default(),
@@ -222,7 +222,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// EALREADY or EINVAL when the group exists with another mode or interface.
-    pub(super) fn join_fanout(&self, id: u16, mode_and_flags: u16) -> io::Result<()> {
+    pub(crate) fn join_fanout(&self, id: u16, mode_and_flags: u16) -> io::Result<()> {
         let argument = u32::from(mode_and_flags) << 16 | u32::from(id);
         self.set_option(libc::SOL_PACKET, libc::PACKET_FANOUT, &argument)
     }
@@ -231,7 +231,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// Only when the socket is broken.
-    pub(super) fn take_statistics(&self) -> io::Result<RingStats> {
+    pub(crate) fn take_statistics(&self) -> io::Result<RingStats> {
         let mut stats = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
         self.option(libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut stats)?;
         Ok(RingStats {
@@ -245,7 +245,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// Only when the socket is broken.
-    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         let mut code: libc::c_int = 0;
         self.option(libc::SOL_SOCKET, libc::SO_ERROR, &mut code)?;
         Ok((code != 0).then(|| io::Error::from_raw_os_error(code)))
@@ -293,7 +293,7 @@ impl AsFd for PacketSocket {
 /// The ring as this process sees it: blocks of equal size. The kernel fills blocks whose
 /// status says that they are its own, and leaves the others alone.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     base: NonNull<u8>,
     block_size: usize,
     blocks: usize,
@@ -305,7 +305,7 @@ unsafe impl Send for Mapping {}
 
 impl Mapping {
     /// Number of blocks.
-    pub(super) const fn blocks(&self) -> usize {
+    pub(crate) const fn blocks(&self) -> usize {
         self.blocks
     }
 
@@ -313,7 +313,7 @@ impl Mapping {
     ///
     /// # Panics
     /// When there is no block `index`.
-    pub(super) fn is_ours(&self, index: usize) -> bool {
+    pub(crate) fn is_ours(&self, index: usize) -> bool {
         self.status_word(index).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
     }
 
@@ -321,7 +321,7 @@ impl Mapping {
     ///
     /// # Panics
     /// When there is no block `index`.
-    pub(super) fn block_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+    pub(crate) fn block_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         if !self.is_ours(index) {
             return None;
         }
@@ -342,7 +342,7 @@ impl Mapping {
     ///
     /// # Panics
     /// When there is no block `index`.
-    pub(super) fn release(&mut self, index: usize) {
+    pub(crate) fn release(&mut self, index: usize) {
         self.status_word(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);
     }
 

@@ -9,9 +9,9 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use namespace::{FLOWS, PAYLOAD, inside_namespace, ip, send};
-use tyto_core::config::runtime::{CaptureConfig, FanoutMode};
-use tyto_worker::capture::LinkType;
-use tyto_worker::capture::af_packet::{AfPacket, CaptureStats, FrameSender, LiveError};
+use tyto_capture::LinkType;
+use tyto_capture::live::{AfPacket, CaptureStats, FrameSender, LiveError};
+use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
 
 /// Ethernet, IPv4 without options, UDP, payload.
 const FRAME_LEN: usize = 14 + 20 + 8 + PAYLOAD.len();
@@ -34,6 +34,11 @@ fn config(fanout_id: Option<u16>) -> CaptureConfig {
         block_size_bytes: 1 << 15,
         block_timeout_ms: 10,
         snaplen_bytes: 65_535,
+        fanout_inner: false,
+        promiscuous: true,
+        hw_timestamps: false,
+        checksums: ChecksumMode::default(),
+        filter: None,
     }
 }
 
