@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! PREFIX/releases/ID/bin/{ctl,manager,supervisor,worker,logger,proxy}
-//! PREFIX/releases/ID/etc/{host.yaml,nodes/NODE.yaml}     what ctl generated for this host
+//! PREFIX/releases/ID/etc/{host.yaml,peers.yaml,nodes/NODE.yaml}     what ctl generated for this host
 //! PREFIX/current -> releases/ID                          switched atomically
 //! PREFIX/etc/{node.cfg,networks.cfg,tyto.yaml}           the operator's, where ctl runs
 //! PREFIX/etc/tls/{ca.pem,NODE.pem,NODE.key}              made on this host, keys 0600
+//! PREFIX/history/N.json                                  what was deployed; on the manager's host only, 0700
 //! PREFIX/ca/{ca.pem,ca.key}                              on the manager's host only
 //! PREFIX/spool/NODE/{stdout.log,stderr.log,ship/,…}      working folder of a node
 //! PREFIX/spool/tmp/crash-NODE-TIME/                      what the supervisor kept of a crash
-//! PREFIX/run/{supervisor.sock,supervisor.lock,guard.lock,supervisor.log,manager.sock}
+//! PREFIX/run/{supervisor.sock,supervisor.lock,guard.lock,supervisor.log,manager.sock,deploy.lock}
 //! PREFIX/run/nodes/{NODE.lock,NODE.json}                 run/ has mode 0700
 //! PREFIX/logs/current -> ../spool/LOGGER, logs/YYYY-MM-DD/…
 //! ```
@@ -43,6 +44,8 @@ impl Layout {
     }
 
     paths! {
+        /// Whom the nodes can dial, of the release in use.
+        peers => "current/etc/peers.yaml";
         /// Folder of the releases.
         releases => "releases";
         /// Symlink to the release in use.
@@ -71,6 +74,10 @@ impl Layout {
         supervisor_lock => "run/supervisor.lock";
         /// The lock that the supervisor's guard holds.
         guard_lock => "run/guard.lock";
+        /// The lock of the ctl that changes the cluster; on the manager's host only.
+        deploy_lock => "run/deploy.lock";
+        /// What was deployed when, by whom; on the manager's host only.
+        history => "history";
         /// Traces of the supervisor and its guard.
         supervisor_log => "run/supervisor.log";
         /// The supervisor's unix socket.

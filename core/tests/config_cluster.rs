@@ -9,7 +9,7 @@ use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
 use tyto_core::config::error::Faults;
 use tyto_core::config::name::HostName;
 use tyto_core::config::node_keys::{NODE_KEYS, Scope};
-use tyto_core::config::runtime::{FanoutMode, HostConfig, NodeConfig, Role};
+use tyto_core::config::runtime::{ChecksumMode, FanoutMode, HostConfig, NodeConfig, Role};
 use tyto_core::config::setting_keys::SETTING_KEYS;
 use tyto_core::config::settings::Settings;
 
@@ -135,6 +135,77 @@ fn af_packet_keys_win_over_tyto_yaml_and_take_zeeks_spelling() {
     assert!(!other.analysis.ignore_checksums);
 }
 
+#[test]
+fn capture_keys_of_node_cfg_win_over_tyto_yaml() {
+    let text = format!(
+        "{BASE}[w]\ntype=worker\nhost=10.0.0.2\ninterface=eth0\nsnaplen=4*1024\n\
+         filter=not port 22\n  and ip\naf_packet_fanout_mode=FANOUT_EBPF\n\
+         af_packet_fanout_inner=T\naf_packet_promiscuous=F\n\
+         af_packet_checksum_validation_mode=CHECKSUM_ON\n\
+         af_packet_enable_hw_timestamping=F\naf_packet_link_type=101\n\
+         [v]\ntype=worker\nhost=10.0.0.2\ninterface=eth1\n"
+    );
+    let yaml = "filter: ip\nsnaplen_bytes: 1500\naf_packet:\n  fanout_mode: cbpf\n  \
+                fanout_inner: false\n  promiscuous: true\n  checksums: off\n  \
+                hw_timestamps: true\n";
+    let cluster = load(&text, "", yaml).unwrap_or_else(|faults| panic!("{faults}"));
+    let own = node_config(&cluster, "w");
+    let capture = own.capture.unwrap();
+    assert_eq!(capture.filter.as_deref(), Some("not port 22 and ip"));
+    assert_eq!((capture.snaplen_bytes, capture.link_type), (4096, Some(101)));
+    assert_eq!((capture.fanout_mode, capture.fanout_inner), (FanoutMode::Ebpf, true));
+    assert!(!capture.promiscuous && !capture.hw_timestamps);
+    assert_eq!((capture.checksums, own.analysis.ignore_checksums), (ChecksumMode::On, false));
+    let other = node_config(&cluster, "v");
+    let capture = other.capture.unwrap();
+    assert_eq!(capture.filter.as_deref(), Some("ip"));
+    assert_eq!((capture.snaplen_bytes, capture.link_type), (1500, None));
+    assert_eq!((capture.fanout_mode, capture.fanout_inner), (FanoutMode::Cbpf, false));
+    assert!(capture.promiscuous && capture.hw_timestamps);
+    assert_eq!((capture.checksums, other.analysis.ignore_checksums), (ChecksumMode::Off, true));
+}
+
+/// node.cfg, else `ignore_checksums`, else `af_packet.checksums`, else the kernel's word.
+#[test]
+fn who_verifies_checksums_is_said_in_three_places() {
+    let nodes = format!("{BASE}[w]\ntype=worker\nhost=h\ninterface=eth0\n");
+    let on = format!("{nodes}af_packet_checksum_validation_mode=CHECKSUM_ON\n");
+    for (nodes, yaml, mode, warnings) in [
+        (&nodes, "", ChecksumMode::Kernel, 0),
+        (&nodes, "af_packet: {checksums: 'on'}\n", ChecksumMode::On, 0),
+        (&nodes, "ignore_checksums: true\n", ChecksumMode::Off, 0),
+        (&on, "ignore_checksums: true\n", ChecksumMode::On, 0),
+        (&nodes, "ignore_checksums: true\naf_packet: {checksums: 'on'}\n", ChecksumMode::Off, 1),
+    ] {
+        let cluster = load(nodes, "", yaml).unwrap();
+        let config = node_config(&cluster, "w");
+        assert_eq!(config.capture.unwrap().checksums, mode, "{yaml}");
+        assert_eq!(config.analysis.ignore_checksums, mode == ChecksumMode::Off, "{yaml}");
+        assert_eq!(cluster.warnings.len(), warnings, "{yaml}");
+    }
+}
+
+#[test]
+fn limits_of_node_cfg_win_and_nought_takes_the_memory_limit_back() {
+    let text = format!(
+        "{BASE}[w]\ntype=worker\nhost=h\nmemory_bytes_max=2*1024*1024*1024\nnice=-5\n\
+         core_dumps=T\n[v]\ntype=worker\nhost=h\nmemory_bytes_max=0\n\
+         [u]\ntype=worker\nhost=h\n"
+    );
+    let yaml = "memory_bytes_max: 1073741824\nnice: 3\nwatchdog_s: 0\ncrash_reports_max: 5\n\
+                crash_expire_days: 7\n";
+    let host = load(&text, "", yaml).unwrap().host_config(&"h".into(), "r1");
+    let limits = |n: usize| {
+        let limits = &host.nodes[n].limits;
+        (limits.memory_bytes_max, limits.nice, limits.core_dumps)
+    };
+    assert_eq!(limits(0), (Some(2 << 30), -5, true));
+    assert_eq!(limits(1), (None, 3, false));
+    assert_eq!(limits(2), (Some(1 << 30), 3, false));
+    let watch = &host.watch;
+    assert_eq!((watch.watchdog_s, watch.crash_reports_max, watch.crash_expire_days), (0, 5, 7));
+}
+
 /// ZeekControl with ZeroMQ: control is port + 2, then manager, loggers, proxies.
 #[test]
 fn ports_follow_zeekcontrols_plan() {
@@ -147,8 +218,9 @@ fn ports_follow_zeekcontrols_plan() {
     )
     .unwrap();
     let config = node_config(&cluster, "logger-1");
+    let peers_config = cluster.peers_config(&addresses(&cluster)).unwrap();
     let peers: Vec<String> =
-        config.peers.iter().map(|peer| format!("{} {}", peer.node, peer.addr)).collect();
+        peers_config.peers.iter().map(|peer| format!("{} {}", peer.node, peer.addr)).collect();
     assert_eq!(
         peers,
         [

@@ -1,5 +1,5 @@
-//! What a proxy does before it answers claims: asks the others for the entries that it is to
-//! hold. While it was away, they were granted elsewhere.
+//! What a proxy does before it answers claims, and when the list of proxies has changed: asks
+//! the others for the entries that it is to hold. They were granted elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tyto_core::time::Ts;
 use tyto_proto::v1;
 use tyto_proto::v1::state_client::StateClient;
 
+use crate::ownership::Ownership;
 use crate::rpc::{self, Shared};
 
 /// How long one proxy may take to hand over. Past it, what did not come yet may be granted
@@ -21,7 +22,7 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Gathers this proxy's entries from all others that live, all at once.
 pub(crate) async fn gather(shared: &Arc<Shared>) {
     let mut calls = JoinSet::new();
-    for (proxy, client) in shared.peers.iter() {
+    for (proxy, client) in shared.members.load().partners.iter() {
         let (proxy, client, shared) = (proxy.clone(), client.clone(), shared.clone());
         calls.spawn(async move {
             let taken = tokio::time::timeout(HANDOVER_TIMEOUT, take(&shared, client)).await;
@@ -43,7 +44,8 @@ pub(crate) async fn gather(shared: &Arc<Shared>) {
 
 /// Takes all entries that one proxy hands over and returns how many were new here.
 async fn take(shared: &Shared, mut client: StateClient<Channel>) -> Result<u64, Status> {
-    let request = v1::HandoverRequest { proxy: shared.node.clone() };
+    let proxies = shared.members.load().ownership.proxies().to_vec();
+    let request = v1::HandoverRequest { proxy: shared.node.clone(), proxies };
     let mut entries = client.handover(request).await?.into_inner();
     let mut taken = 0;
     while let Some(entry) = entries.message().await? {
@@ -55,11 +57,22 @@ async fn take(shared: &Shared, mut client: StateClient<Channel>) -> Result<u64, 
     Ok(taken)
 }
 
-/// The entries that `proxy` is to hold, as they go over the wire.
-pub(crate) fn entries_for(shared: &Shared, proxy: &str, now: Ts) -> Vec<v1::Entry> {
+/// The entries that `proxy` is to hold among `proxies`, as they go over the wire. With an empty
+/// list, among those that this proxy knows.
+pub(crate) fn entries_for(
+    shared: &Shared,
+    proxy: &str,
+    proxies: Vec<String>,
+    now: Ts,
+) -> Vec<v1::Entry> {
     let mut entries = Vec::new();
+    let ownership = if proxies.is_empty() {
+        shared.members.load().ownership.clone()
+    } else {
+        Ownership::new(proxies, shared.node.clone())
+    };
     shared.table.for_each(now, |key, grant| {
-        if shared.ownership.holds(proxy, &key.key) {
+        if ownership.holds(proxy, &key.key) {
             entries.push(rpc::grant_to_wire(key, grant, now));
         }
     });

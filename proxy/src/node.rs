@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::{info, warn};
 use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_core::layout::Layout;
 use tyto_daemon::health::{self, Phase};
+use tyto_daemon::peers::Peers;
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::telemetry::chain;
 use tyto_daemon::tls::Identity;
@@ -20,9 +22,7 @@ use tyto_daemon::{channel, clock};
 use tyto_proto::v1::state_server::StateServer;
 
 use crate::handover;
-use crate::ownership::Ownership;
-use crate::replicate::Peers;
-use crate::rpc::{Counters, Shared, StateService};
+use crate::rpc::{Counters, Members, Shared, StateService};
 use crate::snapshot;
 use crate::table::{ENTRIES_MAX, Table};
 
@@ -55,14 +55,13 @@ pub async fn run_with(
 ) -> anyhow::Result<()> {
     let identity = Identity::load(&config).context("this node has no identity")?;
     let address = config.listen.context("the configuration of a proxy needs `listen`")?;
+    let mut peers = Peers::follow(&config);
+    let members = Members::new(&peers.of(Role::Proxy), &config.node, &identity)
+        .context("cannot use this node's identity")?;
     let shared = Arc::new(Shared {
         cluster: config.cluster.clone(),
         node: config.node.clone(),
-        ownership: Ownership::new(
-            config.peers_of(Role::Proxy).map(|peer| peer.node.clone()).collect(),
-            config.node.clone(),
-        ),
-        peers: Peers::new(&config, &identity).context("cannot use this node's identity")?,
+        members: ArcSwap::from_pointee(members),
         table: Table::new(ENTRIES_MAX),
         clock,
         ready: AtomicBool::new(false),
@@ -84,7 +83,10 @@ pub async fn run_with(
             shared.ready.store(true, Ordering::Release);
             reporter.set_phase(Phase::Running);
             info!(%address, entries = shared.table.len(), "answering claims");
-            tend(&shared, &snapshots, &shutdown).await;
+            tokio::select! {
+                () = tend(&shared, &snapshots, &shutdown) => {}
+                () = follow(&shared, peers, &identity) => {}
+            }
         }
         () = shutdown.cancelled() => {}
     }
@@ -120,6 +122,26 @@ async fn serve(
             warn!(error = chain(&error), "server ended by a fault");
         }
     }))
+}
+
+/// Takes each new list of proxies, and what this one is to hold by it; never ends.
+async fn follow(shared: &Arc<Shared>, mut peers: Peers, identity: &Identity) {
+    loop {
+        peers.changed().await;
+        let proxies = peers.of(Role::Proxy);
+        // Without this node the list is of a cluster that it is about to leave.
+        if !proxies.iter().any(|proxy| proxy.node == shared.node) {
+            continue;
+        }
+        match Members::new(&proxies, &shared.node, identity) {
+            Ok(members) => {
+                info!(proxies = proxies.len(), "the list of proxies has changed");
+                shared.members.store(Arc::new(members));
+                handover::gather(shared).await;
+            }
+            Err(error) => warn!(%error, "the list of proxies cannot be used"),
+        }
+    }
 }
 
 /// Expires and saves entries until `shutdown`.

@@ -16,6 +16,11 @@ impl Ownership {
         Self { proxies, me }
     }
 
+    /// The names of all proxies.
+    pub(crate) fn proxies(&self) -> &[String] {
+        &self.proxies
+    }
+
     /// Owner and copy holder of `key`; fewer than two when there are fewer proxies.
     fn holders(&self, key: &[u8]) -> impl Iterator<Item = &str> {
         let names: Vec<&str> = self.proxies.iter().map(String::as_str).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tracing::debug;
-use tyto_core::config::runtime::{NodeConfig, Role};
+use tyto_core::config::runtime::Peer;
 use tyto_daemon::channel;
 use tyto_daemon::tls::Identity;
 use tyto_proto::v1;
@@ -19,7 +19,7 @@ const REPLICATE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Channels to the other proxies.
 #[derive(Clone, Debug)]
-pub(crate) struct Peers {
+pub(crate) struct Partners {
     clients: HashMap<String, StateClient<Channel>>,
 }
 
@@ -32,17 +32,18 @@ pub(crate) struct Outcome {
     pub(crate) refused: Option<Vec<bool>>,
 }
 
-impl Peers {
-    /// Channels to all proxies of `config` but this node; they connect when first used.
+impl Partners {
+    /// Channels to all of `proxies` but `me`; they connect when first used.
     ///
     /// # Errors
     /// When `identity` cannot be used.
     pub(crate) fn new(
-        config: &NodeConfig,
+        proxies: &[Peer],
+        me: &str,
         identity: &Identity,
     ) -> Result<Self, tonic::transport::Error> {
         let mut clients = HashMap::new();
-        for peer in config.peers_of(Role::Proxy).filter(|peer| peer.node != config.node) {
+        for peer in proxies.iter().filter(|peer| peer.node != me) {
             let client = StateClient::new(channel::to_peer(identity, peer)?)
                 .max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
             clients.insert(peer.node.clone(), client);

@@ -5,18 +5,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
-use tyto_core::config::runtime::Role;
+use tyto_core::config::runtime::{Peer, Role};
 use tyto_core::time::{NANOS, Ts};
 use tyto_daemon::health;
-use tyto_daemon::tls;
+use tyto_daemon::tls::{self, Identity};
 use tyto_proto::v1;
 use tyto_proto::v1::state_server::State;
 
 use crate::handover;
 use crate::ownership::Ownership;
-use crate::replicate::Peers;
+use crate::replicate::Partners;
 use crate::table::{Answer, Claimant, Grant, Key, Table};
 
 /// Entries of one request at most.
@@ -35,13 +36,37 @@ pub type Clock = Arc<dyn Fn() -> Ts + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) cluster: String,
     pub(crate) node: String,
-    pub(crate) ownership: Ownership,
-    pub(crate) peers: Peers,
+    /// Replaced when the list of proxies changes.
+    pub(crate) members: ArcSwap<Members>,
     pub(crate) table: Table,
     pub(crate) clock: Clock,
     /// Claims are answered: this proxy has gathered its entries.
     pub(crate) ready: AtomicBool,
     pub(crate) counters: Counters,
+}
+
+/// The cluster's proxies at one time.
+pub(crate) struct Members {
+    /// Who holds what.
+    pub(crate) ownership: Ownership,
+    /// Ways to the others.
+    pub(crate) partners: Partners,
+}
+
+impl Members {
+    /// The members when `proxies` are all, `me` among them.
+    ///
+    /// # Errors
+    /// When `identity` cannot be used.
+    pub(crate) fn new(
+        proxies: &[Peer],
+        me: &str,
+        identity: &Identity,
+    ) -> Result<Self, tonic::transport::Error> {
+        let names = proxies.iter().map(|proxy| proxy.node.clone()).collect();
+        let partners = Partners::new(proxies, me, identity)?;
+        Ok(Self { ownership: Ownership::new(names, me.to_owned()), partners })
+    }
 }
 
 /// What a proxy counts.
@@ -115,17 +140,18 @@ impl Shared {
     /// Copies grants to their other holders. Returns the places of those that another claim
     /// had been granted before.
     async fn replicate(&self, granted: &[(usize, Key, Claimant, Ts)], now: Ts) -> Vec<usize> {
+        let members = self.members.load_full();
         let mut shares: HashMap<String, Vec<(usize, v1::Entry)>> = HashMap::new();
         for (place, key, claimant, expires_at) in granted {
             let claimant = Some(claimant.clone());
             let grant = Grant { claimant, expires_at: *expires_at, confirmed: true };
-            for holder in self.ownership.other_holders(&key.key) {
+            for holder in members.ownership.other_holders(&key.key) {
                 let entry = grant_to_wire(key, &grant, now);
                 shares.entry(holder.to_owned()).or_default().push((*place, entry));
             }
         }
         let mut refused = Vec::new();
-        for outcome in self.peers.replicate(shares).await {
+        for outcome in members.partners.replicate(shares).await {
             let Some(answers) = outcome.refused else {
                 let failures = outcome.places.len() as u64;
                 self.counters.replicate_failures.fetch_add(failures, Ordering::Relaxed);
@@ -143,9 +169,10 @@ impl Shared {
     fn take_copies(&self, proxy: &str, entries: &[v1::Entry]) -> Result<Vec<bool>, Status> {
         let now = self.now();
         let mut refused = Vec::with_capacity(entries.len());
+        let members = self.members.load();
         for entry in entries {
             let (key, grant) = grant_from_wire(entry, now)?;
-            let outranks_me = self.ownership.outranks_me(proxy, &key.key);
+            let outranks_me = members.ownership.outranks_me(proxy, &key.key);
             refused.push(!self.table.accept(&key, grant, outranks_me, now));
         }
         self.counters.copies.fetch_add(entries.len() as u64, Ordering::Relaxed);
@@ -192,7 +219,8 @@ impl State for StateService {
         request: Request<v1::HandoverRequest>,
     ) -> Result<Response<Self::HandoverStream>, Status> {
         let caller = tls::require(&request, &self.shared.cluster, &[Role::Proxy])?;
-        let proxy = request.into_inner().proxy;
+        let v1::HandoverRequest { proxy, proxies } = request.into_inner();
+        check_count(&proxies)?;
         if proxy != caller.node {
             return Err(Status::permission_denied(format!(
                 "`{}` may not take over the entries of `{proxy}`",
@@ -201,7 +229,7 @@ impl State for StateService {
         }
         let shared = self.shared.clone();
         // Walks the whole table: off the threads that answer claims.
-        let walk = move || handover::entries_for(&shared, &proxy, shared.now());
+        let walk = move || handover::entries_for(&shared, &proxy, proxies, shared.now());
         let entries = tokio::task::spawn_blocking(walk)
             .await
             .map_err(|error| Status::internal(error.to_string()))?;
@@ -255,7 +283,7 @@ fn expiry_of(entry: &v1::Entry, now: Ts) -> Ts {
     now.plus_secs(entry.expiry_s.min(EXPIRY_S_MAX))
 }
 
-fn check_count(entries: &[v1::Entry]) -> Result<(), Status> {
+fn check_count<T>(entries: &[T]) -> Result<(), Status> {
     if entries.len() > REQUEST_ENTRIES_MAX {
         let found = entries.len();
         return Err(Status::invalid_argument(format!(

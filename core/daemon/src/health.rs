@@ -13,6 +13,7 @@ use tyto_proto::v1::manager_client::ManagerClient;
 use tyto_proto::v1::supervisor_client::SupervisorClient;
 use tyto_proto::v1::{Counter, NodeHealth};
 
+use crate::peers::Peers;
 use crate::shutdown::CancellationToken;
 use crate::tls::Identity;
 use crate::{channel, clock};
@@ -71,12 +72,11 @@ pub fn spawn_reporter(
     started_ns: u64,
     fill: impl Fn(&mut NodeHealth) + Send + Sync + 'static,
 ) -> Result<Reporter, tonic::transport::Error> {
-    let mut outlets = vec![Outlet::Supervisor(SupervisorClient::new(channel::to_socket(
-        &Layout::new(&config.prefix).supervisor_sock(),
-    )))];
-    if let (Some(identity), Some(manager)) = (identity, config.peers_of(Role::Manager).next()) {
-        outlets.push(Outlet::Manager(ManagerClient::new(channel::to_peer(identity, manager)?)));
-    }
+    let supervisor = channel::to_socket(&Layout::new(&config.prefix).supervisor_sock());
+    let supervisor = Outlet::Supervisor(SupervisorClient::new(supervisor));
+    let mut peers = Peers::follow(config);
+    let identity = identity.cloned();
+    let manager = manager_of(&mut peers, identity.as_ref())?;
     let template = NodeHealth {
         node: config.node.clone(),
         role: config.role.to_string(),
@@ -87,8 +87,16 @@ pub fn spawn_reporter(
     };
     let phase = Arc::new(AtomicU8::new(Phase::Initializing as u8));
     let (wake, end) = (Arc::new(tokio::sync::Notify::new()), CancellationToken::new());
-    let sender = Sender { template, phase: phase.clone(), fill: Box::new(fill) };
-    let task = tokio::spawn(sender.run(outlets, wake.clone(), end.clone()));
+    let sender = Sender {
+        template,
+        phase: phase.clone(),
+        fill: Box::new(fill),
+        supervisor,
+        manager,
+        peers,
+        identity,
+    };
+    let task = tokio::spawn(sender.run(wake.clone(), end.clone()));
     Ok(Reporter { phase, wake, end, task })
 }
 
@@ -116,15 +124,26 @@ struct Sender {
     template: NodeHealth,
     phase: Arc<AtomicU8>,
     fill: Box<dyn Fn(&mut NodeHealth) + Send + Sync>,
+    supervisor: Outlet,
+    manager: Option<Outlet>,
+    /// Where the manager is, now.
+    peers: Peers,
+    identity: Option<Identity>,
+}
+
+/// The way to the cluster's manager, for a node that has an identity to show.
+fn manager_of(
+    peers: &mut Peers,
+    identity: Option<&Identity>,
+) -> Result<Option<Outlet>, tonic::transport::Error> {
+    let (Some(manager), Some(identity)) = (peers.of(Role::Manager).pop(), identity) else {
+        return Ok(None);
+    };
+    Ok(Some(Outlet::Manager(ManagerClient::new(channel::to_peer(identity, &manager)?))))
 }
 
 impl Sender {
-    async fn run(
-        self,
-        mut outlets: Vec<Outlet>,
-        wake: Arc<tokio::sync::Notify>,
-        end: CancellationToken,
-    ) {
+    async fn run(mut self, wake: Arc<tokio::sync::Notify>, end: CancellationToken) {
         let mut ticks = tokio::time::interval(REPORT_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -133,13 +152,19 @@ impl Sender {
                 () = wake.notified() => false,
                 () = end.cancelled() => true,
             };
+            if self.peers.has_changed() {
+                match manager_of(&mut self.peers, self.identity.as_ref()) {
+                    Ok(manager) => self.manager = manager,
+                    Err(error) => tracing::error!(%error, "cannot report to the manager"),
+                }
+            }
             let mut report = self.template.clone();
             let phase = Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % 3];
             phase.as_str().clone_into(&mut report.phase);
             (self.fill)(&mut report);
             // Side by side: a manager that is away must not delay the supervisor's report.
             let mut sends = tokio::task::JoinSet::new();
-            for outlet in &mut outlets {
+            for outlet in [Some(&self.supervisor), self.manager.as_ref()].into_iter().flatten() {
                 sends.spawn(outlet.clone().send(report.clone()));
             }
             while sends.join_next().await.is_some() {}

@@ -4,6 +4,7 @@
 pub mod channel;
 pub mod clock;
 pub mod health;
+pub mod peers;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;

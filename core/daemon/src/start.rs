@@ -5,16 +5,27 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tyto_core::config::runtime::NodeConfig;
+use serde::de::DeserializeOwned;
+use tyto_core::config::runtime::{NodeConfig, PeersConfig, Role};
 
 use crate::shutdown::{self, CancellationToken};
 use crate::{telemetry, tls};
 
-/// Reads a node's configuration.
+/// Reads a node's configuration. Whom it can dial is in `../peers.yaml` unless the file says it
+/// itself.
 ///
 /// # Errors
-/// When the file cannot be read, or is not a `NodeConfig`.
+/// When a file cannot be read, or is not what it should be.
 pub fn load_config(path: &Path) -> anyhow::Result<NodeConfig> {
+    let mut config: NodeConfig = load(path)?;
+    if config.peers.is_empty() && config.role != Role::Standalone {
+        let release_etc = path.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+        config.peers = load::<PeersConfig>(&release_etc.join("peers.yaml"))?.peers;
+    }
+    Ok(config)
+}
+
+fn load<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read `{}`", path.display()))?;
     serde_yaml::from_str(&text).with_context(|| format!("`{}` is broken", path.display()))

@@ -10,7 +10,7 @@ use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
     AnalysisConfig, CaptureConfig, ChecksumMode, HostConfig, HostNode, LimitsConfig, LogsConfig,
-    NodeConfig, Peer, Role, ShipConfig, WatchConfig,
+    NodeConfig, Peer, PeersConfig, Role, ShipConfig, WatchConfig,
 };
 
 /// A host whose name was not resolved.
@@ -45,10 +45,7 @@ impl Cluster {
             analysis: AnalysisConfig {
                 local_nets: self.networks.iter().map(|network| network.net).collect(),
                 private_address_space_is_local: settings.private_address_space_is_local,
-                ignore_checksums: node
-                    .af_packet
-                    .ignore_checksums
-                    .unwrap_or(settings.ignore_checksums),
+                ignore_checksums: self.checksums(node) == ChecksumMode::Off,
                 community_id: settings.community_id,
             },
             logs: LogsConfig {
@@ -63,7 +60,7 @@ impl Cluster {
                 batch_interval_ms: settings.batch_interval_ms,
                 spool_bytes_max: settings.spool_bytes_max,
             },
-            peers,
+            peers: Vec::new(),
         })
     }
 
@@ -82,12 +79,39 @@ impl Cluster {
                     role: node.role,
                     cpus: node.cpu.into_iter().collect(),
                     env: self.env(node),
-                    limits: LimitsConfig::default(),
+                    limits: self.limits(node),
                 })
                 .collect(),
             stop_timeout_s: self.settings.stop_timeout_s,
-            watch: WatchConfig::default(),
+            watch: WatchConfig {
+                watchdog_s: self.settings.watchdog_s,
+                crash_reports_max: self.settings.crash_reports_max,
+                crash_expire_days: self.settings.crash_expire_days,
+            },
         }
+    }
+
+    /// What a node may use of its host.
+    pub fn limits(&self, node: &Node) -> LimitsConfig {
+        let (own, settings) = (&node.limits, &self.settings);
+        // 0 in node.cfg takes back the limit of tyto.yaml.
+        let memory = own.memory_bytes_max.or(settings.memory_bytes_max);
+        LimitsConfig {
+            memory_bytes_max: memory.filter(|&bytes| bytes > 0),
+            nice: own.nice.unwrap_or(settings.nice),
+            core_dumps: own.core_dumps.unwrap_or(settings.core_dumps),
+        }
+    }
+
+    /// Who verifies the checksums of a node's packets: node.cfg, else nobody when tyto.yaml
+    /// says `ignore_checksums`, else its `af_packet.checksums`.
+    pub fn checksums(&self, node: &Node) -> ChecksumMode {
+        let settings = &self.settings;
+        let of_all = match settings.ignore_checksums {
+            true => ChecksumMode::Off,
+            false => settings.af_packet.checksums,
+        };
+        node.capture.checksums.unwrap_or(of_all)
     }
 
     /// Environment variables of a node: those of tyto.yaml, then its own over them.
@@ -95,6 +119,17 @@ impl Cluster {
         let mut env = self.settings.env_vars.clone();
         env.extend(node.env.clone());
         env
+    }
+
+    /// Whom the nodes of the cluster can dial.
+    ///
+    /// # Errors
+    /// When `addrs` lacks the host of a node that listens.
+    pub fn peers_config(
+        &self,
+        addrs: &BTreeMap<HostName, IpAddr>,
+    ) -> Result<PeersConfig, UnknownAddress> {
+        Ok(PeersConfig { peers: self.peers(addrs)? })
     }
 
     fn peers(&self, addrs: &BTreeMap<HostName, IpAddr>) -> Result<Vec<Peer>, UnknownAddress> {
@@ -113,21 +148,22 @@ impl Cluster {
 
     fn capture(&self, node: &Node) -> Option<CaptureConfig> {
         let interface = node.interface.clone()?;
-        let (own, defaults) = (&node.af_packet, &self.settings.af_packet);
+        let (own, defaults) = (&node.capture, &self.settings.af_packet);
         Some(CaptureConfig {
             interface,
             fanout_id: fanout::ids(&self.nodes).get(node.name.as_str()).copied(),
             fanout_mode: own.fanout_mode.unwrap_or(defaults.fanout_mode),
+            fanout_inner: own.fanout_inner.unwrap_or(defaults.fanout_inner),
             fanout_defrag: own.fanout_defrag.unwrap_or(defaults.fanout_defrag),
             buffer_size_bytes: own.buffer_size_bytes.unwrap_or(defaults.buffer_size_bytes),
             block_size_bytes: own.block_size_bytes.unwrap_or(defaults.block_size_bytes),
             block_timeout_ms: own.block_timeout_ms.unwrap_or(defaults.block_timeout_ms),
-            snaplen_bytes: self.settings.snaplen_bytes,
-            fanout_inner: false,
-            promiscuous: true,
-            hw_timestamps: false,
-            checksums: ChecksumMode::default(),
-            filter: None,
+            snaplen_bytes: own.snaplen_bytes.unwrap_or(self.settings.snaplen_bytes),
+            promiscuous: own.promiscuous.unwrap_or(defaults.promiscuous),
+            hw_timestamps: own.hw_timestamps.unwrap_or(defaults.hw_timestamps),
+            checksums: self.checksums(node),
+            filter: own.filter.clone().or_else(|| self.settings.filter.clone()),
+            link_type: own.link_type,
         })
     }
 }

@@ -148,7 +148,10 @@ pub struct NodeConfig {
     pub prefix: PathBuf,
     /// Where this node's gRPC server listens; none for workers and standalone.
     pub listen: Option<SocketAddr>,
-    /// All nodes of the cluster that listen, this one included, in node.cfg order.
+    /// All nodes of the cluster that listen, this one included, in node.cfg order. Empty in a
+    /// release, where [`PeersConfig`] has them: a node follows that file while it runs, so that
+    /// a further logger or proxy restarts nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
     /// What to capture; workers and standalone only. None: no interface, idle.
     pub capture: Option<CaptureConfig>,
@@ -158,6 +161,14 @@ pub struct NodeConfig {
     pub logs: LogsConfig,
     /// Bounds of delivery; workers and standalone only.
     pub ship: ShipConfig,
+}
+
+/// `etc/peers.yaml`: whom the nodes of a cluster can dial.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeersConfig {
+    /// All nodes that listen, in node.cfg order.
+    pub peers: Vec<Peer>,
 }
 
 /// A node that listens.
@@ -202,6 +213,10 @@ pub struct CaptureConfig {
     pub checksums: ChecksumMode,
     /// Only packets that this tcpdump expression matches are captured.
     pub filter: Option<String>,
+    /// What the interface has to be, as a link type of capture files; none: anything that can
+    /// be captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_type: Option<u16>,
 }
 
 /// Who checks transport checksums of live packets (`AF_Packet::checksum_validation_mode`).

@@ -156,6 +156,7 @@ impl Release {
             let config = cluster.node_config(node, addrs)?;
             files.push(config_file(path, &config)?);
         }
+        files.push(config_file("etc/peers.yaml".into(), &cluster.peers_config(addrs)?)?);
         // host.yaml holds the id, so the id is made of one without.
         let unnamed = config_file("etc/host.yaml".into(), &cluster.host_config(host, ""))?;
         let id = release_id(files.iter().chain([&unnamed]));
@@ -339,7 +340,7 @@ mod tests {
             release(&cluster, host, &programs).files.into_iter().map(|f| f.path).collect()
         };
         let worker = "bin/supervisor bin/worker etc/nodes/worker-1-1.yaml \
-                      etc/nodes/worker-1-2.yaml etc/host.yaml manifest";
+                      etc/nodes/worker-1-2.yaml etc/peers.yaml etc/host.yaml manifest";
         assert_eq!(paths("h2"), worker.split_whitespace().collect::<Vec<_>>());
         assert_eq!(paths("h1").iter().filter(|p| p.starts_with("bin/")).count(), 6);
     }

@@ -214,7 +214,7 @@ impl Caller {
     pub(crate) fn handover(&self, proxy: &str, of: &str) -> Result<Vec<v1::Entry>, Status> {
         let mut client = self.client(proxy);
         self.runtime.block_on(async {
-            let request = v1::HandoverRequest { proxy: of.into() };
+            let request = v1::HandoverRequest { proxy: of.into(), proxies: Vec::new() };
             let mut stream = client.handover(request).await?.into_inner();
             let mut entries = Vec::new();
             while let Some(entry) = stream.message().await? {

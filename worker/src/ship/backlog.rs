@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tyto_core::record::schema::Schema;
 use tyto_writer::{Position, Refusal};
 
@@ -63,6 +64,9 @@ struct Link {
     parcels: Option<mpsc::Sender<Parcel>>,
     /// The latest batch sent in this session.
     sent: Option<u64>,
+    /// The logger left the cluster: nothing more is bound to it, and this ends its link when
+    /// nothing is.
+    retired: Option<CancellationToken>,
 }
 
 #[derive(Debug)]
@@ -104,6 +108,16 @@ pub(crate) struct Backlog {
     is_faulty: bool,
 }
 
+impl Link {
+    /// A link that is not up, with what earlier sessions left bound to it.
+    fn new(logger: Arc<str>, items: &BTreeMap<u64, Item>) -> Self {
+        let bound = items.values().filter(|item| item.logger.as_ref() == Some(&logger));
+        let bytes = bound.clone().map(|item| item.bytes).sum();
+        let bound = bound.map(|item| item.head.number).collect();
+        Self { logger, bound, bytes, parcels: None, sent: None, retired: None }
+    }
+}
+
 /// How a batch ended.
 pub(super) enum Outcome {
     Acked,
@@ -129,13 +143,7 @@ impl Backlog {
         ledger.save(&ledger_path)?;
         let mut totals = ledger.settled.clone();
         homes.values().for_each(|home| ledger::add(&mut totals, &home.tallies));
-        let links = loggers.iter().map(|logger| {
-            let bound = items.values().filter(|item| item.logger.as_ref() == Some(logger));
-            let bytes = bound.clone().map(|item| item.bytes).sum();
-            let bound = bound.map(|item| item.head.number).collect();
-            Link { logger: logger.clone(), bound, bytes, parcels: None, sent: None }
-        });
-        let links = links.collect();
+        let links = loggers.iter().map(|logger| Link::new(logger.clone(), &items)).collect();
         let unbound = items.values().filter(|item| item.logger.is_none());
         let unbound = unbound.map(|item| item.head.number).collect();
         let mut backlog = Self {
@@ -282,6 +290,40 @@ impl Backlog {
         }
     }
 
+    /// A logger is part of the cluster, from now on or again.
+    pub(crate) fn logger_joined(&mut self, logger: Arc<str>) {
+        match self.links.iter_mut().find(|link| link.logger == logger) {
+            // Back before its old link had ended: a new one begins.
+            Some(link) => {
+                if let Some(end) = link.retired.take() {
+                    end.cancel();
+                    link.parcels = None;
+                }
+            }
+            None => self.links.push(Link::new(logger, &self.items)),
+        }
+    }
+
+    /// A logger is no more part of the cluster: it still gets what is bound to it, and nothing
+    /// more; then `end` is cancelled.
+    pub(crate) fn logger_retired(&mut self, logger: &str, end: CancellationToken) {
+        if let Some(link) = self.links.iter_mut().find(|link| *link.logger == *logger) {
+            link.retired = Some(end);
+        }
+        self.part_with_retired();
+    }
+
+    fn part_with_retired(&mut self) {
+        self.links.retain(|link| match &link.retired {
+            Some(end) if link.bound.is_empty() => {
+                tracing::info!(peer = %link.logger, "nothing is left to send to this logger");
+                end.cancel();
+                false
+            }
+            _ => true,
+        });
+    }
+
     /// A logger has rows on disk.
     pub(crate) fn acked(&mut self, logger: &str, position: &Position) {
         let Some(link) = self.links.iter().find(|link| *link.logger == *logger) else { return };
@@ -340,6 +382,7 @@ impl Backlog {
 
     /// Removes segments that count no more and saves the ledger when it changed.
     pub(crate) fn housekeep(&mut self) {
+        self.part_with_retired();
         self.remove_settled_segments();
         if self.ledger_changed {
             match self.ledger.save(&self.ledger_path) {
@@ -361,6 +404,7 @@ impl Backlog {
         let found = (0..count).map(|i| (self.next_link + i) % count).find(|&i| {
             let link = &self.links[i];
             link.parcels.is_some()
+                && link.retired.is_none()
                 && link.bound.len() < WINDOW_BATCHES_MAX
                 && link.bytes < WINDOW_BYTES_MAX
         })?;

@@ -6,17 +6,18 @@
 //! bounded queue; what does not fit is dropped by the packet thread and counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tyto_core::config::runtime::{NodeConfig, Peer, Role};
+use tyto_core::config::runtime::{Peer, Role};
 use tyto_core::shard;
 use tyto_core::time::Ts;
 use tyto_daemon::channel;
+use tyto_daemon::peers::Peers;
 use tyto_daemon::tls::Identity;
 use tyto_proto::v1::state_client::StateClient;
 use tyto_proto::v1::{ClaimRequest, Entry};
@@ -53,8 +54,8 @@ pub(crate) struct ClaimedRow {
 /// Who decides claims.
 #[derive(Debug)]
 pub(crate) enum Court {
-    /// The cluster's proxies.
-    Proxies(Vec<Proxy>),
+    /// The cluster's proxies, and where they come from.
+    Proxies(Vec<Proxy>, Option<Roster>),
     /// This process, alone.
     Table(Table),
 }
@@ -63,8 +64,16 @@ pub(crate) enum Court {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     node: String,
+    addr: SocketAddr,
     client: StateClient<Channel>,
     avoid_until: Option<Instant>,
+}
+
+/// The list of proxies, which a deploy may change while the node runs.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    peers: Peers,
+    identity: Identity,
 }
 
 /// Claims of this process: when they run out, packet time.
@@ -74,23 +83,21 @@ pub(crate) struct Table {
 }
 
 impl Court {
-    /// The court of the node that `config` is for.
+    /// The proxies of `peers` for a node with an identity, else a table.
     ///
     /// # Errors
     /// When our certificate or key cannot be used.
     pub(crate) fn new(
-        config: &NodeConfig,
+        mut peers: Peers,
         identity: Option<&Identity>,
     ) -> Result<Self, tonic::transport::Error> {
-        let peers: Vec<&Peer> = config.peers_of(Role::Proxy).collect();
-        let Some(identity) = identity.filter(|_| !peers.is_empty()) else {
+        let listed = peers.of(Role::Proxy);
+        let Some(identity) = identity.filter(|_| !listed.is_empty()) else {
             return Ok(Self::Table(Table::default()));
         };
-        let proxies = peers.into_iter().map(|peer| {
-            let client = StateClient::new(channel::to_peer(identity, peer)?);
-            Ok(Proxy { node: peer.node.clone(), client, avoid_until: None })
-        });
-        Ok(Self::Proxies(proxies.collect::<Result<_, _>>()?))
+        let proxies = listed.iter().map(|peer| Proxy::new(identity, peer));
+        let proxies = proxies.collect::<Result<_, _>>()?;
+        Ok(Self::Proxies(proxies, Some(Roster { peers, identity: identity.clone() })))
     }
 
     /// Decides claims until their senders are gone, or until `end`: then what has no answer
@@ -137,7 +144,10 @@ impl Court {
             Self::Table(table) => {
                 granted.extend(waiting.drain(..).filter(|wanted| table.is_first(&wanted.claim)));
             }
-            Self::Proxies(proxies) => {
+            Self::Proxies(proxies, roster) => {
+                if let Some(roster) = roster {
+                    roster.follow(proxies);
+                }
                 // Each round asks the first in rank that is not avoided; who does not answer
                 // is avoided, so that the rounds end.
                 for _ in 0..=proxies.len() {
@@ -157,6 +167,40 @@ impl Court {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Proxy {
+    fn new(identity: &Identity, peer: &Peer) -> Result<Self, tonic::transport::Error> {
+        let client = StateClient::new(channel::to_peer(identity, peer)?);
+        Ok(Self { node: peer.node.clone(), addr: peer.addr, client, avoid_until: None })
+    }
+}
+
+impl Roster {
+    /// Makes `proxies` those of the list, if that has changed. A list without proxies changes
+    /// nothing: somebody has to decide.
+    fn follow(&mut self, proxies: &mut Vec<Proxy>) {
+        if !self.peers.has_changed() {
+            return;
+        }
+        let listed = self.peers.of(Role::Proxy);
+        let mut fresh = Vec::with_capacity(listed.len());
+        for peer in &listed {
+            let known = proxies.iter().position(|p| p.node == peer.node && p.addr == peer.addr);
+            match known.map_or_else(
+                || Proxy::new(&self.identity, peer),
+                |place| Ok(proxies.swap_remove(place)),
+            ) {
+                Ok(proxy) => fresh.push(proxy),
+                Err(error) => {
+                    tracing::error!(peer = peer.node, %error, "cannot ask this proxy");
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            *proxies = fresh;
         }
     }
 }
@@ -280,6 +324,7 @@ mod tests {
     fn proxies() -> Vec<Proxy> {
         let proxy = |node: &str| Proxy {
             node: node.to_owned(),
+            addr: ([127, 0, 0, 1], 1).into(),
             // Never dialled here.
             client: StateClient::new(channel::to_socket(std::path::Path::new("/nowhere"))),
             avoid_until: None,
@@ -341,7 +386,7 @@ mod tests {
         claims.send(wanted(2, 1)).await.unwrap();
         let end = CancellationToken::new();
         end.cancel();
-        Court::Proxies(proxies()).run(asked, rows, end).await;
+        Court::Proxies(proxies(), None).run(asked, rows, end).await;
         let told = intake.recv().await;
         assert!(matches!(
             told,

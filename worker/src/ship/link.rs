@@ -25,6 +25,10 @@ pub(crate) enum LinkEvent {
     Refused { logger: Arc<str>, refusal: Refusal },
     /// The session is over.
     Down { logger: Arc<str> },
+    /// The logger is part of the cluster.
+    Joined { logger: Arc<str> },
+    /// It is no more: `end` ends its link once nothing is bound to it.
+    Retired { logger: Arc<str>, end: CancellationToken },
 }
 
 /// What each transport is given.

@@ -17,6 +17,7 @@ mod claim;
 mod ledger;
 mod link;
 mod local;
+mod members;
 mod recovery;
 mod room;
 mod sender;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tyto_core::config::runtime::{NodeConfig, Role, ShipConfig};
 use tyto_core::layout::Layout;
+use tyto_daemon::peers::Peers;
 use tyto_daemon::tls::Identity;
 use tyto_daemon::{clock, health};
 use tyto_proto::v1::{Dropped, LedgerRow, NodeHealth, Written};
@@ -48,6 +50,7 @@ use batch::{Intake, QUEUE_BATCHES_MAX};
 pub use batch::{Overflow, ShipOutput};
 use claim::{CLAIMS_MAX, ClaimedRow, Court};
 use link::{EVENTS_MAX, LinkContext, LinkEvent, Transport};
+use members::Members;
 
 /// Segments are removed, the ledger saved and the report renewed this often.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
@@ -132,6 +135,7 @@ impl Shipper {
             end: end_links.clone(),
         };
         let mut links = JoinSet::new();
+        let peers = Peers::follow(config);
         let store = standalone.then(ReportCell::default);
         if let Some(cell) = &store {
             let files = LogStore::open(StoreOptions::of(config), Box::new(clock::now))?;
@@ -139,17 +143,14 @@ impl Shipper {
             let local = local::LocalTransport::new(node, files, interval, cell.clone());
             links.spawn(local.run(context));
         } else {
-            let identity = identity.ok_or(ShipError::NoIdentity)?;
-            for peer in config.peers_of(Role::Logger) {
-                let grpc =
-                    sender::GrpcTransport::new(config.clone(), identity.clone(), peer.clone());
-                links.spawn(grpc.run(context.clone()));
-            }
+            let identity = identity.ok_or(ShipError::NoIdentity)?.clone();
+            let members = Members::new(config.clone(), identity, peers.clone(), context);
+            links.spawn(members.run());
         }
         let (queue, intake) = mpsc::channel(QUEUE_BATCHES_MAX);
         let (claims, wanted) = mpsc::channel(CLAIMS_MAX);
         let drain = CancellationToken::new();
-        let court = Court::new(config, identity)?;
+        let court = Court::new(peers, identity)?;
         let court = tokio::spawn(court.run(wanted, queue.clone(), drain.clone()));
         let report = ReportLock::default();
         let ship =
@@ -292,6 +293,8 @@ impl ShipThread {
             LinkEvent::Acked { logger, position } => self.backlog.acked(&logger, &position),
             LinkEvent::Refused { logger, refusal } => self.backlog.refused(&logger, &refusal),
             LinkEvent::Down { logger } => self.backlog.link_down(&logger),
+            LinkEvent::Joined { logger } => self.backlog.logger_joined(logger),
+            LinkEvent::Retired { logger, end } => self.backlog.logger_retired(&logger, end),
         }
         self.backlog.pump();
     }
