@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use tempfile::TempDir;
 use tokio_stream::wrappers::ReceiverStream;
-use tyto_core::config::runtime::{NodeConfig, Role};
+use tyto_core::config::runtime::{NodeConfig, Peer, PeersConfig, Role};
 use tyto_core::record::LogRecord;
 use tyto_core::time::{NANOS, Ts};
 use tyto_daemon::tls::{self, Identity};
@@ -235,6 +235,49 @@ async fn rows_survive_a_logger_that_is_killed_again_and_again() -> Result<()> {
     shipper.stop().await;
     loggers.stop()?;
     ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    Ok(())
+}
+
+/// Makes a list of loggers the one of the release in use, as a deploy does.
+fn release(prefix: &Path, id: &str, peers: &[Peer]) -> Result<()> {
+    let etc = prefix.join("releases").join(id).join("etc");
+    fs::create_dir_all(&etc)?;
+    let list = PeersConfig { peers: peers.to_vec() };
+    fs::write(etc.join("peers.yaml"), serde_yaml::to_string(&list)?)?;
+    let fresh = prefix.join("current.new");
+    std::os::unix::fs::symlink(format!("releases/{id}"), &fresh)?;
+    Ok(fs::rename(fresh, prefix.join("current"))?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loggers_come_and_go_while_rows_flow_and_no_row_is_lost() -> Result<()> {
+    let mut loggers = Loggers::start(2)?;
+    let both = loggers.worker.peers.clone();
+    let (first, second) = (&both[..1], &both[1..]);
+    loggers.worker.peers = first.to_vec();
+    let prefix = loggers.worker.prefix.clone();
+    let identity = Identity::load(&loggers.worker)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let writing = write_rows(&shipper, Duration::from_secs(7));
+    pause(1_000).await;
+    release(&prefix, "two", &both)?;
+    pause(3_000).await;
+    release(&prefix, "second", second)?;
+    // What was bound to the first is settled before it ends; rows go on to the second.
+    pause(2_000).await;
+    loggers.kill(0)?;
+    tokio::task::spawn_blocking(|| writing.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("died"))??;
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    loggers.run(0)?;
+    loggers.stop()?;
+    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    for config in &loggers.configs {
+        let logs = files(&config.prefix.join("logs"))?;
+        ensure!(!logs.is_empty(), "{} wrote nothing", config.node);
+    }
     Ok(())
 }
 

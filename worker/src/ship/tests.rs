@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tyto_core::record::schema::Schema;
 use tyto_writer::{Position, Refusal};
 
@@ -45,6 +46,10 @@ enum Step {
     Housekeep,
     /// kill -9 and a new life.
     Kill,
+    /// A deploy takes a logger out of the cluster; it still runs.
+    Retire { logger: usize },
+    /// A deploy makes it part of the cluster again; its old session, if any, has ended.
+    Join { logger: usize },
 }
 
 /// A logger as `tyto_writer::LogStore` behaves.
@@ -60,6 +65,8 @@ struct World {
     bytes_max: u64,
     backlog: Option<Backlog>,
     loggers: [Logger; 2],
+    /// What ends the session of a logger that was retired.
+    ends: [CancellationToken; 2],
     /// Rows handed over, by log stream.
     taken: HashMap<&'static str, u64>,
     refused: u64,
@@ -74,7 +81,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let loggers = Default::default();
         let taken = HashMap::new();
-        let mut world = Self { dir, bytes_max, backlog: None, loggers, taken, refused: 0 };
+        let ends = Default::default();
+        let mut world = Self { dir, bytes_max, backlog: None, loggers, ends, taken, refused: 0 };
         world.open();
         world
     }
@@ -114,6 +122,21 @@ impl World {
                 self.backlog = None;
                 self.loggers.iter_mut().for_each(|logger| logger.parcels = None);
                 self.open();
+            }
+            Step::Retire { logger } => {
+                self.ends[*logger] = CancellationToken::new();
+                let end = self.ends[*logger].clone();
+                self.backlog().logger_retired(LOGGERS[*logger], end);
+            }
+            Step::Join { logger } => {
+                self.loggers[*logger].parcels = None;
+                self.backlog().logger_joined(LOGGERS[*logger].into());
+                self.ends[*logger] = CancellationToken::new();
+            }
+        }
+        for (logger, end) in self.loggers.iter_mut().zip(&self.ends) {
+            if end.is_cancelled() {
+                logger.parcels = None;
             }
         }
         self.adds_up();
@@ -182,6 +205,7 @@ impl World {
     /// Both loggers come back and take everything.
     fn settle(&mut self) {
         for logger in 0..LOGGERS.len() {
+            self.run(&Step::Join { logger });
             self.run(&Step::Up { logger });
         }
         while !self.backlog().is_drained() {
@@ -218,7 +242,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(logger, batches)| Step::Commit { logger, batches }),
         1 => (logger.clone(), 1..9_usize)
             .prop_map(|(logger, batches)| Step::CommitWithoutAck { logger, batches }),
-        1 => logger.prop_map(|logger| Step::Refuse { logger }),
+        1 => logger.clone().prop_map(|logger| Step::Refuse { logger }),
+        1 => logger.clone().prop_map(|logger| Step::Retire { logger }),
+        1 => logger.prop_map(|logger| Step::Join { logger }),
         1 => Just(Step::Housekeep),
         1 => Just(Step::Kill),
     ];
@@ -301,6 +327,23 @@ fn a_batch_in_doubt_waits_for_its_logger_and_new_ones_go_to_the_other() {
     assert_eq!(world.loggers[1].written.len(), 4, "in doubt at logger-1, even in the next life");
     world.settle();
     assert_eq!(world.loggers[0].written.len(), 3);
+}
+
+#[test]
+fn a_logger_that_leaves_gets_what_is_bound_to_it_and_nothing_more() {
+    let mut world = World::new(1 << 30);
+    world.run(&Step::Up { logger: 0 });
+    world.run(&Step::Take { stream: 0, rows: 3, bytes: 10 });
+    world.run(&Step::Retire { logger: 0 });
+    world.run(&Step::Take { stream: 0, rows: 4, bytes: 10 });
+    assert!(!world.ends[0].is_cancelled());
+    world.run(&Step::Commit { logger: 0, batches: 9 });
+    world.run(&Step::Housekeep);
+    assert_eq!(world.loggers[0].written.len(), 3);
+    assert!(world.ends[0].is_cancelled());
+    world.run(&Step::Up { logger: 1 });
+    world.run(&Step::Commit { logger: 1, batches: 9 });
+    assert_eq!(world.loggers[1].written.len(), 4);
 }
 
 #[test]
