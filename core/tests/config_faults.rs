@@ -224,10 +224,22 @@ fn faults_of_af_packet_keys() {
         ("af_packet_enable_fanout=maybe", "T or F"),
         ("af_packet_enable_defrag=2", "T or F"),
         ("af_packet_fanout_id=65536", "a whole number from 1 to 65535"),
-        ("af_packet_fanout_mode=FANOUT_LB", "FANOUT_HASH, FANOUT_CPU or FANOUT_QM"),
-        ("af_packet_checksum_validation_mode=NO", "CHECKSUM_ON or CHECKSUM_OFF"),
-        ("af_packet_enable_hw_timestamping=x", "F"),
-        ("af_packet_link_type=eth", "1"),
+        (
+            "af_packet_fanout_mode=FANOUT_EPBF",
+            "FANOUT_HASH, FANOUT_CPU, FANOUT_QM, FANOUT_CBPF or FANOUT_EBPF",
+        ),
+        ("af_packet_checksum_validation_mode=NO", "CHECKSUM_ON, CHECKSUM_KERNEL or CHECKSUM_OFF"),
+        ("af_packet_enable_hw_timestamping=x", "T or F"),
+        ("af_packet_promiscuous=x", "T or F"),
+        ("af_packet_fanout_inner=x", "T or F"),
+        ("af_packet_link_type=eth", "a link type from 0 to 65535, such as 1 for Ethernet"),
+        ("snaplen=64", "bytes from 128 to 262144"),
+        (
+            "memory_bytes_max=1G",
+            "bytes from 67108864 to 17592186044416, such as `4*1024*1024*1024`, or 0",
+        ),
+        ("nice=20", "a whole number from -20 to 19"),
+        ("core_dumps=maybe", "T or F"),
     ] {
         let (key, found) = line.split_once('=').unwrap();
         assert_eq!(
@@ -235,30 +247,19 @@ fn faults_of_af_packet_keys() {
             format!("node.cfg:11: node `w`: `{key}` is `{found}`; expected {expected}")
         );
     }
-    for (line, reason, hint) in [
+    for (mode, reason) in [
         (
-            "af_packet_fanout_mode=AF_Packet::FANOUT_EBPF",
-            "no program is attached to the group",
-            "FANOUT_HASH",
+            "AF_Packet::FANOUT_ROLLOVER",
+            "a full ring would spill packets of its flows to workers that do not know these flows",
         ),
-        (
-            "af_packet_checksum_validation_mode=CHECKSUM_KERNEL",
-            "checksums are verified by the worker",
-            "CHECKSUM_ON",
-        ),
-        (
-            "af_packet_enable_hw_timestamping=T",
-            "packets carry the kernel's time",
-            "delete the line",
-        ),
-        ("af_packet_link_type=113", "live capture is Ethernet", "af_packet_link_type=1"),
+        ("FANOUT_LB", "it tears flows apart: the packets of each go to all workers"),
+        ("fanout_rnd", "it tears flows apart: the packets of each go to all workers"),
     ] {
-        let (key, found) = line.split_once('=').unwrap();
         assert_eq!(
-            worker(line),
+            worker(&format!("af_packet_fanout_mode={mode}")),
             format!(
-                "node.cfg:11: node `w`: `{key}` is `{found}`, which Tyto does not have: {reason}\n\
-                 hint: {hint}"
+                "node.cfg:11: node `w`: `af_packet_fanout_mode` is `{mode}`, which Tyto does not \
+                 have: {reason}\nhint: af_packet_fanout_mode=FANOUT_HASH"
             )
         );
     }
@@ -266,6 +267,23 @@ fn faults_of_af_packet_keys() {
         worker("interface=eth0\naf_packet_buffer_size=1048576\naf_packet_block_size=1048576"),
         "node.cfg:9: node `w`: a ring of 1048576 bytes holds fewer than two blocks of 1048576"
     );
+    // Each section once, however many nodes it makes.
+    assert_eq!(
+        worker("interface=eth0\nlb_method=af_packet\nlb_procs=3\nmemory_bytes_max=128*1024*1024"),
+        "node.cfg:9: node `w`: 134217728 bytes of memory do not hold its ring of 134217728\n\
+         hint: raise memory_bytes_max, or lower af_packet_buffer_size"
+    );
+}
+
+#[test]
+fn an_address_of_a_host_has_no_brackets_no_zone_and_no_port() {
+    for good in ["2001:db8::1", "::ffff:192.0.2.1", "fe80::1", "sensor_1.example", "10.0.0.9"] {
+        assert_eq!(worker(&format!("host={good}")), "none", "{good}");
+    }
+    for bad in ["[2001:db8::1]", "fe80::1%eth0", "10.0.0.1:22", "2001:db8::1::2", "host:22", ":"] {
+        let found = worker(&format!("host={}", bad.replace('%', "%%")));
+        assert!(found.ends_with("expected a host name or an address"), "{bad}: {found}");
+    }
 }
 
 #[test]
@@ -419,6 +437,10 @@ fn faults_of_settings() {
         ("port: 99", "a whole number from 1024 to 65000"),
         ("port: '27760'", "a whole number from 1024 to 65000"),
         ("commit_interval_ms: -1", "a whole number from 0 to 10000"),
+        ("nice: -21", "a whole number from -20 to 19"),
+        ("nice: 1.5", "a whole number from -20 to 19"),
+        ("memory_bytes_max: 1", "a whole number from 67108864 to 17592186044416, or nothing"),
+        ("crash_reports_max: 0", "a whole number from 1 to 1000"),
         ("log_format: csv", "tsv or json"),
         ("cluster: My Cluster", "lower-case letters, digits, `-` and `.`, at most 63"),
         (

@@ -82,6 +82,19 @@ pub enum LiveError {
         /// The kernel's number of its link layer.
         hardware_type: u16,
     },
+    /// It is not what the configuration says it is.
+    #[error(
+        "interface `{interface}`: its link type is {found}; `af_packet_link_type` of node.cfg \
+         says {expected}"
+    )]
+    OtherLinkType {
+        /// The interface.
+        interface: String,
+        /// What it is, as a link type of capture files.
+        found: u32,
+        /// What it should be.
+        expected: u16,
+    },
     /// The interface was removed while capturing.
     #[error("interface `{0}` was removed")]
     Removed(String),
@@ -115,6 +128,7 @@ impl AfPacket {
             return Err(LiveError::Down(name.to_owned()));
         }
         let link_type = link_type_of(name, interface.hardware_type)?;
+        check_link_type(config, link_type)?;
         let size =
             RingSize::new(config.buffer_size_bytes, block_bytes(config), config.block_timeout_ms);
         let ring = Ring::new(&socket, size).map_err(failed("make its ring"))?;
@@ -301,6 +315,20 @@ fn link_type_of(interface: &str, hardware_type: u16) -> Result<LinkType, LiveErr
         libc::ARPHRD_NONE | ARPHRD_RAWIP => Ok(LinkType::RAW),
         _ => Err(LiveError::LinkLayer { interface: interface.to_owned(), hardware_type }),
     }
+}
+
+/// Holds the interface to the link type that node.cfg gives, if it does. Raw IP goes by three
+/// numbers.
+fn check_link_type(config: &CaptureConfig, found: LinkType) -> Result<(), LiveError> {
+    let Some(expected) = config.link_type else { return Ok(()) };
+    let is_raw =
+        |link_type| matches!(link_type, LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OPENBSD);
+    let wanted = LinkType(expected.into());
+    if wanted == found || is_raw(wanted) && is_raw(found) {
+        return Ok(());
+    }
+    let interface = config.interface.clone();
+    Err(LiveError::OtherLinkType { interface, found: found.0, expected })
 }
 
 /// Type and flags of the fanout group. Never PACKET_FANOUT_FLAG_ROLLOVER: a full ring would

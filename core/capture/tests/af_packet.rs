@@ -39,6 +39,7 @@ fn config(fanout_id: Option<u16>) -> CaptureConfig {
         hw_timestamps: false,
         checksums: ChecksumMode::default(),
         filter: None,
+        link_type: None,
     }
 }
 

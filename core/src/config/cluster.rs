@@ -10,8 +10,8 @@ use super::fanout;
 use super::name::{HostName, NodeName};
 use super::networks::{Network, parse_networks};
 use super::node::{Draft, Node, read_section};
-use super::runtime::Role;
-use super::settings::Settings;
+use super::runtime::{ChecksumMode, Role};
+use super::settings::{Places, Settings};
 
 /// Where the manager listens, counted from the port of the settings: ZeekControl's plan has
 /// three ports before it.
@@ -42,6 +42,8 @@ pub struct ConfigFiles<'a> {
 pub struct Cluster {
     /// tyto.yaml.
     pub settings: Settings,
+    /// Where the keys of tyto.yaml stand that are in it.
+    pub places: Places,
     /// All nodes in node.cfg order.
     pub nodes: Vec<Node>,
     /// networks.cfg.
@@ -77,13 +79,15 @@ impl Cluster {
         let networks = files.networks.map_or_else(Vec::new, |file| {
             parse_networks(file.name, file.text, &mut faults, &mut warnings)
         });
-        let settings = files
+        let (settings, places) = files
             .settings
-            .map_or_else(Settings::default, |f| Settings::parse(f.name, f.text, &mut faults));
+            .map(|f| Settings::parse(f.name, f.text, &mut faults))
+            .unwrap_or_default();
 
-        let cluster = Self { settings, nodes, networks, warnings };
+        let mut cluster = Self { settings, places, nodes, networks, warnings };
         cluster.check_ports(&file, &mut faults);
         cluster.check_rings(&mut faults);
+        cluster.check_checksums();
         if faults.is_empty() { Ok(cluster) } else { Err(Faults(faults)) }
     }
 
@@ -163,17 +167,41 @@ impl Cluster {
         }
     }
 
+    /// Once for each section: its nodes have the same ring and the same limit.
     fn check_rings(&self, faults: &mut Vec<Fault>) {
+        let mut section = "";
         for node in self.nodes.iter().filter(|node| node.interface.is_some()) {
+            if std::mem::replace(&mut section, &node.section) == node.section {
+                continue;
+            }
             let defaults = &self.settings.af_packet;
-            let buffer = node.af_packet.buffer_size_bytes.unwrap_or(defaults.buffer_size_bytes);
-            let block = node.af_packet.block_size_bytes.unwrap_or(defaults.block_size_bytes);
-            let first_of_section = node.section == *node.name || node.name.ends_with("-1");
-            if buffer / 2 < u64::from(block) && first_of_section {
-                let node_name = node.section.clone();
-                let kind = FaultKind::RingTooSmall { node: node_name, buffer, block };
+            let buffer = node.capture.buffer_size_bytes.unwrap_or(defaults.buffer_size_bytes);
+            let block = node.capture.block_size_bytes.unwrap_or(defaults.block_size_bytes);
+            let node_name = || node.section.clone();
+            if buffer / 2 < u64::from(block) {
+                let kind = FaultKind::RingTooSmall { node: node_name(), buffer, block };
                 faults.push(Fault::new(&node.at, kind));
             }
+            // The ring is mapped into the process; a limit below it lets no worker start.
+            if let Some(memory) = self.limits(node).memory_bytes_max
+                && memory <= buffer
+            {
+                let kind = FaultKind::MemoryBelowRing { node: node_name(), memory, buffer };
+                let hint = "raise memory_bytes_max, or lower af_packet_buffer_size";
+                faults.push(Fault::new(&node.at, kind).hint(hint));
+            }
+        }
+    }
+
+    /// `ignore_checksums` decides over all that tyto.yaml says about checksums.
+    fn check_checksums(&mut self) {
+        if let Some(at) = self.places.at("af_packet.checksums")
+            && self.settings.ignore_checksums
+            && self.settings.af_packet.checksums != ChecksumMode::Off
+        {
+            let reason = "ignore_checksums is true";
+            let kind = FaultKind::NoEffectSetting { key: "af_packet.checksums", reason };
+            self.warnings.push(Fault::new(at, kind));
         }
     }
 }

@@ -132,6 +132,8 @@ pub enum FaultKind {
     FanoutSplit { node: String, id: u16, other: String, other_id: u16, interface: String },
     #[error("node `{node}`: a ring of {buffer} bytes holds fewer than two blocks of {block}")]
     RingTooSmall { node: String, buffer: u64, block: u32 },
+    #[error("node `{node}`: {memory} bytes of memory do not hold its ring of {buffer}")]
+    MemoryBelowRing { node: String, memory: u64, buffer: u64 },
     #[error("{nodes} listening nodes from port {port} on need ports above 65535")]
     PortsExhausted { nodes: usize, port: u16 },
 
@@ -146,6 +148,8 @@ pub enum FaultKind {
     Yaml { problem: String },
     #[error("unknown key `{key}`")]
     UnknownSetting { key: String },
+    #[error("`{key}` has no effect: {reason}")]
+    NoEffectSetting { key: &'static str, reason: &'static str },
     #[error("`{key}` is given twice; it is already on line {first_line}")]
     DuplicateSetting { key: String, first_line: u32 },
     #[error("`{key}` is `{found}`; expected {expected}")]

@@ -18,7 +18,7 @@ pub(super) fn check(nodes: &[Node], faults: &mut Vec<Fault>) {
     let mut by_interface: BTreeMap<(&HostName, &str), (&Node, u16)> = BTreeMap::new();
     let mut sections: Vec<&str> = Vec::new();
     for node in nodes.iter().filter(|node| shares(node)) {
-        let (Some(interface), Some(id)) = (node.interface.as_deref(), node.af_packet.fanout_id)
+        let (Some(interface), Some(id)) = (node.interface.as_deref(), node.capture.fanout_id)
         else {
             continue;
         };
@@ -52,7 +52,7 @@ pub(super) fn ids(nodes: &[Node]) -> BTreeMap<&str, u16> {
             groups.entry((&node.host, interface)).or_default().push(node);
         }
     }
-    let written = |group: &[&Node]| group.iter().find_map(|node| node.af_packet.fanout_id);
+    let written = |group: &[&Node]| group.iter().find_map(|node| node.capture.fanout_id);
     let mut taken: BTreeMap<&HostName, Vec<u16>> = BTreeMap::new();
     for ((host, _), group) in &groups {
         taken.entry(host).or_default().extend(written(group));
@@ -72,7 +72,7 @@ pub(super) fn ids(nodes: &[Node]) -> BTreeMap<&str, u16> {
 }
 
 fn shares(node: &Node) -> bool {
-    node.interface.is_some() && node.af_packet.enable_fanout != Some(false)
+    node.interface.is_some() && node.capture.enable_fanout != Some(false)
 }
 
 /// A number from the interface's name, so that a new section in node.cfg does not change the

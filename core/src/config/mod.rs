@@ -11,6 +11,7 @@ pub mod name;
 pub mod nearest;
 pub mod networks;
 pub mod node;
+pub mod node_capture;
 pub mod node_keys;
 pub mod runtime;
 pub mod setting_keys;

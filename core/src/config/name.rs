@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -107,9 +108,13 @@ pub fn is_node_name(text: &str) -> bool {
 }
 
 /// True when `text` can be a host's name or address: it becomes an argument of ssh, so it
-/// must not look like an option, a user, or shell.
+/// must not look like an option, a user, or shell. A colon makes it an IPv6 address, without
+/// brackets and without a zone.
 pub fn is_host_name(text: &str) -> bool {
+    if text.contains(':') {
+        return text.parse::<Ipv6Addr>().is_ok();
+    }
     text.len() <= HOST_NAME_CHARS_MAX
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == ':')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }

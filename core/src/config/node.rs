@@ -8,12 +8,11 @@ use super::cfg_file::{Entry, Section};
 use super::error::{At, Fault, FaultKind};
 use super::name::{HostName, NODE_NAME_CHARS_MAX, NodeName, is_host_name, is_node_name};
 use super::nearest::nearest;
+use super::node_capture::CaptureKeys;
 use super::node_keys::{NODE_KEYS, NodeKey, Scope, node_key};
-use super::runtime::{FanoutMode, Role};
+use super::runtime::Role;
+use super::setting_keys::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN};
 use super::value;
-
-/// Processes of one worker section at most.
-pub const LB_PROCS_MAX: u32 = 256;
 
 /// Names that mean something else to ctl or on disk: groups, and the CA's own files.
 const RESERVED_NAMES: [&str; 7] = ["all", "loggers", "proxies", "workers", "ca", "current", "tmp"];
@@ -39,31 +38,32 @@ pub struct Node {
     pub cpu: Option<u32>,
     /// Its own environment variables, without those of tyto.yaml.
     pub env: BTreeMap<String, String>,
-    /// Capture settings that differ from tyto.yaml's.
-    pub af_packet: AfPacketKeys,
+    /// What it captures, where that differs from tyto.yaml.
+    pub capture: CaptureKeys,
+    /// What it may use of its host, where that differs from tyto.yaml.
+    pub limits: LimitKeys,
     /// The keys of the section as they were written, without empty ones.
-    pub given: BTreeMap<&'static str, String>,
+    pub given: BTreeMap<&'static str, Given>,
 }
 
-/// The `af_packet_*` keys of one node; `None` where tyto.yaml or the default counts.
+/// A key as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Its value, references resolved.
+    pub value: String,
+    /// Where it is.
+    pub at: At,
+}
+
+/// Limits of one node; `None` where tyto.yaml or the default counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AfPacketKeys {
-    /// Size of the ring, bytes.
-    pub buffer_size_bytes: Option<u64>,
-    /// Size of a block, bytes.
-    pub block_size_bytes: Option<u32>,
-    /// Hand-over of a block that is not full, milliseconds.
-    pub block_timeout_ms: Option<u32>,
-    /// Share the interface with the other workers on it.
-    pub enable_fanout: Option<bool>,
-    /// Number of the fanout group.
-    pub fanout_id: Option<u16>,
-    /// How packets are spread.
-    pub fanout_mode: Option<FanoutMode>,
-    /// Kernel joins fragments first.
-    pub fanout_defrag: Option<bool>,
-    /// Take wrong checksums as good.
-    pub ignore_checksums: Option<bool>,
+pub struct LimitKeys {
+    /// Memory, bytes; 0 means no limit.
+    pub memory_bytes_max: Option<u64>,
+    /// Niceness.
+    pub nice: Option<i8>,
+    /// Let the kernel write a core when the process crashes.
+    pub core_dumps: Option<bool>,
 }
 
 /// What one section gave.
@@ -87,12 +87,12 @@ pub(super) fn read_section(
     reader.draft()
 }
 
-struct Reader<'a> {
-    section: &'a Section,
+pub(super) struct Reader<'a> {
+    pub(super) section: &'a Section,
     /// Non-empty values of known keys.
-    values: BTreeMap<&'static str, &'a Entry>,
-    faults: &'a mut Vec<Fault>,
-    warnings: &'a mut Vec<Fault>,
+    pub(super) values: BTreeMap<&'static str, &'a Entry>,
+    pub(super) faults: &'a mut Vec<Fault>,
+    pub(super) warnings: &'a mut Vec<Fault>,
 }
 
 impl Reader<'_> {
@@ -147,7 +147,8 @@ impl Reader<'_> {
         let procs = self.lb_procs(role);
         let cpus = self.value("pin_cpus", value::cpus).unwrap_or_default();
         let env = self.value("env_vars", value::env_vars).unwrap_or_default();
-        let af_packet = self.af_packet();
+        let capture = self.capture();
+        let limits = self.limits();
         let (Some(role), Some(host)) = (role, host) else {
             return Draft { role, nodes: Vec::new() };
         };
@@ -161,8 +162,9 @@ impl Reader<'_> {
             interface,
             cpu: cpus.first().copied(),
             env,
-            af_packet,
-            given: self.values.iter().map(|(key, e)| (*key, e.value.clone())).collect(),
+            capture,
+            limits,
+            given: self.values.iter().map(|(&key, entry)| (key, given(entry))).collect(),
         };
         Draft { role: Some(role), nodes: self.expand(template, procs, &cpus) }
     }
@@ -224,160 +226,23 @@ impl Reader<'_> {
         }
     }
 
-    fn interface(&mut self, role: Option<Role>) -> Option<String> {
-        let captures = matches!(role, Some(Role::Worker | Role::Standalone));
-        let Some(&entry) = self.values.get("interface") else {
-            if captures {
-                let kind = FaultKind::NoInterface { node: self.node() };
-                self.warnings.push(Fault::new(&self.section.at, kind));
-            }
-            return None;
-        };
-        if let Some((source, interface)) = entry.value.split_once("::")
-            && source != "af_packet"
-        {
-            let reason = "packets come from AF_PACKET sockets";
-            let hint = format!("interface={interface}");
-            self.unsupported("interface", reason, &hint);
-            return None;
-        }
-        let interface = self.value("interface", |text| {
-            let name = text.strip_prefix("af_packet::").unwrap_or(text);
-            value::is_interface(name).then(|| name.to_owned())
-        });
-        interface.filter(|_| captures)
-    }
-
-    /// Number of processes, when the section is to be expanded.
-    fn lb_procs(&mut self, role: Option<Role>) -> Option<u32> {
-        if role.is_some_and(|role| role != Role::Worker) {
-            return None;
-        }
-        self.lb_method();
-        let entry = *self.values.get("lb_procs")?;
-        if !self.values.contains_key("lb_method") {
-            let needs = "lb_method";
-            let kind = FaultKind::KeyNeeds { node: self.node(), key: "lb_procs", needs };
-            self.faults.push(Fault::new(&entry.at, kind).hint("lb_method=af_packet"));
-        }
-        let procs = self.value("lb_procs", |text| {
-            value::whole(text, 1, LB_PROCS_MAX.into()).and_then(|n| u32::try_from(n).ok())
-        });
-        if procs.is_none()
-            && let Some(fault) = self.faults.last_mut()
-        {
-            let interface = self.values.get("interface").map_or("eth0", |e| e.value.as_str());
-            let interface = interface.trim_start_matches("af_packet::");
-            fault.hint = Some(format!(
-                "one process per receive queue is usual; `ethtool -l {interface}` lists the queues"
-            ));
-        }
-        procs
-    }
-
-    fn lb_method(&mut self) {
-        let Some(&method) = self.values.get("lb_method") else {
-            if let Some(&entry) = self.values.get("lb_interfaces") {
-                let needs = "lb_method";
-                let kind = FaultKind::KeyNeeds { node: self.node(), key: "lb_interfaces", needs };
-                self.faults.push(Fault::new(&entry.at, kind));
-            }
-            return;
-        };
-        if !self.values.contains_key("lb_procs") {
-            let needs = "lb_procs";
-            let kind = FaultKind::KeyNeeds { node: self.node(), key: "lb_method", needs };
-            self.faults.push(Fault::new(&method.at, kind).hint("lb_procs=4"));
-        }
-        let use_af_packet = "lb_method=af_packet";
-        match method.value.as_str() {
-            "af_packet" => {
-                if let Some(&entry) = self.values.get("lb_interfaces") {
-                    let reason = "it belongs to lb_method=interfaces";
-                    let node = self.node();
-                    let kind = FaultKind::NoEffect { node, key: "lb_interfaces", reason };
-                    self.warnings.push(Fault::new(&entry.at, kind));
-                }
-            }
-            "interfaces" => {
-                let hint = "write one worker section with its `interface` for each of them";
-                self.unsupported("lb_method", "one section is one interface here", hint);
-            }
-            "pf_ring" | "myricom" | "custom" => {
-                let reason = "packets come from AF_PACKET sockets";
-                self.unsupported("lb_method", reason, use_af_packet);
-            }
-            _ => {
-                self.value("lb_method", |_| None::<()>);
-                if let Some(fault) = self.faults.last_mut() {
-                    fault.hint = Some(use_af_packet.to_owned());
-                }
-            }
-        }
-    }
-
-    fn af_packet(&mut self) -> AfPacketKeys {
-        self.check_af_packet_limits();
-        AfPacketKeys {
-            buffer_size_bytes: self
-                .value("af_packet_buffer_size", |t| value::size_bytes(t, 1 << 20, 1 << 36)),
-            block_size_bytes: self.value("af_packet_block_size", |t| {
-                let bytes = value::size_bytes(t, 1 << 14, 1 << 24)?;
-                u32::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two())
+    fn limits(&mut self) -> LimitKeys {
+        LimitKeys {
+            memory_bytes_max: self.value("memory_bytes_max", |text| match text {
+                "0" => Some(0),
+                text => value::size_bytes(text, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX),
             }),
-            block_timeout_ms: self.value("af_packet_block_timeout", |t| {
-                value::duration_ms(t, 1, 1000).and_then(|ms| u32::try_from(ms).ok())
-            }),
-            enable_fanout: self.value("af_packet_enable_fanout", value::boolean),
-            fanout_id: self.value("af_packet_fanout_id", |t| {
-                value::whole(t, 1, u16::MAX.into()).and_then(|id| u16::try_from(id).ok())
-            }),
-            fanout_mode: self.fanout_mode(),
-            fanout_defrag: self.value("af_packet_enable_defrag", value::boolean),
-            ignore_checksums: self.ignore_checksums(),
+            nice: self.value("nice", value::nice),
+            core_dumps: self.value("core_dumps", value::boolean),
         }
-    }
-
-    /// Keys whose only value is what Tyto does anyway.
-    fn check_af_packet_limits(&mut self) {
-        let timestamping = self.value("af_packet_enable_hw_timestamping", value::boolean);
-        if timestamping == Some(true) {
-            let reason = "packets carry the kernel's time";
-            self.unsupported("af_packet_enable_hw_timestamping", reason, "delete the line");
-        }
-        let link_type = self.value("af_packet_link_type", |t| value::whole(t, 0, u64::MAX));
-        if link_type.is_some_and(|link_type| link_type != 1) {
-            let reason = "live capture is Ethernet";
-            self.unsupported("af_packet_link_type", reason, "af_packet_link_type=1");
-        }
-    }
-
-    fn fanout_mode(&mut self) -> Option<FanoutMode> {
-        const KEY: &str = "af_packet_fanout_mode";
-        let word = value::enum_word(&self.values.get(KEY)?.value, "FANOUT_");
-        if matches!(word.as_str(), "CBPF" | "EBPF") {
-            self.unsupported(KEY, "no program is attached to the group", "FANOUT_HASH");
-            return None;
-        }
-        self.value(KEY, value::fanout_mode)
-    }
-
-    fn ignore_checksums(&mut self) -> Option<bool> {
-        const KEY: &str = "af_packet_checksum_validation_mode";
-        let word = value::enum_word(&self.values.get(KEY)?.value, "CHECKSUM_");
-        if word == "KERNEL" {
-            self.unsupported(KEY, "checksums are verified by the worker", "CHECKSUM_ON");
-            return None;
-        }
-        self.value(KEY, |_| match word.as_str() {
-            "ON" => Some(false),
-            "OFF" => Some(true),
-            _ => None,
-        })
     }
 
     /// A key's value, read by `read`; a fault when it cannot be read.
-    fn value<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn value<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         let entry = *self.values.get(name)?;
         let value = read(&entry.value);
         if value.is_none() {
@@ -402,7 +267,7 @@ impl Reader<'_> {
         self.value(name, read)
     }
 
-    fn unsupported(&mut self, key: &'static str, reason: &'static str, hint: &str) {
+    pub(super) fn unsupported(&mut self, key: &'static str, reason: &'static str, hint: &str) {
         if let Some(&entry) = self.values.get(key) {
             let (node, found) = (self.node(), entry.value.clone());
             let kind = FaultKind::Unsupported { node, key, found, reason };
@@ -410,7 +275,11 @@ impl Reader<'_> {
         }
     }
 
-    fn node(&self) -> String {
+    pub(super) fn node(&self) -> String {
         self.section.name.clone()
     }
+}
+
+fn given(entry: &Entry) -> Given {
+    Given { value: entry.value.clone(), at: entry.at.clone() }
 }

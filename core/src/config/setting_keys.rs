@@ -7,6 +7,12 @@ use std::path::{Component, Path};
 /// of a unix socket's address.
 const PREFIX_BYTES_MAX: usize = 80;
 
+/// Least memory a node can be limited to: less does not hold a ring and a flow table.
+pub(super) const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// Most memory a node can be limited to.
+pub(super) const MEMORY_BYTES_MAX: u64 = 1 << 44;
+
 /// One key of tyto.yaml.
 #[derive(Clone, Copy, Debug)]
 pub struct SettingKey {
@@ -31,6 +37,13 @@ pub enum Kind {
         min: u64,
         /// Largest.
         max: u64,
+    },
+    /// A number from `min` to `max` that may be negative.
+    Signed {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
     },
     /// A power of two from `min` to `max`.
     PowerOfTwo {
@@ -60,6 +73,7 @@ impl Kind {
         match self {
             Self::Bool => "true or false".to_owned(),
             Self::Whole { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Signed { min, max } => format!("a whole number from {min} to {max}"),
             Self::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
             Self::Choice(words) => words.join(" or "),
             Self::Text { expected, .. } => (*expected).to_owned(),
@@ -78,6 +92,8 @@ const fn whole(min: u64, max: u64) -> Kind {
 }
 
 const PORT: Kind = whole(1, 65535);
+const MEMORY: Kind = whole(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
+const FILTER: Kind = Kind::Text { expected: "a tcpdump expression", is_valid: is_filter };
 const PATH: Kind = Kind::Text { expected: "the path of a file", is_valid: is_path };
 const USER: Kind = Kind::Text { expected: "the name of a user", is_valid: is_user };
 
@@ -139,6 +155,37 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "bytes",
         "a worker's rows on disk that no logger has taken yet; past this the oldest are dropped",
     ),
+    key(
+        "memory_bytes_max",
+        Kind::Optional(&MEMORY),
+        "bytes",
+        "memory that each node may use; nothing: no limit",
+    ),
+    key(
+        "nice",
+        Kind::Signed { min: -20, max: 19 },
+        "",
+        "niceness of each node; a higher one yields to others",
+    ),
+    key("core_dumps", Kind::Bool, "", "let the kernel write a core when a node crashes"),
+    key(
+        "watchdog_s",
+        whole(0, 3600),
+        "seconds",
+        "a node that reports nothing for so long hangs and is killed; 0 never",
+    ),
+    key(
+        "crash_reports_max",
+        whole(1, 1000),
+        "reports",
+        "crash reports kept of each node; the oldest go first",
+    ),
+    key(
+        "crash_expire_days",
+        whole(0, 3650),
+        "days",
+        "crash reports older than this are removed; 0 never",
+    ),
     key("stop_timeout_s", whole(1, 3600), "seconds", "from SIGTERM to SIGKILL"),
     key("command_timeout_s", whole(1, 3600), "seconds", "time that a command on a host may take"),
     key(
@@ -153,8 +200,19 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "",
         "private addresses count as local, besides networks.cfg",
     ),
-    key("ignore_checksums", Kind::Bool, "", "take packets with a wrong checksum as good"),
+    key(
+        "ignore_checksums",
+        Kind::Bool,
+        "",
+        "take packets with a wrong checksum as good, those of capture files too",
+    ),
     key("community_id", Kind::Bool, "", "add the column community_id to conn.log"),
+    key(
+        "filter",
+        Kind::Optional(&FILTER),
+        "",
+        "only packets that it matches are captured; the kernel drops all others",
+    ),
     key("snaplen_bytes", whole(128, 262_144), "bytes", "bytes kept of each packet"),
     key(
         "af_packet.buffer_size_bytes",
@@ -176,15 +234,39 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ),
     key(
         "af_packet.fanout_mode",
-        Kind::Choice(&["hash", "cpu", "qm"]),
+        Kind::Choice(&["hash", "cpu", "qm", "cbpf", "ebpf"]),
         "",
         "how the kernel spreads packets over the workers of an interface",
+    ),
+    key(
+        "af_packet.fanout_inner",
+        Kind::Bool,
+        "",
+        "with cbpf and ebpf: packets in a tunnel are spread by their inner flow",
     ),
     key(
         "af_packet.fanout_defrag",
         Kind::Bool,
         "",
         "let the kernel join fragments before it chooses a worker",
+    ),
+    key(
+        "af_packet.promiscuous",
+        Kind::Bool,
+        "",
+        "see all packets of the link, not only those for this host",
+    ),
+    key(
+        "af_packet.checksums",
+        Kind::Choice(&["on", "kernel", "off"]),
+        "",
+        "who verifies: the worker, it unless the kernel vouches for a packet, or nobody",
+    ),
+    key(
+        "af_packet.hw_timestamps",
+        Kind::Bool,
+        "",
+        "take the time stamps of the network card where it has them",
     ),
     key("ssh.user", Kind::Optional(&USER), "", "remote user; nothing: ssh decides"),
     key("ssh.port", Kind::Optional(&PORT), "", "port of sshd; nothing: ssh decides"),
@@ -232,6 +314,11 @@ fn is_prefix(text: &str) -> bool {
         && path.components().count() > 1
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+}
+
+/// Text at all; what the expression says is checked where its place is known.
+fn is_filter(text: &str) -> bool {
+    !text.trim().is_empty() && !text.contains('\0')
 }
 
 fn is_path(text: &str) -> bool {

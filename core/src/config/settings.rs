@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
 use super::nearest::nearest;
-use super::runtime::{FanoutMode, LogFormat};
+use super::runtime::{ChecksumMode, FanoutMode, LogFormat, WatchConfig};
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
 
@@ -37,6 +37,18 @@ pub struct Settings {
     pub batch_interval_ms: u64,
     /// Size of a worker's spool of unacked rows, bytes.
     pub spool_bytes_max: u64,
+    /// Memory that each node may use, bytes; no limit when not given.
+    pub memory_bytes_max: Option<u64>,
+    /// Niceness of each node.
+    pub nice: i8,
+    /// Let the kernel write a core when a node crashes.
+    pub core_dumps: bool,
+    /// A node that reports nothing for so long hangs and is killed, seconds; 0 never.
+    pub watchdog_s: u64,
+    /// Crash reports kept of each node.
+    pub crash_reports_max: u32,
+    /// Crash reports older than this are removed, days; 0 never.
+    pub crash_expire_days: u32,
     /// Seconds from SIGTERM to SIGKILL.
     pub stop_timeout_s: u64,
     /// Seconds that a command on a host may take.
@@ -45,10 +57,12 @@ pub struct Settings {
     pub keep_releases: u32,
     /// Private address space counts as local.
     pub private_address_space_is_local: bool,
-    /// Take packets with a wrong checksum as good.
+    /// Take packets with a wrong checksum as good, those of capture files too.
     pub ignore_checksums: bool,
     /// Add community_id to conn.log.
     pub community_id: bool,
+    /// Only packets that this tcpdump expression matches are captured.
+    pub filter: Option<String>,
     /// Bytes kept of each packet.
     pub snaplen_bytes: u32,
     /// Live capture.
@@ -71,8 +85,16 @@ pub struct AfPacketSettings {
     pub block_timeout_ms: u32,
     /// How packets are spread over the workers of an interface.
     pub fanout_mode: FanoutMode,
+    /// With `cbpf` and `ebpf`: packets in a tunnel are spread by their inner flow.
+    pub fanout_inner: bool,
     /// Kernel joins fragments before it chooses a worker.
     pub fanout_defrag: bool,
+    /// See all packets of the link.
+    pub promiscuous: bool,
+    /// Who verifies checksums.
+    pub checksums: ChecksumMode,
+    /// Time stamps of the network card, where it has them.
+    pub hw_timestamps: bool,
 }
 
 /// How ctl reaches hosts.
@@ -110,6 +132,7 @@ pub enum SshMode {
 
 impl Default for Settings {
     fn default() -> Self {
+        let watch = WatchConfig::default();
         Self {
             cluster: "tyto".to_owned(),
             prefix: "/opt/tyto".into(),
@@ -121,12 +144,19 @@ impl Default for Settings {
             batch_rows_max: 1000,
             batch_interval_ms: 200,
             spool_bytes_max: 1 << 30,
+            memory_bytes_max: None,
+            nice: 0,
+            core_dumps: false,
+            watchdog_s: watch.watchdog_s,
+            crash_reports_max: watch.crash_reports_max,
+            crash_expire_days: watch.crash_expire_days,
             stop_timeout_s: 60,
             command_timeout_s: 60,
             keep_releases: 3,
             private_address_space_is_local: true,
             ignore_checksums: false,
             community_id: false,
+            filter: None,
             snaplen_bytes: 9216,
             af_packet: AfPacketSettings::default(),
             ssh: SshSettings::default(),
@@ -142,7 +172,11 @@ impl Default for AfPacketSettings {
             block_size_bytes: 256 << 10,
             block_timeout_ms: 10,
             fanout_mode: FanoutMode::Hash,
+            fanout_inner: false,
             fanout_defrag: true,
+            promiscuous: true,
+            checksums: ChecksumMode::Kernel,
+            hw_timestamps: false,
         }
     }
 }
@@ -163,14 +197,14 @@ impl Default for SshSettings {
 }
 
 impl Settings {
-    /// Reads the file. The defaults are returned when it has faults, so that the rest of the
-    /// configuration can be checked too.
-    pub fn parse(file: &str, text: &str, faults: &mut Vec<Fault>) -> Self {
+    /// Reads the file, and says where each key stands that is in it. The defaults are returned
+    /// when it has faults, so that the rest of the configuration can be checked too.
+    pub fn parse(file: &str, text: &str, faults: &mut Vec<Fault>) -> (Self, Places) {
         let (file, lines) = (At::file(file), key_lines(text));
-        let mut checker = Checker { file, lines, faults: Vec::new() };
+        let mut checker = Checker { file, lines, places: Places::default(), faults: Vec::new() };
         let settings = checker.read(text);
         faults.append(&mut checker.faults);
-        settings.unwrap_or_default()
+        (settings.unwrap_or_default(), checker.places)
     }
 
     /// Every key with its value, in the order of the manual; what is not set is empty.
@@ -190,9 +224,21 @@ impl Settings {
     }
 }
 
+/// Where the keys of a tyto.yaml stand; a key that is not in it has no place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places(BTreeMap<&'static str, At>);
+
+impl Places {
+    /// The place of a key by the name in the table: `ssh.user`.
+    pub fn at(&self, key: &str) -> Option<&At> {
+        self.0.get(key)
+    }
+}
+
 struct Checker {
     file: At,
     lines: KeyLines,
+    places: Places,
     faults: Vec<Fault>,
 }
 
@@ -263,7 +309,9 @@ impl Checker {
                 continue;
             }
             match setting_key(&path) {
-                Some(key) if key.kind.accepts(value) => {}
+                Some(key) if key.kind.accepts(value) => {
+                    self.places.0.insert(key.name, at);
+                }
                 Some(key) => self.bad(&at, &path, value, &key.kind.expected()),
                 None => {
                     let fault = Fault::new(&at, FaultKind::UnknownSetting { key: path.clone() });
@@ -327,6 +375,9 @@ impl Kind {
             (Self::Optional(kind), value) => kind.accepts(value),
             (Self::Whole { min, max }, Value::Number(n)) => {
                 n.as_u64().is_some_and(|n| (*min..=*max).contains(&n))
+            }
+            (Self::Signed { min, max }, Value::Number(n)) => {
+                n.as_i64().is_some_and(|n| (*min..=*max).contains(&n))
             }
             (Self::PowerOfTwo { min, max }, Value::Number(n)) => {
                 n.as_u64().is_some_and(|n| (*min..=*max).contains(&n) && n.is_power_of_two())

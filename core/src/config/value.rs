@@ -3,10 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use super::runtime::FanoutMode;
+use super::runtime::{ChecksumMode, FanoutMode};
 
 /// CPU numbers that Linux can have (CONFIG_NR_CPUS on the largest kernels).
 const CPU_MAX: u32 = 8191;
+
+/// Niceness of the process that yields least (setpriority(2)).
+pub(super) const NICE_MIN: i8 = -20;
+
+/// Niceness of the process that yields most.
+pub(super) const NICE_MAX: i8 = 19;
 
 /// Bytes of an interface name: IFNAMSIZ without the closing zero.
 const INTERFACE_BYTES_MAX: usize = 15;
@@ -111,8 +117,28 @@ pub(super) fn fanout_mode(text: &str) -> Option<FanoutMode> {
         "HASH" => Some(FanoutMode::Hash),
         "CPU" => Some(FanoutMode::Cpu),
         "QM" => Some(FanoutMode::Qm),
+        "CBPF" => Some(FanoutMode::Cbpf),
+        "EBPF" => Some(FanoutMode::Ebpf),
         _ => None,
     }
+}
+
+/// A checksum mode by Zeek's enum name, with or without `AF_Packet::CHECKSUM_`, in any case.
+pub(super) fn checksum_mode(text: &str) -> Option<ChecksumMode> {
+    match enum_word(text, "CHECKSUM_").as_str() {
+        "ON" => Some(ChecksumMode::On),
+        "KERNEL" => Some(ChecksumMode::Kernel),
+        "OFF" => Some(ChecksumMode::Off),
+        _ => None,
+    }
+}
+
+/// A niceness, which may be negative.
+pub(super) fn nice(text: &str) -> Option<i8> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let niceness: i8 =
+        if whole(digits, 0, 20).is_some() { text.parse().ok()? } else { return None };
+    (NICE_MIN..=NICE_MAX).contains(&niceness).then_some(niceness)
 }
 
 /// Zeek's `AF_Packet::PREFIX_WORD` without what stands before the word, in upper case.
@@ -172,6 +198,19 @@ mod tests {
         assert_eq!(fanout_mode("AF_Packet::FANOUT_HASH"), Some(FanoutMode::Hash));
         assert_eq!(fanout_mode("FANOUT_QM"), Some(FanoutMode::Qm));
         assert_eq!(fanout_mode("cpu"), Some(FanoutMode::Cpu));
-        assert_eq!(fanout_mode("FANOUT_EBPF"), None);
+        assert_eq!(fanout_mode("FANOUT_EBPF"), Some(FanoutMode::Ebpf));
+        assert_eq!(fanout_mode("FANOUT_ROLLOVER"), None);
+        assert_eq!(checksum_mode("AF_Packet::CHECKSUM_KERNEL"), Some(ChecksumMode::Kernel));
+        assert_eq!(checksum_mode("off"), Some(ChecksumMode::Off));
+        assert_eq!(checksum_mode("CHECKSUM_"), None);
+    }
+
+    #[test]
+    fn niceness_is_a_small_number_with_or_without_a_sign() {
+        assert_eq!(nice("-20"), Some(-20));
+        assert_eq!(nice("19"), Some(19));
+        for bad in ["20", "-21", "--1", "+1", "", "-", "1.5", "999"] {
+            assert_eq!(nice(bad), None, "{bad}");
+        }
     }
 }

@@ -38,10 +38,11 @@ fn run(args: &ArgMatches) -> anyhow::Result<Report> {
                 Scope::Nothing => "no effect",
             };
             report.line(format!("{} ({scope})", key.name));
-            tell(&mut report, key.doc, key.expected, key.default);
+            tell(&mut report, key.doc, key.expected, &key.default());
             all.push(json!({
                 "file": "node.cfg", "key": key.name, "doc": key.doc,
-                "expected": key.expected, "default": key.default,
+                "unit": key.unit,
+                "expected": key.expected, "default": key.default(),
             }));
         }
     }

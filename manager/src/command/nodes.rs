@@ -38,7 +38,12 @@ async fn run(ctx: &Context, _args: &ArgMatches) -> anyhow::Result<Report> {
 fn keys(cluster: &Cluster, node: &Node) -> BTreeMap<&'static str, String> {
     let mut keys: BTreeMap<&str, String> = NODE_KEYS
         .iter()
-        .map(|key| (key.name, node.given.get(key.name).cloned().unwrap_or_default()))
+        .map(|key| {
+            (
+                key.name,
+                node.given.get(key.name).map(|given| given.value.clone()).unwrap_or_default(),
+            )
+        })
         .collect();
     let addr = pool::resolve(&node.host).map(|addr| addr.to_string());
     keys.insert("addr", addr.unwrap_or_default());

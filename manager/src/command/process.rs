@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, value_parser};
 use serde_json::json;
 use tokio::process::Command as Process;
 use tyto_core::config::node::Node;
-use tyto_core::config::runtime::{LogFormat, Role};
+use tyto_core::config::runtime::{ChecksumMode, LogFormat, Role};
 
 use super::{Command, Run};
 use crate::context::Context;
@@ -76,7 +76,7 @@ fn is_first_worker(node: &&Node) -> bool {
 /// The analysis options of the cluster, as the worker's command line has them.
 fn options(ctx: &Context, node: Option<&Node>) -> Vec<&'static str> {
     let settings = &ctx.cluster.settings;
-    let own = node.and_then(|node| node.af_packet.ignore_checksums);
+    let own = node.map(|node| ctx.cluster.checksums(node) == ChecksumMode::Off);
     let mut options = Vec::new();
     if own.unwrap_or(settings.ignore_checksums) {
         options.push("--ignore-checksums");
