@@ -56,6 +56,41 @@ fn same_claim_asked_again_gets_the_same_answer_from_either_proxy() {
     assert_eq!(two.claim(copy, &[&key]).unwrap(), [false]);
 }
 
+/// A deploy adds a proxy to two that run: what they granted it knows, and what it grants they
+/// know, without a restart.
+#[test]
+fn a_further_proxy_takes_over_its_share_while_the_others_run() {
+    const ALL: [&str; 3] = ["proxy-1", "proxy-2", "proxy-3"];
+    let cluster = Cluster::new(&ALL);
+    let _running = PROXIES.map(|name| cluster.start(name));
+    cluster.release(&PROXIES);
+    let (one, two) = (cluster.worker("worker-1"), cluster.worker("worker-2"));
+    let keys = hosts(200);
+    for key in &keys[..100] {
+        assert_eq!(one.claim(owner_and_copy(key).0, &[key]).unwrap(), [true]);
+    }
+    cluster.release(&ALL);
+    let third = cluster.start("proxy-3");
+    let holders = |key: &[u8; 4]| -> Vec<&str> {
+        shard::rank(&ALL, key).into_iter().take(2).map(|place| ALL[place]).collect()
+    };
+    let (old, new) = keys.split_at(100);
+    let old: Vec<_> = old.iter().filter(|key| holders(key).contains(&"proxy-3")).collect();
+    assert!(old.len() > 30);
+    for key in old {
+        assert_eq!(two.claim("proxy-3", &[key]).unwrap(), [false], "{key:?} was granted before");
+    }
+    let new: Vec<_> = new.iter().filter(|key| holders(key)[0] == "proxy-3").collect();
+    assert!(new.len() > 10);
+    for key in &new {
+        assert_eq!(one.claim("proxy-3", &[*key]).unwrap(), [true]);
+    }
+    third.kill();
+    for key in new {
+        assert_eq!(two.claim(holders(key)[1], &[key]).unwrap(), [false], "{key:?} has no copy");
+    }
+}
+
 #[test]
 fn copy_answers_for_a_dead_owner_and_hands_over_when_it_is_back_with_an_empty_disk() {
     let cluster = Cluster::new(&PROXIES);

@@ -13,7 +13,9 @@ use rcgen::{
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use tyto_core::config::runtime::{AnalysisConfig, LogsConfig, NodeConfig, Peer, Role, ShipConfig};
+use tyto_core::config::runtime::{
+    AnalysisConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig,
+};
 use tyto_core::layout::Layout;
 use tyto_core::time::Ts;
 use tyto_daemon::shutdown::CancellationToken;
@@ -26,6 +28,8 @@ use tyto_proxy::node;
 const CLUSTER: &str = "test";
 /// How long a proxy may take to answer claims.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a proxy may take to follow another list of proxies: it looks each second.
+const FOLLOW_TIME: Duration = Duration::from_millis(2_500);
 /// Life of the entries claimed here, seconds.
 pub(crate) const EXPIRY_S: u64 = 86_400;
 
@@ -98,6 +102,19 @@ impl Cluster {
     /// Lets time pass for all proxies.
     pub(crate) fn pass(&self, secs: u64) {
         self.clock.fetch_add(Ts::new(secs, 0).0, Ordering::Relaxed);
+    }
+
+    /// Makes `names` the proxies of the release in use, as a deploy does, and waits until the
+    /// running ones have seen it.
+    pub(crate) fn release(&self, names: &[&str]) {
+        let peers = self.peers.iter().filter(|peer| names.contains(&peer.node.as_str()));
+        let list = PeersConfig { peers: peers.cloned().collect() };
+        let path = Layout::new(self.folder.path()).peers();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let fresh = path.with_extension("new");
+        std::fs::write(&fresh, serde_yaml::to_string(&list).unwrap()).unwrap();
+        std::fs::rename(fresh, path).unwrap();
+        std::thread::sleep(FOLLOW_TIME);
     }
 
     /// Loses a proxy's disk.
