@@ -135,8 +135,8 @@ fn faults_of_a_node_in_general() {
         "node.cfg:11: node `w`: unknown key `interfaec`\nhint: did you mean `interface`?"
     );
     assert_eq!(
-        worker("mailto=root"),
-        "node.cfg:11: node `w`: unknown key `mailto`\nhint: `ctl keys` lists the keys"
+        worker("qqqqqq=root"),
+        "node.cfg:11: node `w`: unknown key `qqqqqq`\nhint: `ctl keys` lists the keys"
     );
     assert_eq!(
         faults("[zeek]\nhost=localhost\n"),
@@ -409,8 +409,8 @@ fn faults_of_settings() {
         "tyto.yaml:1: unknown key `log_fromat`\nhint: did you mean `log_format`?"
     );
     assert_eq!(
-        yaml("mailto: root\n"),
-        "tyto.yaml:1: unknown key `mailto`\nhint: `ctl keys` lists the keys"
+        yaml("qqqqqq: root\n"),
+        "tyto.yaml:1: unknown key `qqqqqq`\nhint: `ctl keys` lists the keys"
     );
     assert_eq!(
         yaml("# c\n\nssh:\n  # c\n  usr: root\n"),
@@ -465,6 +465,49 @@ fn faults_of_settings() {
         "tyto.yaml:1: `env_vars` is `A=1`; expected lines of `NAME: \"value\"`, indented below it, \
          or {}"
     );
+}
+
+/// ZeekControl's options, keys of the other file, keys at the wrong depth, slips.
+#[test]
+fn an_unknown_key_gets_the_word_that_was_meant() {
+    for (line, hint) in [
+        ("LogRotationInterval: 1", "that is `log_rotation_interval_s`"),
+        ("stoptimeout: 1", "that is `stop_timeout_s`"),
+        ("PcapBufsize: 1", "that is `af_packet.buffer_size_bytes`: megabytes there, bytes here"),
+        (
+            "MailTo: x",
+            "ZeekControl's MailTo has no place here: nothing is mailed; `ctl status` ends with \
+             exit code 1 when a node is not running",
+        ),
+        (
+            "HaveNFS: 1",
+            "ZeekControl's HaveNFS is not needed: each host has its own copy of the release; only \
+             what it lacks is copied",
+        ),
+        ("lb_procs: 4", "`lb_procs` is a key of node.cfg"),
+        ("snaplen: 4", "that is `snaplen_bytes` here"),
+        ("af_packet_fanout_mode: hash", "that is `af_packet.fanout_mode` here"),
+        ("af_packet: {block_size: 1}", "that is `af_packet.block_size_bytes` here"),
+        ("buffer_size_bytes: 1", "indent it below `af_packet:`"),
+        ("ssh: {prefix: /opt/x}", "`prefix` stands at the beginning of a line, below nothing"),
+        ("conect_timeout_s: 1", "did you mean `ssh.connect_timeout_s`?"),
+        ("af_packet: {chekcsums: on}", "did you mean `af_packet.checksums`?"),
+    ] {
+        let found = yaml(&format!("{line}\n"));
+        assert_eq!(found.lines().nth(1), Some(format!("hint: {hint}").as_str()), "{found}");
+    }
+    for (line, hint) in [
+        ("snaplen_bytes=1", "that is `snaplen` here"),
+        ("checksums=on", "that is `af_packet_checksum_validation_mode` here"),
+        ("af_packet.buffer_size_bytes=1", "that is `af_packet_buffer_size` here"),
+        ("log_format=json", "`log_format` is a key of tyto.yaml"),
+        ("LogRotationInterval=1", "that is `log_rotation_interval_s` of tyto.yaml"),
+        ("ssh.port=1", "`ssh.port` is a key of tyto.yaml"),
+        ("memory_byte_max=1", "did you mean `memory_bytes_max`?"),
+    ] {
+        let found = worker(line);
+        assert_eq!(found.lines().nth(1), Some(format!("hint: {hint}").as_str()), "{found}");
+    }
 }
 
 #[test]

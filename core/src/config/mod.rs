@@ -16,5 +16,7 @@ pub mod node_keys;
 pub mod runtime;
 pub mod setting_keys;
 pub mod settings;
+mod unknown_key;
 mod value;
-mod yaml_lines;
+pub mod yaml_lines;
+pub mod zeekctl_options;

@@ -12,7 +12,7 @@ use super::node_capture::CaptureKeys;
 use super::node_keys::{NODE_KEYS, NodeKey, Scope, node_key};
 use super::runtime::Role;
 use super::setting_keys::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN};
-use super::value;
+use super::{unknown_key, value};
 
 /// Names that mean something else to ctl or on disk: groups, and the CA's own files.
 const RESERVED_NAMES: [&str; 7] = ["all", "loggers", "proxies", "workers", "ca", "current", "tmp"];
@@ -118,12 +118,8 @@ impl Reader<'_> {
             let name = entry.key.replace('.', "_");
             let Some(key) = node_key(&name) else {
                 let kind = FaultKind::UnknownNodeKey { node: self.node(), key: entry.key.clone() };
-                let fault = Fault::new(&entry.at, kind);
-                let known = NODE_KEYS.iter().map(|key| key.name);
-                self.faults.push(match nearest(&name, known) {
-                    Some(known) => fault.hint(format!("did you mean `{known}`?")),
-                    None => fault.hint("`ctl keys` lists the keys"),
-                });
+                let hint = unknown_key::in_nodes(&name);
+                self.faults.push(Fault::new(&entry.at, kind).hint(hint));
                 continue;
             };
             if entry.value.is_empty() {

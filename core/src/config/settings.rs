@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
-use super::nearest::nearest;
 use super::runtime::{ChecksumMode, FanoutMode, LogFormat, WatchConfig};
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
+use super::unknown_key;
 use super::yaml_lines::{KeyLines, key_lines};
 
 /// The operator's settings; the defaults are those of a file that says nothing.
@@ -314,12 +314,9 @@ impl Checker {
                 }
                 Some(key) => self.bad(&at, &path, value, &key.kind.expected()),
                 None => {
-                    let fault = Fault::new(&at, FaultKind::UnknownSetting { key: path.clone() });
-                    let hint = match nearest(&path, SETTING_KEYS.iter().map(|key| key.name)) {
-                        Some(known) => format!("did you mean `{known}`?"),
-                        None => "`ctl keys` lists the keys".to_owned(),
-                    };
-                    self.faults.push(fault.hint(hint));
+                    let hint = unknown_key::in_settings(&path);
+                    let kind = FaultKind::UnknownSetting { key: path };
+                    self.faults.push(Fault::new(&at, kind).hint(hint));
                 }
             }
         }
