@@ -130,4 +130,10 @@ impl Layout {
     pub fn node_key(&self, node: &str) -> PathBuf {
         self.tls().join(format!("{node}.key"))
     }
+
+    /// Private key of a node whose certificate is on its way or has just come; takes the place
+    /// of [`Self::node_key`] then.
+    pub fn next_node_key(&self, node: &str) -> PathBuf {
+        self.tls().join(format!("{node}.key.new"))
+    }
 }

@@ -14,11 +14,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use tyto_core::config::runtime::NodeConfig;
 use tyto_daemon::health::{self, Phase};
 use tyto_daemon::tls::Identity;
-use tyto_daemon::{channel, clock};
+use tyto_daemon::{channel, clock, stream};
 use tyto_proto::v1::log_sink_server::LogSinkServer;
 use tyto_proto::v1::{LedgerRow, NodeHealth, Written};
 use tyto_writer::service::{self, Command, ReportCell, StoreReport};
@@ -63,12 +62,11 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
         .context("cannot start the thread that writes logs")?;
     let receive = Receive::new(&config.cluster, &config.node, commands.clone(), shutdown.clone());
     let server = channel::server()
-        .tls_config(identity.server_tls())?
         .add_service(
             LogSinkServer::new(receive).max_decoding_message_size(channel::MESSAGE_BYTES_MAX),
         )
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stream::incoming(listener, &identity),
             shutdown.clone().cancelled_owned(),
         );
     reporter.set_phase(Phase::Running);

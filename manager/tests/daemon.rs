@@ -50,7 +50,7 @@ impl Cluster {
     }
 
     /// A client with a certificate of the cluster's CA for ROLE/NODE.
-    fn client_as(&self, subject: &str) -> ManagerClient<tonic::transport::Channel> {
+    fn client_as(&self, subject: &str) -> ManagerClient<channel::PeerChannel> {
         let ca = self.layout().ca_dir();
         self.client_by(&ca, "lab", subject)
     }
@@ -60,7 +60,7 @@ impl Cluster {
         ca: &std::path::Path,
         cluster: &str,
         subject: &str,
-    ) -> ManagerClient<tonic::transport::Channel> {
+    ) -> ManagerClient<channel::PeerChannel> {
         let (role, node) = subject.split_once('/').unwrap();
         issue(ca, cluster, self.dir.path(), subject);
         let config = config(self.dir.path(), node, role.parse().unwrap(), self.addr);

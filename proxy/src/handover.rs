@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tonic::Status;
-use tonic::transport::Channel;
 use tracing::{info, warn};
 use tyto_core::time::Ts;
+use tyto_daemon::channel::PeerChannel;
 use tyto_proto::v1;
 use tyto_proto::v1::state_client::StateClient;
 
@@ -43,7 +43,7 @@ pub(crate) async fn gather(shared: &Arc<Shared>) {
 }
 
 /// Takes all entries that one proxy hands over and returns how many were new here.
-async fn take(shared: &Shared, mut client: StateClient<Channel>) -> Result<u64, Status> {
+async fn take(shared: &Shared, mut client: StateClient<PeerChannel>) -> Result<u64, Status> {
     let proxies = shared.members.load().ownership.proxies().to_vec();
     let request = v1::HandoverRequest { proxy: shared.node.clone(), proxies };
     let mut entries = client.handover(request).await?.into_inner();

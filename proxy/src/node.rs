@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tracing::{info, warn};
 use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_core::layout::Layout;
@@ -18,7 +17,7 @@ use tyto_daemon::peers::Peers;
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::telemetry::chain;
 use tyto_daemon::tls::Identity;
-use tyto_daemon::{channel, clock};
+use tyto_daemon::{channel, clock, stream};
 use tyto_proto::v1::state_server::StateServer;
 
 use crate::handover;
@@ -111,12 +110,9 @@ async fn serve(
         TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
     let service = StateServer::new(StateService { shared })
         .max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
-    let router = channel::server()
-        .tls_config(identity.server_tls())
-        .context("cannot use this node's certificate")?
-        .add_service(service);
+    let router = channel::server().add_service(service);
+    let incoming = stream::incoming(listener, identity);
     Ok(tokio::spawn(async move {
-        let incoming = TcpListenerStream::new(listener);
         let served = router.serve_with_incoming_shutdown(incoming, end.cancelled_owned()).await;
         if let Err(error) = served {
             warn!(error = chain(&error), "server ended by a fault");

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 use tracing::debug;
 use tyto_core::config::runtime::Peer;
 use tyto_daemon::channel;
+use tyto_daemon::channel::PeerChannel;
 use tyto_daemon::tls::Identity;
 use tyto_proto::v1;
 use tyto_proto::v1::state_client::StateClient;
@@ -20,7 +20,7 @@ const REPLICATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Channels to the other proxies.
 #[derive(Clone, Debug)]
 pub(crate) struct Partners {
-    clients: HashMap<String, StateClient<Channel>>,
+    clients: HashMap<String, StateClient<PeerChannel>>,
 }
 
 /// What became of one proxy's share of the copies.
@@ -52,7 +52,7 @@ impl Partners {
     }
 
     /// The proxies and their clients.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &StateClient<Channel>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &StateClient<PeerChannel>)> {
         self.clients.iter()
     }
 
@@ -80,7 +80,7 @@ impl Partners {
 
 async fn send(
     proxy: String,
-    mut client: StateClient<Channel>,
+    mut client: StateClient<PeerChannel>,
     places: Vec<usize>,
     entries: Vec<v1::Entry>,
 ) -> Outcome {

@@ -13,6 +13,7 @@ use tyto_proto::v1::manager_client::ManagerClient;
 use tyto_proto::v1::supervisor_client::SupervisorClient;
 use tyto_proto::v1::{Counter, NodeHealth};
 
+use crate::channel::PeerChannel;
 use crate::peers::Peers;
 use crate::shutdown::CancellationToken;
 use crate::tls::Identity;
@@ -22,6 +23,9 @@ use crate::{channel, clock};
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long one report may take.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The peer that every node of an installation has.
+const SUPERVISOR: &str = "supervisor";
 
 /// Where a node stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +66,8 @@ pub fn counter(name: &str, value: u64) -> Counter {
 }
 
 /// Starts reporting. `fill` adds counters and ledger to each report; `started_ns` is the
-/// node's epoch. `identity` is absent for a standalone node, which has no manager.
+/// node's epoch. `identity` is absent for a standalone node, which has no manager; it follows
+/// its files from here on.
 ///
 /// # Errors
 /// When the identity cannot be used for a channel to the manager.
@@ -87,6 +92,10 @@ pub fn spawn_reporter(
     };
     let phase = Arc::new(AtomicU8::new(Phase::Initializing as u8));
     let (wake, end) = (Arc::new(tokio::sync::Notify::new()), CancellationToken::new());
+    if let Some(identity) = identity.clone() {
+        let end = end.clone();
+        tokio::spawn(async move { identity.keep_fresh(end).await });
+    }
     let sender = Sender {
         template,
         phase: phase.clone(),
@@ -161,13 +170,18 @@ impl Sender {
             let mut report = self.template.clone();
             let phase = Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % 3];
             phase.as_str().clone_into(&mut report.phase);
+            report.identity = self.identity.as_ref().map(Identity::health);
             (self.fill)(&mut report);
             // Side by side: a manager that is away must not delay the supervisor's report.
             let mut sends = tokio::task::JoinSet::new();
             for outlet in [Some(&self.supervisor), self.manager.as_ref()].into_iter().flatten() {
                 sends.spawn(outlet.clone().send(report.clone()));
             }
-            while sends.join_next().await.is_some() {}
+            while let Some(sent) = sends.join_next().await {
+                if let Ok((SUPERVISOR, taken)) = sent {
+                    self.template.unwatched = !taken;
+                }
+            }
             if last {
                 return;
             }
@@ -178,21 +192,27 @@ impl Sender {
 #[derive(Clone)]
 enum Outlet {
     Supervisor(SupervisorClient<Channel>),
-    Manager(ManagerClient<Channel>),
+    Manager(ManagerClient<PeerChannel>),
 }
 
 impl Outlet {
-    async fn send(self, report: NodeHealth) {
+    /// Whom the report went to, and whether it was taken.
+    async fn send(self, report: NodeHealth) -> (&'static str, bool) {
+        let peer = match self {
+            Self::Supervisor(_) => SUPERVISOR,
+            Self::Manager(_) => "manager",
+        };
         let sent = tokio::time::timeout(REPORT_TIMEOUT, async {
             match self {
-                Self::Supervisor(mut client) => ("supervisor", client.report(report).await),
-                Self::Manager(mut client) => ("manager", client.report(report).await),
+                Self::Supervisor(mut client) => client.report(report).await,
+                Self::Manager(mut client) => client.report(report).await,
             }
         });
         match sent.await {
-            Ok((_, Ok(_))) => {}
-            Ok((peer, Err(status))) => tracing::debug!(peer, %status, "health report not taken"),
-            Err(_) => tracing::debug!("health report timed out"),
+            Ok(Ok(_)) => return (peer, true),
+            Ok(Err(status)) => tracing::debug!(peer, %status, "health report not taken"),
+            Err(_) => tracing::debug!(peer, "health report timed out"),
         }
+        (peer, false)
     }
 }

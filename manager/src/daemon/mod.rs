@@ -17,16 +17,16 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::Router;
 use tracing::{info, warn};
 use tyto_core::config::runtime::NodeConfig;
 use tyto_core::layout::Layout;
-use tyto_daemon::channel;
 use tyto_daemon::health::{self, Phase};
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::telemetry::chain;
 use tyto_daemon::tls::Identity;
+use tyto_daemon::{channel, stream};
 use tyto_proto::v1::NodeHealth;
 use tyto_proto::v1::manager_server::ManagerServer;
 
@@ -61,10 +61,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
             .await
             .with_context(|| format!("cannot listen at {address}"))?;
         let router = channel::server()
-            .tls_config(identity.server_tls())
-            .context("cannot use this node's certificate")?
             .add_service(ManagerServer::new(FromNodes::new(&config.cluster, members.clone())));
-        serve(router, TcpListenerStream::new(listener), end.clone())
+        serve(router, stream::incoming(listener, &identity), end.clone())
     };
     let from_ctl = {
         let path = layout.manager_sock();

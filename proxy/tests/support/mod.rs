@@ -11,13 +11,13 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tyto_core::config::runtime::{
     AnalysisConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig,
 };
 use tyto_core::layout::Layout;
 use tyto_core::time::Ts;
+use tyto_daemon::channel::PeerChannel;
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::{self, Identity};
 use tyto_daemon::{channel, telemetry};
@@ -206,7 +206,7 @@ impl Running {
 /// A node that calls proxies.
 pub(crate) struct Caller {
     runtime: tokio::runtime::Runtime,
-    clients: Vec<(String, StateClient<Channel>)>,
+    clients: Vec<(String, StateClient<PeerChannel>)>,
 }
 
 impl Caller {
@@ -248,7 +248,7 @@ impl Caller {
         self.runtime.block_on(call).map(drop)
     }
 
-    fn client(&self, proxy: &str) -> StateClient<Channel> {
+    fn client(&self, proxy: &str) -> StateClient<PeerChannel> {
         self.clients.iter().find(|(name, _)| name == proxy).unwrap().1.clone()
     }
 }

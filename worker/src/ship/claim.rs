@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tyto_core::config::runtime::{Peer, Role};
 use tyto_core::shard;
 use tyto_core::time::Ts;
 use tyto_daemon::channel;
+use tyto_daemon::channel::PeerChannel;
 use tyto_daemon::peers::Peers;
 use tyto_daemon::tls::Identity;
 use tyto_proto::v1::state_client::StateClient;
@@ -65,7 +65,7 @@ pub(crate) enum Court {
 pub(crate) struct Proxy {
     node: String,
     addr: SocketAddr,
-    client: StateClient<Channel>,
+    client: StateClient<PeerChannel>,
     avoid_until: Option<Instant>,
 }
 
@@ -326,7 +326,7 @@ mod tests {
             node: node.to_owned(),
             addr: ([127, 0, 0, 1], 1).into(),
             // Never dialled here.
-            client: StateClient::new(channel::to_socket(std::path::Path::new("/nowhere"))),
+            client: StateClient::new(channel::to_socket(std::path::Path::new("/nowhere")).into()),
             avoid_until: None,
         };
         ["proxy-1", "proxy-2", "proxy-3"].map(proxy).into()

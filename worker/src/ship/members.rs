@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tyto_core::config::runtime::{NodeConfig, Peer, Role};
+use tyto_core::config::runtime::{Peer, Role};
 use tyto_daemon::peers::Peers;
 use tyto_daemon::tls::Identity;
 
@@ -17,7 +17,6 @@ use super::sender::GrpcTransport;
 /// The links of a node to its cluster's loggers.
 #[derive(Debug)]
 pub(crate) struct Members {
-    config: NodeConfig,
     identity: Identity,
     peers: Peers,
     /// What each link is given, but for the token that ends it.
@@ -35,15 +34,10 @@ struct Member {
 }
 
 impl Members {
-    /// Links for the node of `config`; `context.end` ends them all.
-    pub(crate) fn new(
-        config: NodeConfig,
-        identity: Identity,
-        peers: Peers,
-        context: LinkContext,
-    ) -> Self {
+    /// Links for the node of `identity`; `context.end` ends them all.
+    pub(crate) fn new(identity: Identity, peers: Peers, context: LinkContext) -> Self {
         let (live, links) = (BTreeMap::new(), JoinSet::new());
-        Self { config, identity, peers, context, live, links }
+        Self { identity, peers, context, live, links }
     }
 
     /// Keeps the links in step with the list until the context ends them.
@@ -86,7 +80,7 @@ impl Members {
             self.tell(LinkEvent::Down { logger: logger.node.as_str().into() }).await;
         }
         self.tell(LinkEvent::Joined { logger: logger.node.as_str().into() }).await;
-        let grpc = GrpcTransport::new(self.config.clone(), self.identity.clone(), logger);
+        let grpc = GrpcTransport::new(self.identity.clone(), logger);
         self.links.spawn(grpc.run(context));
     }
 

@@ -144,7 +144,7 @@ impl Shipper {
             links.spawn(local.run(context));
         } else {
             let identity = identity.ok_or(ShipError::NoIdentity)?.clone();
-            let members = Members::new(config.clone(), identity, peers.clone(), context);
+            let members = Members::new(identity, peers.clone(), context);
             links.spawn(members.run());
         }
         let (queue, intake) = mpsc::channel(QUEUE_BATCHES_MAX);

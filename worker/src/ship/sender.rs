@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tyto_core::config::runtime::{NodeConfig, Peer};
+use tyto_core::config::runtime::Peer;
 use tyto_daemon::channel;
 use tyto_daemon::telemetry::chain;
 use tyto_daemon::tls::Identity;
@@ -34,7 +34,6 @@ const OUTGOING_MAX: usize = 4;
 /// gRPC to one logger.
 #[derive(Debug)]
 pub(crate) struct GrpcTransport {
-    config: NodeConfig,
     identity: Identity,
     peer: Peer,
 }
@@ -52,12 +51,14 @@ enum SessionError {
     Protocol(&'static str),
     #[error("session is over")]
     Closed,
+    #[error("certificates have been replaced")]
+    Renewed,
 }
 
 impl GrpcTransport {
-    /// A transport to `peer` for the node of `config`.
-    pub(crate) const fn new(config: NodeConfig, identity: Identity, peer: Peer) -> Self {
-        Self { config, identity, peer }
+    /// A transport to `peer` for the node of that identity.
+    pub(crate) const fn new(identity: Identity, peer: Peer) -> Self {
+        Self { identity, peer }
     }
 
     /// One session; returns whether it came to a welcome, and what ended it.
@@ -72,9 +73,8 @@ impl GrpcTransport {
         context: &LinkContext,
         welcomed: &mut bool,
     ) -> Result<(), SessionError> {
-        // Read anew, because a deploy may have renewed it.
-        let identity = Identity::load(&self.config).unwrap_or_else(|_| self.identity.clone());
-        let mut client = LogSinkClient::new(channel::to_peer(&identity, &self.peer)?)
+        let renewed = self.identity.changed();
+        let mut client = LogSinkClient::new(channel::to_peer(&self.identity, &self.peer)?)
             .max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
         let (requests, outgoing) = mpsc::channel(OUTGOING_MAX);
         let hello = Hello { node: context.node.to_string(), oldest_epoch: context.oldest_epoch() };
@@ -96,6 +96,7 @@ impl GrpcTransport {
         tokio::select! {
             ended = forward(&mut queue, &requests) => ended,
             ended = listen(&mut replies, &logger, &context.events) => ended,
+            () = renewed => Err(SessionError::Renewed),
         }
     }
 }
@@ -114,10 +115,18 @@ impl Transport for GrpcTransport {
             };
             if welcomed {
                 backoff = BACKOFF_MIN;
-                tracing::warn!(peer = %self.peer.node, error = %chain(&error), "logger is gone");
+                let is_renewed = matches!(error, SessionError::Renewed);
+                if is_renewed {
+                    tracing::info!(peer = %self.peer.node, "new session with new certificates");
+                } else {
+                    tracing::warn!(peer = %self.peer.node, error = %chain(&error), "logger is gone");
+                }
                 let down = LinkEvent::Down { logger: self.logger() };
                 if context.events.send(down).await.is_err() {
                     return;
+                }
+                if is_renewed {
+                    continue;
                 }
             } else {
                 tracing::debug!(peer = %self.peer.node, error = %chain(&error), "no logger");
