@@ -7,10 +7,13 @@
 use std::io;
 use std::mem::{offset_of, size_of};
 use std::ops::Range;
+use std::os::fd::AsFd;
 
 use libc::{tpacket_block_desc, tpacket_hdr_v1, tpacket_hdr_variant1, tpacket3_hdr};
 
-use crate::sys::{Mapping, PacketSocket};
+use crate::cursor::{Cursor, Place, Totals};
+use crate::mapping::Mapping;
+use crate::sys::PacketSocket;
 
 /// Free bytes that the kernel leaves before each frame: room for the VLAN tag that it took out.
 pub(crate) const VLAN_TAG_LEN: u32 = 4;
@@ -36,16 +39,21 @@ const TCI_OFFSET: usize = VARIANT_OFFSET
     + offset_of!(tpacket_hdr_variant1, tp_vlan_tci)
     + if cfg!(target_endian = "big") { 2 } else { 0 };
 
-/// The ring of one socket.
+/// The ring of one socket, read up to where its cursor says.
 #[derive(Debug)]
 pub(crate) struct Ring {
     mapping: Mapping,
+    cursor: Cursor,
     /// The oldest block that was not given back yet: the kernel fills them in order.
     next: usize,
+    /// How far that block was read; `block` is right once it was opened.
+    place: Place,
     /// What is still to be read of that block, once it was opened.
     open: Option<Unread>,
-    /// Frames that were skipped because an offset led out of its block.
-    malformed_packets: u64,
+    /// Totals of the frames of all blocks before.
+    before: Totals,
+    /// Totals of the frames that were lent of this block.
+    within: Totals,
 }
 
 /// Sizes of a ring.
@@ -91,29 +99,94 @@ impl RingSize {
     }
 }
 
+/// Makes the ring of `socket`, which must have none yet.
+///
+/// # Errors
+/// When the kernel refuses the sizes or has no memory for them.
+pub(crate) fn make(socket: &PacketSocket, size: RingSize) -> io::Result<()> {
+    socket.set_version_3()?;
+    socket.set_reserve(VLAN_TAG_LEN)?;
+    let frames = (size.block_bytes / FRAME_SIZE).checked_mul(size.blocks);
+    socket.set_ring(&libc::tpacket_req3 {
+        tp_block_size: size.block_bytes,
+        tp_block_nr: size.blocks,
+        tp_frame_size: FRAME_SIZE,
+        tp_frame_nr: frames.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?,
+        tp_retire_blk_tov: size.block_timeout_ms,
+        tp_sizeof_priv: 0,
+        tp_feature_req_word: 0,
+    })
+}
+
 impl Ring {
-    /// Makes the ring of `socket`, which must have none yet.
+    /// Maps the ring of `socket` (a packet socket; in tests a file) and goes on where `cursor`
+    /// says that an earlier reader stood.
     ///
     /// # Errors
-    /// When the kernel refuses the sizes or has no memory for them.
-    pub(crate) fn new(socket: &PacketSocket, size: RingSize) -> io::Result<Self> {
-        let too_large = || io::Error::from_raw_os_error(libc::EINVAL);
-        socket.set_version_3()?;
-        socket.set_reserve(VLAN_TAG_LEN)?;
-        let frames = (size.block_bytes / FRAME_SIZE).checked_mul(size.blocks);
-        socket.set_ring(&libc::tpacket_req3 {
-            tp_block_size: size.block_bytes,
-            tp_block_nr: size.blocks,
-            tp_frame_size: FRAME_SIZE,
-            tp_frame_nr: frames.ok_or_else(too_large)?,
-            tp_retire_blk_tov: size.block_timeout_ms,
-            tp_sizeof_priv: 0,
-            tp_feature_req_word: 0,
-        })?;
-        let block_size = usize::try_from(size.block_bytes).map_err(|_| too_large())?;
-        let blocks = usize::try_from(size.blocks).map_err(|_| too_large())?;
-        let mapping = socket.map(block_size, blocks)?;
-        Ok(Self { mapping, next: 0, open: None, malformed_packets: 0 })
+    /// When the ring has other sizes.
+    pub(crate) fn resume(
+        socket: impl AsFd,
+        size: RingSize,
+        cursor: Cursor,
+        has_ethernet_header: bool,
+    ) -> io::Result<Self> {
+        let mapping = Mapping::of(socket, to_usize(size.block_bytes), to_usize(size.blocks))?;
+        let place = cursor.place();
+        let before = cursor.totals_before(place.block);
+        let (open, within) = (None, Totals::default());
+        let mut ring = Self { mapping, cursor, next: 0, place, open, before, within };
+        ring.find_place();
+        ring.skip_lent(has_ethernet_header);
+        Ok(ring)
+    }
+
+    /// Finds the block of the place among those of the ring. Blocks are filled in order and
+    /// their numbers grow by one, also while we look.
+    fn find_place(&mut self) {
+        let blocks = self.mapping.blocks();
+        let find = |number: u32| (0..blocks).find(|at| self.number(*at) == number);
+        let last = self.place.block.wrapping_sub(1);
+        // The kernel may begin the wanted block behind our back, so look twice.
+        let found = find(self.place.block)
+            .or_else(|| find(last).map(|at| (at + 1) % blocks))
+            .or_else(|| find(self.place.block));
+        match found {
+            Some(at) => {
+                self.next = at;
+                // Read to its end, but not given back: its reader was killed in between.
+                let previous = (at + blocks - 1) % blocks;
+                if self.number(previous) == last && self.mapping.is_ours(previous) {
+                    self.mapping.release(previous);
+                }
+            }
+            None => self.lose_place(),
+        }
+    }
+
+    /// The cursor names no block of this ring: someone wrote into it. Goes on with the oldest
+    /// frame that is there.
+    fn lose_place(&mut self) {
+        let blocks = 0..self.mapping.blocks();
+        let sequence = |at: &usize| self.mapping.sequence(*at);
+        let oldest = blocks.clone().filter(|at| self.mapping.is_ours(*at)).min_by_key(sequence);
+        self.next = oldest.or_else(|| blocks.max_by_key(sequence)).unwrap_or(0);
+        self.begin_block(self.number(self.next));
+    }
+
+    /// Passes over the frames of the block that an earlier reader got.
+    fn skip_lent(&mut self, has_ethernet_header: bool) {
+        let lent = std::mem::take(&mut self.place.lent);
+        let Some(block) = self.mapping.block_mut(self.next) else { return };
+        let mut unread = Unread::whole(block);
+        while self.place.lent < lent
+            && unread.frames > 0
+            && let Some(header) = FrameHeader::read(block, unread.at)
+        {
+            unread.pass(&header);
+            self.place.lent += 1;
+            self.within.add(header.lens(has_ethernet_header));
+        }
+        self.open = Some(unread);
     }
 
     /// Whether a frame is there, or a filled block, which holds at least one.
@@ -125,6 +198,7 @@ impl Ring {
     /// no more. The frames of a block are given back together, once all were read.
     pub(crate) fn next_frame(&mut self, has_ethernet_header: bool) -> Option<RingFrame<'_>> {
         let (header, at) = self.advance()?;
+        self.within.add(header.lens(has_ethernet_header));
         let block = self.mapping.block_mut(self.next)?;
         header.frame(block, at, has_ethernet_header)
     }
@@ -133,34 +207,85 @@ impl Ring {
     fn advance(&mut self) -> Option<(FrameHeader, usize)> {
         loop {
             let block = self.mapping.block_mut(self.next)?;
-            let mut unread = self.open.unwrap_or_else(|| Unread::whole(block));
+            let mut unread = match self.open {
+                Some(unread) => unread,
+                None => {
+                    let unread = Unread::whole(block);
+                    self.open_block();
+                    self.open = Some(unread);
+                    continue;
+                }
+            };
             if unread.frames == 0 {
-                self.mapping.release(self.next);
-                self.next = (self.next + 1) % self.mapping.blocks();
-                self.open = None;
+                self.finish_block();
                 continue;
             }
             let at = unread.at;
-            let header = FrameHeader::read(block, at);
-            match header {
+            match FrameHeader::read(block, at) {
                 Some(header) => {
-                    unread.frames -= 1;
-                    unread.at = at.saturating_add(header.next_offset);
+                    unread.pass(&header);
                     self.open = Some(unread);
+                    self.place.lent += 1;
+                    self.cursor.lend(self.place);
+                    moment(Moment::Lent);
                     return Some((header, at));
                 }
                 None => {
-                    self.malformed_packets += u64::from(unread.frames);
+                    self.within.malformed += u64::from(unread.frames);
                     self.open = Some(Unread { at, frames: 0 });
                 }
             }
         }
     }
 
-    /// Frames skipped so far because an offset led out of its block; only a fault of the
-    /// kernel could make one.
-    pub(crate) const fn malformed_packets(&self) -> u64 {
-        self.malformed_packets
+    /// Numbers never leave a gap; one that does is the kernel's fault or that of whoever wrote
+    /// into the ring, and reading goes on from there.
+    fn open_block(&mut self) {
+        let number = self.number(self.next);
+        if number != self.place.block {
+            self.begin_block(number);
+        }
+    }
+
+    /// All of the block was read: the place moves on first, so that a successor knows.
+    fn finish_block(&mut self) {
+        let Totals { packets, bytes, truncated, malformed } = self.within;
+        self.before.packets += packets;
+        self.before.bytes += bytes;
+        self.before.truncated += truncated;
+        self.before.malformed += malformed;
+        self.begin_block(self.place.block.wrapping_add(1));
+        moment(Moment::Moved);
+        self.mapping.release(self.next);
+        moment(Moment::GivenBack);
+        self.next = (self.next + 1) % self.mapping.blocks();
+    }
+
+    fn begin_block(&mut self, number: u32) {
+        self.cursor.begin(number, self.before);
+        self.place = Place { block: number, lent: 0 };
+        self.within = Totals::default();
+        self.open = None;
+    }
+
+    /// Lower half of the sequence number of a block.
+    fn number(&self, at: usize) -> u32 {
+        u32::try_from(self.mapping.sequence(at) & u64::from(u32::MAX)).unwrap_or_default()
+    }
+
+    /// What all readers of this ring got so far.
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            packets: self.before.packets + self.within.packets,
+            bytes: self.before.bytes + self.within.bytes,
+            truncated: self.before.truncated + self.within.truncated,
+            malformed: self.before.malformed + self.within.malformed,
+        }
+    }
+
+    /// The shared page of this ring.
+    pub(crate) const fn cursor(&self) -> &Cursor {
+        &self.cursor
     }
 }
 
@@ -169,6 +294,12 @@ impl Unread {
     fn whole(block: &[u8]) -> Self {
         let at = u32_at(block, FIRST_OFFSET).map_or(usize::MAX, to_usize);
         Self { at, frames: u32_at(block, COUNT_OFFSET).unwrap_or(0) }
+    }
+
+    /// The frame of `header` is read; the next one stands behind it.
+    fn pass(&mut self, header: &FrameHeader) {
+        self.frames -= 1;
+        self.at = self.at.saturating_add(header.next_offset);
     }
 }
 
@@ -206,6 +337,22 @@ impl FrameHeader {
         (room >= size_of::<tpacket3_hdr>() && end <= block.len()).then_some(header)
     }
 
+    /// Bytes kept of the frame and its length on the wire, with the VLAN tag that is to be put
+    /// back.
+    fn lens(&self, has_ethernet_header: bool) -> (usize, u32) {
+        if !self.lacks_tag(has_ethernet_header) {
+            return (self.kept_len, self.wire_len);
+        }
+        let kept_len = self.kept_len.saturating_add(to_usize(VLAN_TAG_LEN));
+        (kept_len, self.wire_len.saturating_add(VLAN_TAG_LEN))
+    }
+
+    /// The kernel took the outer VLAN tag out of the frame.
+    fn lacks_tag(&self, has_ethernet_header: bool) -> bool {
+        let tagged = self.status & libc::TP_STATUS_VLAN_VALID != 0;
+        tagged && has_ethernet_header && self.kept_len >= MAC_ADDRESSES_LEN
+    }
+
     /// The frame that this header, which stands at `at`, describes.
     fn frame<'b>(
         &self,
@@ -215,11 +362,9 @@ impl FrameHeader {
     ) -> Option<RingFrame<'b>> {
         let start = at + self.mac_offset;
         let mut range = start..start + self.kept_len;
-        let mut wire_len = self.wire_len;
-        let tagged = self.status & libc::TP_STATUS_VLAN_VALID != 0;
-        if tagged && has_ethernet_header && range.len() >= MAC_ADDRESSES_LEN {
+        let (_, wire_len) = self.lens(has_ethernet_header);
+        if self.lacks_tag(has_ethernet_header) {
             range = self.put_back_tag(block, range)?;
-            wire_len = wire_len.saturating_add(VLAN_TAG_LEN);
         }
         let good = libc::TP_STATUS_CSUM_VALID | libc::TP_STATUS_CSUMNOTREADY;
         Some(RingFrame {
@@ -258,6 +403,28 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 const fn to_usize(value: u32) -> usize {
     value as usize
 }
+
+/// Moments in which a test kills the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// The cursor says that a frame was lent; nobody has seen it yet.
+    Lent,
+    /// The cursor has left a block that was not given back yet.
+    Moved,
+    /// The block was given back.
+    GivenBack,
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+fn moment(_: Moment) {}
+
+#[cfg(test)]
+use resume_tests::moment;
+
+#[cfg(test)]
+#[path = "ring/resume_tests.rs"]
+mod resume_tests;
 
 #[cfg(test)]
 mod tests {

@@ -1,20 +1,13 @@
 //! The system calls of a packet socket (packet(7), Documentation/networking/packet_mmap.rst)
-//! behind safe types: [`PacketSocket`] and [`Mapping`]. Each call reports the operating
-//! system's error as it is; what it means is decided by the caller.
+//! behind a safe type, [`PacketSocket`]. Each call reports the operating system's error as it
+//! is; what it means is decided by the caller.
 #![allow(unsafe_code)]
 
-use std::ffi::c_void;
 use std::io;
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::{self, NonNull};
-use std::slice;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// Where a block's status word stands in it.
-const BLOCK_STATUS_OFFSET: usize =
-    offset_of!(libc::tpacket_block_desc, hdr) + offset_of!(libc::tpacket_hdr_v1, block_status);
-const _: () = assert!(BLOCK_STATUS_OFFSET.is_multiple_of(size_of::<u32>()));
+use std::ptr;
+use std::sync::atomic::AtomicU64;
 
 /// A packet socket: receives frames with their link-layer header (SOCK_RAW). Made without
 /// a protocol, so that nothing arrives before [`PacketSocket::bind`].
@@ -34,17 +27,6 @@ pub(crate) struct Interface {
     pub(crate) hardware_type: u16,
 }
 
-/// PACKET_STATISTICS since the last reading: reading resets them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RingStats {
-    /// Packets that were meant for this socket, the dropped ones included.
-    pub(crate) packets: u32,
-    /// Of these, packets that found no room in the ring.
-    pub(crate) drops: u32,
-    /// Times that the ring was found full and the kernel stopped filling it for a while.
-    pub(crate) freezes: u32,
-}
-
 impl PacketSocket {
     /// A new socket, bound to nothing.
     ///
@@ -58,6 +40,11 @@ impl PacketSocket {
         // SAFETY: the kernel just gave us this descriptor (`check` saw that it is not
         // negative) and nothing else knows of it.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// A packet socket that another process opened; the caller saw that it is one.
+    pub(crate) const fn opened_before(fd: OwnedFd) -> Self {
+        Self { fd }
     }
 
     /// Asks for the interface `name` in this socket's network namespace.
@@ -79,8 +66,8 @@ impl PacketSocket {
     }
 
     fn interface_ioctl(&self, request: libc::Ioctl, ifreq: &mut libc::ifreq) -> io::Result<()> {
-        // SAFETY: the descriptor is open as long as `self` lives; the three SIOCGIF* requests
-        // of `interface` read and write one `struct ifreq`, which `ifreq` points to.
+        // SAFETY: the descriptor is open as long as `self` lives; the SIOCGIF* requests
+        // made here read and write one `struct ifreq`, which `ifreq` points to.
         check(unsafe { libc::ioctl(self.fd.as_raw_fd(), request, ptr::from_mut(ifreq)) })?;
         Ok(())
     }
@@ -108,35 +95,6 @@ impl PacketSocket {
     /// EINVAL when the sizes do not fit each other, ENOMEM when there is no memory for it.
     pub(crate) fn set_ring(&self, request: &libc::tpacket_req3) -> io::Result<()> {
         self.set_option(libc::SOL_PACKET, libc::PACKET_RX_RING, request)
-    }
-
-    /// Maps the ring that [`PacketSocket::set_ring`] made: `blocks` of `block_size` bytes.
-    ///
-    /// # Errors
-    /// EINVAL when these are not the sizes of the ring.
-    pub(crate) fn map(&self, block_size: usize, blocks: usize) -> io::Result<Mapping> {
-        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-        if block_size == 0 || !block_size.is_multiple_of(rustix::param::page_size()) {
-            return Err(invalid());
-        }
-        let len = block_size.checked_mul(blocks).ok_or_else(invalid)?;
-        // SAFETY: without a wanted address the kernel picks a free range, so no memory of ours
-        // is replaced; the descriptor is open; packet_mmap refuses any length but the ring's.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                self.fd.as_raw_fd(),
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast()).ok_or_else(invalid)?;
-        Ok(Mapping { base, block_size, blocks })
     }
 
     /// Runs a classic BPF program on each frame; its result is the number of bytes kept.
@@ -227,18 +185,41 @@ impl PacketSocket {
         self.set_option(libc::SOL_PACKET, libc::PACKET_FANOUT, &argument)
     }
 
-    /// The ring's counters since the last call.
+    /// Moves the ring's counters since the last call into `target`, whose bytes are those of a
+    /// `struct tpacket_stats_v3` afterwards. The kernel writes them there itself, within the
+    /// call that resets them: a process that is killed loses none.
     ///
     /// # Errors
     /// Only when the socket is broken.
-    pub(crate) fn take_statistics(&self) -> io::Result<RingStats> {
-        let mut stats = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
-        self.option(libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut stats)?;
-        Ok(RingStats {
-            packets: stats.tp_packets,
-            drops: stats.tp_drops,
-            freezes: stats.tp_freeze_q_cnt,
-        })
+    pub(crate) fn take_statistics(&self, target: &[AtomicU64; 2]) -> io::Result<()> {
+        const { assert!(size_of::<libc::tpacket_stats_v3>() <= size_of::<[AtomicU64; 2]>()) };
+        let mut len = size_of_socklen::<libc::tpacket_stats_v3>();
+        // SAFETY: the descriptor is open; the kernel writes at most `len` bytes, which is less
+        // than `target` has (asserted above); `target` are atomics, which may change behind a
+        // shared reference, and any bytes are a valid value of them.
+        check(unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                target.as_ptr().cast_mut().cast(),
+                ptr::from_mut(&mut len),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Name that the interface of this number has now.
+    ///
+    /// # Errors
+    /// ENODEV when there is none.
+    pub(crate) fn interface_name(&self, index: i32) -> io::Result<String> {
+        let mut request = interface_request("?")?;
+        request.ifr_ifru.ifru_ifindex = index;
+        self.interface_ioctl(libc::SIOCGIFNAME, &mut request)?;
+        let name = request.ifr_name.iter().map(|byte| byte.to_ne_bytes()[0]);
+        let name: Vec<u8> = name.take_while(|byte| *byte != 0).collect();
+        Ok(String::from_utf8_lossy(&name).into_owned())
     }
 
     /// The socket's pending error, cleared by this call: ENETDOWN after the interface went down.
@@ -290,85 +271,6 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// The ring as this process sees it: blocks of equal size. The kernel fills blocks whose
-/// status says that they are its own, and leaves the others alone.
-#[derive(Debug)]
-pub(crate) struct Mapping {
-    base: NonNull<u8>,
-    block_size: usize,
-    blocks: usize,
-}
-
-// SAFETY: the mapping belongs to the process, not to a thread; `Mapping` is its only owner
-// and hands out its bytes by `&mut self` alone.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    /// Number of blocks.
-    pub(crate) const fn blocks(&self) -> usize {
-        self.blocks
-    }
-
-    /// Whether the kernel handed over block `index`.
-    ///
-    /// # Panics
-    /// When there is no block `index`.
-    pub(crate) fn is_ours(&self, index: usize) -> bool {
-        self.status_word(index).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
-    }
-
-    /// The bytes of block `index`; none while it is the kernel's.
-    ///
-    /// # Panics
-    /// When there is no block `index`.
-    pub(crate) fn block_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        if !self.is_ours(index) {
-            return None;
-        }
-        // SAFETY: `status_word` checked that block `index` lies in the mapping, which lives as
-        // long as `self`, and `&mut self` excludes another reference into it on our side. We
-        // read TP_STATUS_USER with Acquire: from then on the kernel leaves the block alone
-        // (prb_dispatch_next_block opens blocks of TP_STATUS_KERNEL only) until `release`,
-        // which needs `&mut self` and so comes after the last use of this slice.
-        Some(unsafe {
-            slice::from_raw_parts_mut(
-                self.base.as_ptr().add(index * self.block_size),
-                self.block_size,
-            )
-        })
-    }
-
-    /// Gives block `index` back to the kernel; all use of its bytes happens before.
-    ///
-    /// # Panics
-    /// When there is no block `index`.
-    pub(crate) fn release(&mut self, index: usize) {
-        self.status_word(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);
-    }
-
-    fn status_word(&self, index: usize) -> &AtomicU32 {
-        assert!(index < self.blocks, "block {index} of {}", self.blocks);
-        let offset = index * self.block_size + BLOCK_STATUS_OFFSET;
-        // SAFETY: block `index` was just checked to lie in the mapping, which lives as long as
-        // `self`, and a block (at least a page, `PacketSocket::map`) holds its status word.
-        // Mapping and blocks begin at page boundaries and the offset is a multiple of four
-        // (asserted at BLOCK_STATUS_OFFSET), so the word is aligned. Kernel and we access it
-        // with single loads and stores, as atomics do.
-        unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(offset).cast()) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: base and length are those that mmap gave; no reference into the mapping is
-        // left, as all borrow from `self`.
-        let result = unsafe {
-            libc::munmap(self.base.as_ptr().cast::<c_void>(), self.block_size * self.blocks)
-        };
-        debug_assert_eq!(result, 0, "munmap takes what mmap gave");
-    }
-}
-
 /// Plain values of the socket options used here: integers and structures of integers, for
 /// which any bytes are valid (and `sock_fprog`, which is only ever set).
 trait OptionValue {}
@@ -376,7 +278,6 @@ impl OptionValue for libc::c_int {}
 impl OptionValue for u32 {}
 impl OptionValue for libc::tpacket_req3 {}
 impl OptionValue for libc::packet_mreq {}
-impl OptionValue for libc::tpacket_stats_v3 {}
 impl OptionValue for libc::sock_fprog {}
 
 fn check(result: libc::c_int) -> io::Result<RawFd> {

@@ -1,0 +1,69 @@
+//! What can go wrong with live capture.
+
+use std::io;
+
+/// Why live capture cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// A step of opening it failed.
+    #[error("interface `{interface}`: cannot {step}")]
+    Open {
+        /// The interface.
+        interface: String,
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The interface exists but is not up.
+    #[error("interface `{0}` is down; `ip link set {0} up` brings it up")]
+    Down(String),
+    /// Neither Ethernet nor plain IP.
+    #[error("interface `{interface}`: link layer {hardware_type} (ARPHRD) is not supported")]
+    LinkLayer {
+        /// The interface.
+        interface: String,
+        /// The kernel's number of its link layer.
+        hardware_type: u16,
+    },
+    /// It is not what the configuration says it is.
+    #[error(
+        "interface `{interface}`: its link type is {found}; `af_packet_link_type` of node.cfg \
+         says {expected}"
+    )]
+    OtherLinkType {
+        /// The interface.
+        interface: String,
+        /// What it is, as a link type of capture files.
+        found: u32,
+        /// What it should be.
+        expected: u16,
+    },
+    /// The interface was removed while capturing.
+    #[error("interface `{0}` was removed")]
+    Removed(String),
+    /// The system refused a call on the running capture.
+    #[error("interface `{interface}`: cannot {step}")]
+    Run {
+        /// The interface.
+        interface: String,
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LiveError {
+    /// The interface is not there or not up: a matter of waiting, not of a fault in the node.
+    #[must_use]
+    pub fn interface_gone(&self) -> bool {
+        match self {
+            Self::Down(_) | Self::Removed(_) => true,
+            Self::Open { source, .. } | Self::Run { source, .. } => {
+                matches!(source.raw_os_error(), Some(libc::ENODEV | libc::ENETDOWN))
+            }
+            Self::LinkLayer { .. } | Self::OtherLinkType { .. } => false,
+        }
+    }
+}
