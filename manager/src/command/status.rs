@@ -1,18 +1,29 @@
-//! `ctl status`: ZeekControl's table. Takes no lock; a host that does not answer costs its own
-//! rows.
+//! `ctl status`: ZeekControl's table. The manager has just heard of every node that runs, so that
+//! one question tells of all of them; supervisors are asked about the others. Takes no lock; a host
+//! that does not answer costs its own rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use clap::ArgMatches;
+use clap::{Arg, ArgAction, ArgMatches};
+use tokio::time::timeout;
 use tyto_core::config::name::HostName;
 use tyto_core::config::node::Node;
-use tyto_proto::v1::NodeStatus;
+use tyto_core::config::runtime::Role;
+use tyto_proto::v1::{MemberState, NodeStatus};
 
 use super::{Command, Run, nodes_arg};
 use crate::context::Context;
 use crate::hosts::Hosts;
+use crate::remote::peers::Manager;
 use crate::report::Report;
 use crate::status_table::StatusRow;
+
+/// A node that the manager heard of this long ago at most runs: nodes report each second.
+const FRESH: Duration = Duration::from_millis(2_500);
+/// How long the manager may take before the supervisors are asked.
+const MANAGER_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) const COMMAND: Command = Command {
     name: "status",
@@ -21,16 +32,27 @@ pub(super) const COMMAND: Command = Command {
               a host that does not answer; standard error says why. Other states: stopped, \
               initializing, terminating, crashed (it died and is not started again by itself), \
               backoff (about to be started again), failed (it dies again and again), unwatched (it \
-              runs, but its host's supervisor was killed; `ctl start` brings one back).",
-    args: || vec![nodes_arg()],
+              runs, but its host's supervisor was killed; `ctl start` brings one back). A node \
+              that runs is shown as the manager heard of it at most 2.5 seconds ago; with --live \
+              the supervisor of each host is asked.",
+    args: || {
+        let live = Arg::new("live").long("live").action(ArgAction::SetTrue);
+        vec![nodes_arg(), live.help("Ask the supervisor of each host, not the manager")]
+    },
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
 };
 
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
-    let hosts = Hosts::of(ctx, &nodes)?;
     let mut report = Report::new();
     let mut known: BTreeMap<HostName, Vec<NodeStatus>> = BTreeMap::new();
+    let heard = if args.get_flag("live") { Vec::new() } else { heard(ctx, &nodes).await? };
+    let is_heard = |node: &Node| heard.iter().any(|status| node.name == status.node.as_str());
+    let silent: Vec<&Node> = nodes.iter().copied().filter(|node| !is_heard(node)).collect();
+    for node in nodes.iter().filter(|node| is_heard(node)) {
+        known.entry(node.host.clone()).or_insert_with(|| heard.clone());
+    }
+    let hosts = Hosts::of(ctx, &silent)?;
     for (host, result) in hosts.statuses().await {
         match result {
             Ok(reply) => drop(known.insert(host, reply.nodes)),
@@ -39,6 +61,42 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     }
     report.status(nodes.iter().map(|node| row(node, known.get(&node.host))).collect());
     Ok(report)
+}
+
+/// The nodes of a cluster that told the manager within [`FRESH`] that they run, and that their
+/// supervisors know. None when the manager does not answer soon.
+async fn heard(ctx: &Context, nodes: &[&Node]) -> anyhow::Result<Vec<NodeStatus>> {
+    let manager = ctx.cluster.head().filter(|head| head.role == Role::Manager);
+    // One host is asked either way: then its supervisor, which knows best.
+    let Some(manager) = manager.filter(|_| nodes.iter().any(|node| node.host != nodes[0].host))
+    else {
+        return Ok(Vec::new());
+    };
+    let hosts = Hosts::of(ctx, &[manager])?;
+    let Some(host) = hosts.find(&manager.host) else { return Ok(Vec::new()) };
+    let ask = async {
+        let mut manager = Manager::open(Arc::clone(&host.remote), &host.layout).await.ok()?;
+        manager.nodes().await.ok()
+    };
+    // Its host is among those asked afterwards: what is wrong with it is told there.
+    let reply = timeout(MANAGER_PATIENCE, ask).await.ok().flatten().unwrap_or_default();
+    Ok(reply.members.into_iter().filter_map(running).collect())
+}
+
+/// What the manager heard of a node that runs.
+fn running(member: MemberState) -> Option<NodeStatus> {
+    let MemberState { health, last_seen_ms_ago, .. } = member;
+    let health = health?;
+    let is_fresh = u128::from(last_seen_ms_ago) <= FRESH.as_millis();
+    (is_fresh && health.phase == "running" && !health.unwatched).then(|| NodeStatus {
+        node: health.node.clone(),
+        role: health.role.clone(),
+        state: health.phase.clone(),
+        pid: health.pid,
+        started_ns: health.started_ns,
+        health: Some(health),
+        ..NodeStatus::default()
+    })
 }
 
 /// The row of a node; none known when its host did not answer.
