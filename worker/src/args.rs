@@ -18,6 +18,9 @@ pub struct Args {
     /// Where the logs of `--read` go; made if it is not there.
     #[arg(long, value_name = "DIR", requires = "read")]
     pub log_dir: Option<PathBuf>,
+    /// Analyse the packets only that this tcpdump expression matches, such as `tcp port 80`.
+    #[arg(long, value_name = "EXPR", requires = "read")]
+    pub filter: Option<String>,
     /// Take packets with a wrong checksum as good.
     #[arg(long, requires = "read")]
     pub ignore_checksums: bool,

@@ -12,7 +12,11 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let ended = match &args.config {
         Some(config) => start::run_node(config, node::RUNTIME_THREADS, node::run),
-        None => read::run(&args).map(drop),
+        None => read::run(&args).map(|reading| {
+            for warning in reading.warnings {
+                eprintln!("worker: warning: {warning}");
+            }
+        }),
     };
     start::exit_code("worker", ended)
 }

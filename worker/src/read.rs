@@ -16,7 +16,9 @@ use tyto_core::record::wire;
 use tyto_core::time::Ts;
 
 use crate::args::Args;
+use crate::capture::file_filter::FileFilter;
 use crate::capture::pcap_file::PcapFile;
+use crate::capture::{CaptureError, Next, PacketSource};
 use crate::output::{Claim, Output, RowSink, StreamRef};
 use crate::pipeline::{Pipeline, PipelineStats};
 
@@ -24,15 +26,27 @@ use crate::pipeline::{Pipeline, PipelineStats};
 const SEED: u64 = 0;
 /// Text that waits to be written to a file, bytes.
 const BUFFER_BYTES: usize = 1 << 16;
+/// One packet in so many with a wrong checksum is worth a warning.
+const WRONG_CHECKSUMS_SHARE: u64 = 20;
+
+/// How the reading of a file went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What was seen and done.
+    pub stats: PipelineStats,
+    /// What the operator should know of this file.
+    pub warnings: Vec<String>,
+}
 
 /// Reads the capture that `args` name.
 ///
 /// # Errors
 /// When it cannot be read, or the logs cannot be written. What was read before is logged.
-pub fn run(args: &Args) -> anyhow::Result<PipelineStats> {
+pub fn run(args: &Args) -> anyhow::Result<Reading> {
     let (Some(capture), Some(log_dir)) = (&args.read, &args.log_dir) else {
         anyhow::bail!("--read and --log-dir belong together");
     };
+    let mut filter = args.filter.as_deref().map(FileFilter::parse).transpose()?;
     let mut source =
         PcapFile::open(capture).with_context(|| format!("cannot read `{}`", capture.display()))?;
     fs::create_dir_all(log_dir)
@@ -46,10 +60,46 @@ pub fn run(args: &Args) -> anyhow::Result<PipelineStats> {
     let format = if args.json { LogFormat::Json } else { LogFormat::Tsv };
     let files = LogFiles::new(log_dir.clone(), format);
     let mut pipeline = Pipeline::new(&config, SEED, Output::new(Box::new(files)));
-    let read = pipeline.run(&mut source);
+    let read = analyse(&mut pipeline, &mut source, &mut filter);
     let stats = pipeline.finish().context("cannot write the logs")?;
-    read.with_context(|| format!("`{}` breaks off", capture.display()))?;
-    Ok(stats)
+    read.with_context(|| format!("`{}` was not read to its end", capture.display()))?;
+    let name = capture.display();
+    let rejected = filter.map_or(0, |filter| filter.rejected_packets());
+    let unmatched = (rejected > 0 && stats.packets == 0)
+        .then(|| format!("`{name}`: none of its {rejected} packets matches the filter"));
+    let cut_off = source.cut_off().map(|cut_off| format!("`{name}` {cut_off}"));
+    let wrong = checksums_warning(&stats).map(|text| format!("`{name}`: {text}"));
+    Ok(Reading { stats, warnings: cut_off.into_iter().chain(wrong).chain(unmatched).collect() })
+}
+
+/// Analyses the packets of `source` that the filter lets through.
+fn analyse(
+    pipeline: &mut Pipeline,
+    source: &mut PcapFile,
+    filter: &mut Option<FileFilter>,
+) -> Result<(), CaptureError> {
+    let Some(filter) = filter else { return pipeline.run(source) };
+    loop {
+        match source.next_frame()? {
+            Next::Frame(frame) if filter.matches(&frame)? => pipeline.packet(&frame),
+            Next::Frame(_) => {}
+            Next::Idle(now) => pipeline.idle(now),
+            Next::End => return Ok(()),
+        }
+    }
+}
+
+/// A word on checksums when so many are wrong that the capture was rather made on the host
+/// that sent the packets, before its network card filled the checksums in.
+fn checksums_warning(stats: &PipelineStats) -> Option<String> {
+    let wrong = stats.bad_checksums;
+    (wrong > 0 && wrong >= stats.packets / WRONG_CHECKSUMS_SHARE).then(|| {
+        format!(
+            "{wrong} of {} packets have a wrong checksum and are not analysed; if they were \
+             captured on the host that sent them, --ignore-checksums takes them as good",
+            stats.packets
+        )
+    })
 }
 
 /// The log files of one folder; a stream without rows has none.

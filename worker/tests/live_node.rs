@@ -77,6 +77,13 @@ impl Supervisor for Reports {
         Err(Status::unimplemented("reports only"))
     }
 
+    async fn restart(
+        &self,
+        _: Request<v1::RestartRequest>,
+    ) -> Result<Response<v1::NodesResult>, Status> {
+        Err(Status::unimplemented("reports only"))
+    }
+
     async fn shutdown(
         &self,
         _: Request<v1::ShutdownRequest>,
@@ -107,6 +114,7 @@ fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
             hw_timestamps: false,
             checksums: ChecksumMode::default(),
             filter: None,
+            link_type: None,
         }),
         analysis: AnalysisConfig {
             private_address_space_is_local: true,
@@ -212,7 +220,7 @@ fn replayed_capture_gives_the_connections_that_its_file_gives() {
     let logs = folder.path().join("read");
     let args = ["worker".as_ref(), "--read".as_ref(), capture.as_os_str()];
     let args = args.into_iter().chain(["--log-dir".as_ref(), logs.as_os_str()]);
-    let read = read::run(&Args::try_parse_from(args).unwrap()).unwrap();
+    let read = read::run(&Args::try_parse_from(args).unwrap()).unwrap().stats;
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -104,7 +104,10 @@ fn a_file_that_is_no_capture_is_told() {
     let log_dir = folder.path().to_str().unwrap();
     let args = Args::parse_from(["worker", "--read", file.to_str().unwrap(), "--log-dir", log_dir]);
     let error = format!("{:#}", read::run(&args).unwrap_err());
-    let expected =
-        format!("cannot read `{}`: not a capture file: unknown first four bytes", file.display());
+    let expected = format!(
+        "cannot read `{}`: not a capture file: begins with 6e 6f 20 63; expected pcap \
+                 or pcapng, plain or packed with gzip or zstd",
+        file.display()
+    );
     assert_eq!(error, expected);
 }

@@ -15,11 +15,25 @@ pub(super) struct Window {
     buf: Vec<u8>,
     start: usize,
     end: usize,
+    /// Bytes of the stream before the first of `buf`.
+    before: u64,
+    /// A packed stream ended before its end.
+    is_cut: bool,
 }
 
 impl Window {
     pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
-        Self { reader, buf: vec![0; READ_BYTES], start: 0, end: 0 }
+        Self { reader, buf: vec![0; READ_BYTES], start: 0, end: 0, before: 0, is_cut: false }
+    }
+
+    /// Bytes that were passed.
+    pub(super) const fn passed(&self) -> u64 {
+        self.before + self.start as u64
+    }
+
+    /// Whether a packed stream ended before its end.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The next `len` bytes, which stay; fewer when the stream ends before.
@@ -49,6 +63,7 @@ impl Window {
         let len = len.min(WINDOW_BYTES_MAX);
         self.buf.copy_within(self.start..self.end, 0);
         self.end -= self.start;
+        self.before += self.start as u64;
         self.start = 0;
         if self.buf.len() < len {
             self.buf.resize(len, 0);
@@ -59,7 +74,10 @@ impl Window {
                 Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A packed file that was cut off ends where it was cut, like a plain one.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.is_cut = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }

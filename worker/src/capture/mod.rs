@@ -8,10 +8,14 @@ use tyto_capture::Frame;
 use tyto_capture::live::LiveError;
 use tyto_core::time::Ts;
 
+use crate::decode::link_type::UnknownLinkType;
+
 mod buffer;
+pub mod file_filter;
 mod live;
 pub mod pcap_file;
 mod pcapng;
+mod unpack;
 
 /// What a source has now.
 #[derive(Clone, Copy, Debug)]
@@ -52,5 +56,40 @@ pub enum CaptureError {
     Live(#[from] LiveError),
     /// The bytes are not a capture.
     #[error("not a capture file: {0}")]
-    Format(&'static str),
+    Format(String),
+    /// The capture is packed by a program whose format is not read.
+    #[error(
+        "packed with {packer}, which is not read; unpack it on the way: \
+         {program} FILE | worker --read - --log-dir DIR"
+    )]
+    Packed {
+        /// Name of the packer.
+        packer: &'static str,
+        /// What unpacks a file to standard output.
+        program: &'static str,
+    },
+    /// The whole capture is of a link type that is not read.
+    #[error(transparent)]
+    LinkType(#[from] UnknownLinkType),
+    /// What stands there cannot be part of a capture: what follows is not read.
+    #[error("damaged at byte {at}, behind {packets} packets: {found}")]
+    Damaged {
+        /// Where, in the unpacked file.
+        at: u64,
+        /// Packets before.
+        packets: u64,
+        /// What was found, and what was expected.
+        found: String,
+    },
+    /// The filter is none, or none for this link type.
+    #[error("filter: {0}")]
+    Filter(String),
+    /// The file was read to its end, but not all of its packets.
+    #[error("{packets} of its packets were passed by: {reason}")]
+    PassedBy {
+        /// Packets that were passed by.
+        packets: u64,
+        /// Why the first of them was.
+        reason: UnknownLinkType,
+    },
 }

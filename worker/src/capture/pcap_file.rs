@@ -1,9 +1,10 @@
-//! Capture files: pcap (microseconds and nanoseconds, both byte orders) and pcapng, plain or
-//! packed with gzip or zstd, from a path or from standard input (`-`).
+//! Capture files: pcap (microseconds and nanoseconds, both byte orders, with Kuznetzov's longer
+//! headers) and pcapng, plain or packed with gzip or zstd, from a path or from standard input
+//! (`-`).
 //!
-//! Bytes in, [`Frame`]s out. A file that ends within a packet ends there, without an error: a
-//! capture that was cut off is read as far as it goes. Formats: draft-ietf-opsawg-pcap and
-//! draft-ietf-opsawg-pcapng.
+//! Bytes in, [`Frame`]s out. A file that ends within a packet ends there, without an error but
+//! not without a word ([`PcapFile::cut_off`]): a capture that was cut off is read as far as it
+//! goes. Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 
 use std::fmt;
 use std::fs::File;
@@ -16,11 +17,12 @@ use tyto_capture::{Frame, LinkType};
 
 use super::buffer::Window;
 use super::pcapng::{self, Section};
-use super::{CaptureError, Next, PacketSource};
+use super::{CaptureError, Next, PacketSource, unpack};
+use crate::decode::link_type::{self, UnknownLinkType};
 
 /// Longest packet that is taken, bytes: libpcap's limit. A longer one means that the file is
 /// damaged; reading ends there.
-const PACKET_BYTES_MAX: usize = 262_144;
+pub(super) const PACKET_BYTES_MAX: usize = 262_144;
 
 /// Length of pcap's file header, bytes.
 const FILE_HEADER_LEN: usize = 24;
@@ -29,6 +31,7 @@ const FILE_HEADER_LEN: usize = 24;
 pub struct PcapFile {
     window: Window,
     format: Format,
+    progress: Progress,
 }
 
 enum Format {
@@ -45,13 +48,56 @@ struct Pcap {
     link_type: LinkType,
     /// Length of a packet's header, bytes: 24 in Kuznetzov's variant.
     header_len: usize,
+    lengths: Lengths,
+}
+
+/// Which of a packet's two lengths stands first in its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lengths {
+    /// Since version 2.4: what was captured, then what was on the wire.
+    CapturedFirst,
+    /// Before version 2.3.
+    WireFirst,
+    /// Version 2.3 had both. The lower one is what was captured.
+    Either,
+}
+
+/// How far the reading of a file came, and what was not read.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Packets found, also those passed by.
+    pub(super) packets: u64,
+    /// Where a packet began that ends behind the end of the file.
+    cut_at: Option<u64>,
+    passed_by: u64,
+    reason: Option<UnknownLinkType>,
+}
+
+/// A file that ends within a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutOff {
+    /// Whole packets before.
+    pub packets: u64,
+    /// Where the packet that is cut begins, bytes into the unpacked file.
+    pub at: u64,
+}
+
+impl fmt::Display for CutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ends within a packet: {} are whole, the next begins at byte {}",
+            self.packets, self.at
+        )
+    }
 }
 
 impl PcapFile {
     /// Opens the file at `path`, or standard input for `-`.
     ///
     /// # Errors
-    /// When it cannot be opened or does not begin as a capture does.
+    /// When it cannot be opened, does not begin as a capture does, or is of a link type that is
+    /// not read.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let reader: Box<dyn Read + Send> = if path == Path::new("-") {
             Box::new(io::stdin())
@@ -65,35 +111,59 @@ impl PcapFile {
     /// Reads a capture from `reader`.
     ///
     /// # Errors
-    /// When it does not begin as a capture does.
-    pub fn from_reader(mut reader: Box<dyn Read + Send>) -> Result<Self, CaptureError> {
-        let mut magic = [0; 4];
-        let got = read_start(&mut reader, &mut magic)?;
-        let head = io::Cursor::new(magic).take(got as u64);
-        let whole = head.chain(reader);
-        let unpacked: Box<dyn Read + Send> = match magic {
-            [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-            [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(whole)?),
-            _ => Box::new(whole),
-        };
-        let mut window = Window::new(unpacked);
+    /// When it does not begin as a capture does, or is of a link type that is not read.
+    pub fn from_reader(reader: Box<dyn Read + Send>) -> Result<Self, CaptureError> {
+        let mut window = Window::new(unpack::unpacked(reader)?);
         let format = Format::of(&mut window)?;
-        Ok(Self { window, format })
+        Ok(Self { window, format, progress: Progress::default() })
+    }
+
+    /// After the end: whether the file ended within a packet.
+    pub fn cut_off(&self) -> Option<CutOff> {
+        let Progress { packets, cut_at, .. } = self.progress;
+        cut_at.map(|at| CutOff { packets, at })
     }
 }
 
 impl PacketSource for PcapFile {
     fn next_frame(&mut self) -> Result<Next<'_>, CaptureError> {
         match &mut self.format {
-            Format::Pcap(pcap) => pcap.next_frame(&mut self.window),
-            Format::Pcapng(section) => section.next_frame(&mut self.window),
+            Format::Pcap(pcap) => pcap.next_frame(&mut self.window, &mut self.progress),
+            Format::Pcapng(section) => section.next_frame(&mut self.window, &mut self.progress),
         }
     }
 }
 
 impl fmt::Debug for PcapFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PcapFile").finish_non_exhaustive()
+        f.debug_struct("PcapFile").field("progress", &self.progress).finish_non_exhaustive()
+    }
+}
+
+impl Progress {
+    /// A packet is not read because of its link type.
+    pub(super) fn pass_by(&mut self, reason: UnknownLinkType) {
+        self.packets += 1;
+        self.passed_by += 1;
+        self.reason.get_or_insert(reason);
+    }
+
+    /// The file ends in what began at `at`.
+    pub(super) const fn cut(&mut self, at: u64) {
+        self.cut_at = Some(at);
+    }
+
+    /// What a reader returns at the end of the file. Packets that were passed by are told once.
+    pub(super) fn end(&mut self) -> Result<Next<'static>, CaptureError> {
+        match self.reason.take() {
+            Some(reason) => Err(CaptureError::PassedBy { packets: self.passed_by, reason }),
+            None => Ok(Next::End),
+        }
+    }
+
+    /// What stands at `at` cannot be.
+    pub(super) const fn damaged(&self, at: u64, found: String) -> CaptureError {
+        CaptureError::Damaged { at, packets: self.packets, found }
     }
 }
 
@@ -102,7 +172,7 @@ impl Format {
         let magic: [u8; 4] = window
             .peek(4)?
             .try_into()
-            .map_err(|_| CaptureError::Format("shorter than any file header"))?;
+            .map_err(|_| CaptureError::Format("shorter than any file header".into()))?;
         if magic == pcapng::SECTION_HEADER {
             return Ok(Self::Pcapng(Section::default()));
         }
@@ -114,28 +184,84 @@ impl Format {
             0xa1b2_c3d4 => (1000, 16),
             0xa1b2_3c4d => (1, 16),
             0xa1b2_cd34 => (1000, 24),
-            _ => return Err(CaptureError::Format("unknown first four bytes")),
+            _ => return Err(CaptureError::Format(unknown_start(magic))),
         };
-        let header = window.take(FILE_HEADER_LEN)?.ok_or(CaptureError::Format("no file header"))?;
-        let link_type = u32_at(header, 20, big_endian).unwrap_or_default();
+        let header = window
+            .take(FILE_HEADER_LEN)?
+            .ok_or_else(|| CaptureError::Format("ends within pcap's file header".into()))?;
+        let half = |at| u16_at(header, at, big_endian).unwrap_or_default();
+        let lengths = match (half(4), half(6)) {
+            (2, 0..=2) => Lengths::WireFirst,
+            (2, 3) => Lengths::Either,
+            // What DG/UX's tcpdump wrote.
+            (2, _) | (543, 0) => Lengths::CapturedFirst,
+            (major, minor) => {
+                let found = format!("pcap version {major}.{minor}; expected 2.4");
+                return Err(CaptureError::Format(found));
+            }
+        };
         // The upper bits tell the length of a frame check sequence.
-        let link_type = LinkType(link_type & 0x03ff_ffff);
-        Ok(Self::Pcap(Pcap { big_endian, fraction_ns, link_type, header_len }))
+        let link_type = u32_at(header, 20, big_endian).unwrap_or_default() & 0x03ff_ffff;
+        let link_type = LinkType(link_type);
+        link_type::check(link_type)?;
+        Ok(Self::Pcap(Pcap { big_endian, fraction_ns, link_type, header_len, lengths }))
     }
 }
 
+/// Says what a file is that begins so, if it is a capture of another kind.
+fn unknown_start(magic: [u8; 4]) -> String {
+    let other = match &magic {
+        b"snoo" => "snoop",
+        b"RTSS" | b"GMBU" => "Network Monitor",
+        b"TRSN" => "Sniffer",
+        b"XCP\0" => "NetXRay",
+        [0x1c, 0x00, 0x01, 0xab | 0xac] => "IxVeriWave",
+        _ => {
+            let [a, b, c, d] = magic;
+            return format!(
+                "begins with {a:02x} {b:02x} {c:02x} {d:02x}; expected pcap or pcapng, \
+                 plain or packed with gzip or zstd"
+            );
+        }
+    };
+    format!("a {other} capture; `editcap FILE out.pcap` makes a pcap of it")
+}
+
 impl Pcap {
-    fn next_frame<'a>(&self, window: &'a mut Window) -> Result<Next<'a>, CaptureError> {
-        let Some(header) = window.take(self.header_len)? else { return Ok(Next::End) };
+    fn next_frame<'a>(
+        &self,
+        window: &'a mut Window,
+        progress: &mut Progress,
+    ) -> Result<Next<'a>, CaptureError> {
+        let at = window.passed();
+        let header = window.peek(self.header_len)?;
+        if header.len() < self.header_len {
+            if !header.is_empty() || window.is_cut() {
+                progress.cut(at);
+            }
+            return progress.end();
+        }
         let field = |at| u32_at(header, at, self.big_endian).unwrap_or_default();
-        let (secs, fraction, captured, wire_len) = (field(0), field(4), field(8), field(12));
+        let (secs, fraction, first, second) = (field(0), field(4), field(8), field(12));
+        let (captured, wire_len) = match self.lengths {
+            Lengths::CapturedFirst => (first, second),
+            Lengths::WireFirst => (second, first),
+            Lengths::Either => (first.min(second), first.max(second)),
+        };
         let captured = captured as usize;
         if captured > PACKET_BYTES_MAX {
-            return Ok(Next::End);
+            let found =
+                format!("a packet of {captured} bytes; none has more than {PACKET_BYTES_MAX}");
+            return Err(progress.damaged(at, found));
         }
         let ts = Ts(u64::from(secs) * NANOS + u64::from(fraction) * u64::from(self.fraction_ns));
         let link_type = self.link_type;
-        let Some(bytes) = window.take(captured)? else { return Ok(Next::End) };
+        let Some(record) = window.take(self.header_len + captured)? else {
+            progress.cut(at);
+            return progress.end();
+        };
+        progress.packets += 1;
+        let bytes = record.get(self.header_len..).unwrap_or_default();
         Ok(Next::Frame(Frame { ts, bytes, wire_len, link_type, checksum_good: false }))
     }
 }
@@ -150,20 +276,6 @@ pub(super) fn u32_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
 pub(super) fn u16_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u16> {
     let raw: [u8; 2] = bytes.get(at..at + 2)?.try_into().ok()?;
     Some(if big_endian { u16::from_be_bytes(raw) } else { u16::from_le_bytes(raw) })
-}
-
-/// Fills `start` as far as the reader goes and tells how far that is.
-fn read_start(reader: &mut impl Read, start: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while got < start.len() {
-        match reader.read(&mut start[got..]) {
-            Ok(0) => break,
-            Ok(read) => got += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
 }
 
 #[cfg(test)]
@@ -185,8 +297,9 @@ mod tests {
 
     fn pcap(magic: u32, big_endian: bool, packets: &[(u32, u32, &[u8], u32)]) -> Vec<u8> {
         let n = |value: u32| if big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
-        let mut out = n(magic).to_vec();
-        out.extend([0; 12]);
+        let half = |value: u16| if big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
+        let mut out = [&n(magic)[..], &half(2), &half(4)].concat();
+        out.extend([0; 8]);
         out.extend(n(65535));
         out.extend(n(1));
         for (secs, fraction, bytes, wire_len) in packets {
@@ -206,36 +319,132 @@ mod tests {
         }
     }
 
+    fn open(capture: &[u8]) -> Result<PcapFile, CaptureError> {
+        PcapFile::from_reader(Box::new(io::Cursor::new(capture.to_vec())))
+    }
+
+    /// Reads to the end; the packets before it, and how it ended.
+    fn read(capture: &[u8]) -> (u64, Option<CutOff>, Result<(), CaptureError>) {
+        let mut file = open(capture).unwrap();
+        let mut packets = 0;
+        let ended = loop {
+            match file.next_frame() {
+                Ok(Next::Frame(_)) => packets += 1,
+                Ok(_) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        (packets, file.cut_off(), ended)
+    }
+
     #[test]
-    fn a_file_cut_within_a_packet_ends_before_it() {
+    fn a_file_cut_within_a_packet_ends_before_it_and_says_so() {
         let whole = pcap(0xa1b2_c3d4, false, &[(1, 0, &[1; 40], 40), (2, 0, &[2; 40], 40)]);
-        assert_eq!(frames(&whole).len(), 2);
-        assert_eq!(frames(&whole[..whole.len() - 1]).len(), 1);
-        assert_eq!(frames(&whole[..whole.len() - 41]).len(), 1);
+        assert!(matches!(read(&whole), (2, None, Ok(()))));
+        let second = Some(CutOff { packets: 1, at: 24 + 16 + 40 });
+        for left in [1, 40, 41, 55] {
+            let (packets, cut_off, ended) = read(&whole[..whole.len() - left]);
+            assert_eq!((packets, cut_off), (1, second), "{left} bytes less");
+            assert!(ended.is_ok());
+        }
+        assert!(matches!(read(&whole[..whole.len() - 56]), (1, None, Ok(()))));
+        assert_eq!(
+            second.unwrap().to_string(),
+            "ends within a packet: 1 are whole, the next begins at byte 80"
+        );
     }
 
     #[test]
-    fn packed_files_read_like_plain_ones() {
-        let plain = pcap(0xa1b2_c3d4, false, &[(1, 0, &[7; 100], 100)]);
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    fn packed_files_read_like_plain_ones_and_tell_where_they_were_cut() {
+        // Bytes that cannot be packed, and enough of them for several blocks of zstd.
+        let noise: Vec<u8> =
+            (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let plain = pcap(0xa1b2_c3d4, false, &[(1, 0, &noise, 9), (2, 0, &noise, 9)]);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
         gzip.write_all(&plain).unwrap();
-        assert_eq!(frames(&gzip.finish().unwrap()), frames(&plain));
-        assert_eq!(frames(&zstd::encode_all(&plain[..], 1).unwrap()), frames(&plain));
-    }
-
-    #[test]
-    fn what_is_not_a_capture_is_refused() {
-        for bytes in [&b""[..], b"GIF8", b"not a capture at all"] {
-            let opened = PcapFile::from_reader(Box::new(io::Cursor::new(bytes.to_vec())));
-            assert!(matches!(opened, Err(CaptureError::Format(_))), "{bytes:?}");
+        let gzip = gzip.finish().unwrap();
+        let zstd = zstd::encode_all(&plain[..], 1).unwrap();
+        for packed in [gzip, zstd] {
+            assert_eq!(frames(&packed), frames(&plain));
+            let (packets, cut_off, ended) = read(&packed[..packed.len() - 12]);
+            let second = CutOff { packets: 1, at: 24 + 16 + 200_000 };
+            assert_eq!((packets, cut_off), (1, Some(second)));
+            assert!(ended.is_ok());
         }
     }
 
     #[test]
-    fn a_packet_longer_than_any_packet_ends_the_file() {
+    fn a_packet_that_the_snaplen_cut_keeps_its_length_on_the_wire() {
+        let cut = pcap(0xa1b2_c3d4, false, &[(1, 0, &[7; 64], 1514)]);
+        assert_eq!(frames(&cut), [(1_000_000_000, vec![7; 64], 1514, 1)]);
+    }
+
+    /// Before version 2.4 the lengths stood the other way round, in 2.3 either way.
+    #[test]
+    fn lengths_of_old_versions_are_taken_apart() {
+        let with_minor = |minor: u8, swapped: bool| {
+            let mut file = pcap(0xa1b2_c3d4, false, &[(1, 0, &[7; 40], 60)]);
+            file[6] = minor;
+            if swapped {
+                let (captured, wire) = (file[32], file[36]);
+                (file[32], file[36]) = (wire, captured);
+            }
+            frames(&file)
+        };
+        let expected = [(1_000_000_000, vec![7; 40], 60, 1)];
+        for (minor, swapped) in [(4, false), (3, false), (3, true), (2, true), (0, true)] {
+            assert_eq!(with_minor(minor, swapped), expected, "2.{minor} {swapped}");
+        }
+        let mut newer = pcap(0xa1b2_c3d4, false, &[]);
+        newer[4] = 3;
+        assert_eq!(
+            open(&newer).unwrap_err().to_string(),
+            "not a capture file: pcap version 3.4; expected 2.4"
+        );
+    }
+
+    #[test]
+    fn kuznetzovs_packets_have_longer_headers() {
+        let mut file = pcap(0xa1b2_cd34, false, &[]);
+        file.extend([1_u32, 2, 3, 60].map(u32::to_le_bytes).concat());
+        file.extend([0; 8]);
+        file.extend([7, 8, 9]);
+        assert_eq!(frames(&file), [(1_000_002_000, vec![7, 8, 9], 60, 1)]);
+    }
+
+    #[test]
+    fn what_is_not_a_capture_is_refused() {
+        for (bytes, said) in [
+            (&b""[..], "shorter than any file header"),
+            (b"GIF", "shorter than any file header"),
+            (b"GIF8", "begins with 47 49 46 38; expected pcap or pcapng"),
+            (b"snoop\0\0\0", "a snoop capture; `editcap FILE out.pcap` makes a pcap of it"),
+            (&pcap(0xa1b2_c3d4, false, &[])[..20], "ends within pcap's file header"),
+        ] {
+            let error = open(bytes).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("not a capture file: {said}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_link_type_that_is_not_read_is_refused_by_name() {
+        let mut usb = pcap(0xa1b2_c3d4, true, &[(1, 0, &[7; 64], 64)]);
+        usb[23] = 189;
+        let error = open(&usb).unwrap_err().to_string();
+        assert!(error.starts_with("link type 189 (USB of Linux) is not read; expected"), "{error}");
+    }
+
+    #[test]
+    fn a_packet_longer_than_any_packet_is_damage() {
         let mut damaged = pcap(0xa1b2_c3d4, false, &[(1, 0, &[1; 40], 40), (2, 0, &[], 40)]);
         let len = damaged.len();
         damaged[len - 8..len - 4].copy_from_slice(&0xffff_ffff_u32.to_le_bytes());
-        assert_eq!(frames(&damaged).len(), 1);
+        let (packets, cut_off, ended) = read(&damaged);
+        assert_eq!((packets, cut_off), (1, None));
+        assert_eq!(
+            ended.unwrap_err().to_string(),
+            "damaged at byte 80, behind 1 packets: a packet of 4294967295 bytes; \
+             none has more than 262144"
+        );
     }
 }

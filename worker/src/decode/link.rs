@@ -1,7 +1,7 @@
 //! Link layers: from the first byte of a frame to the IP packets inside, by Zeek's tables of what
 //! may stand behind what.
 
-use super::{be16, wlan};
+use super::{be16, be32, wlan};
 use tyto_capture::LinkType;
 
 /// Layers below IP that one frame may have (Zeek: `PacketAnalyzer::max_depth`).
@@ -18,8 +18,11 @@ enum Layer {
     Pppoe,
     VnTag,
     Null,
+    Loop,
     Ppp,
     PppSerial,
+    PppPppd,
+    PppWithDir,
     Sll,
     Sll2,
     Nflog,
@@ -32,21 +35,37 @@ enum Layer {
 /// Calls `found` with each IP packet in `frame`, as far as it was captured; whether it is IP at
 /// all is for the caller to see. Only 802.11 carries more than one.
 pub fn ip_packets<'a>(link_type: LinkType, frame: &'a [u8], mut found: impl FnMut(&'a [u8])) {
-    let layer = match link_type {
+    if let Some(layer) = first_layer(link_type) {
+        walk(layer, frame, &mut found);
+    }
+}
+
+/// Where a frame of this link type begins; none for those that are not read
+/// ([`super::link_type`]).
+const fn first_layer(link_type: LinkType) -> Option<Layer> {
+    Some(match link_type {
         LinkType::ETHERNET => Layer::Ethernet,
         LinkType::NULL => Layer::Null,
+        LinkType::LOOP => Layer::Loop,
         LinkType::PPP => Layer::Ppp,
-        LinkType::PPP_SERIAL => Layer::PppSerial,
+        LinkType::PPP_SERIAL | LinkType::C_HDLC => Layer::PppSerial,
+        LinkType::PPP_PPPD => Layer::PppPppd,
+        LinkType::PPP_WITH_DIR => Layer::PppWithDir,
+        LinkType::PPP_ETHER => Layer::Pppoe,
+        LinkType::MPLS => Layer::Mpls,
         LinkType::FDDI => Layer::Fddi,
         LinkType::LINUX_SLL => Layer::Sll,
         LinkType::LINUX_SLL2 => Layer::Sll2,
         LinkType::NFLOG => Layer::Nflog,
         LinkType::IEEE802_11 => Layer::Wlan,
         LinkType::IEEE802_11_RADIO => Layer::Radiotap,
-        // Zeek takes whatever it does not know as IP.
-        _ => Layer::Ip,
-    };
-    walk(layer, frame, &mut found);
+        LinkType::RAW
+        | LinkType::RAW_BSD
+        | LinkType::RAW_OPENBSD
+        | LinkType::IPV4
+        | LinkType::IPV6 => Layer::Ip,
+        _ => return None,
+    })
 }
 
 fn walk<'a>(mut layer: Layer, mut bytes: &'a [u8], found: &mut impl FnMut(&'a [u8])) {
@@ -63,10 +82,14 @@ fn walk<'a>(mut layer: Layer, mut bytes: &'a [u8], found: &mut impl FnMut(&'a [u
             Layer::Pppoe => pppoe(bytes),
             Layer::VnTag => behind(bytes, 6, 6, be16(bytes, 4).and_then(of_vntag)),
             Layer::Null => behind(bytes, 4, 4, bytes.first_chunk().and_then(of_family)),
+            Layer::Loop => behind(bytes, 4, 4, be32(bytes, 0).and_then(of_family_number)),
             Layer::Ppp => ppp(bytes),
-            Layer::PppSerial => behind(bytes, 4, 4, be16(bytes, 2).and_then(of_ppp)),
-            Layer::Sll => behind(bytes, 16, 16, be16(bytes, 14).and_then(of_ip)),
-            Layer::Sll2 => behind(bytes, 20, 20, be16(bytes, 0).and_then(of_ip)),
+            Layer::PppSerial => ppp_serial(bytes),
+            Layer::PppPppd => behind(bytes, 4, 4, be16(bytes, 2).and_then(of_ppp)),
+            Layer::PppWithDir => behind(bytes, 1, 1, Some(Layer::Ppp)),
+            // A cooked capture of all interfaces has the tag of a trunk behind its header.
+            Layer::Sll => behind(bytes, 16, 16, be16(bytes, 14).and_then(of_ethernet)),
+            Layer::Sll2 => behind(bytes, 20, 20, be16(bytes, 0).and_then(of_ethernet)),
             Layer::Nflog => nflog(bytes),
             Layer::Fddi => behind(bytes, 21, 21, Some(Layer::Ip)),
             Layer::Radiotap => radiotap(bytes),
@@ -162,10 +185,19 @@ fn pppoe(bytes: &[u8]) -> Next<'_> {
 }
 
 fn ppp(bytes: &[u8]) -> Next<'_> {
-    if bytes.starts_with(&[0xff, 0x03]) {
-        return behind(bytes, 4, 4, be16(bytes, 2).and_then(of_ppp));
-    }
-    behind(bytes, 2, 2, be16(bytes, 0).and_then(of_ppp))
+    let at = if bytes.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
+    let first = *bytes.get(at)?;
+    // Protocol field compression (RFC 1661 section 6.5): an odd first byte is all of it.
+    let (protocol, len) =
+        if first & 1 == 1 { (u16::from(first), 1) } else { (be16(bytes, at)?, 2) };
+    behind(bytes, at + len, at + len, of_ppp(protocol))
+}
+
+/// Cisco's framing (address 0x0f or 0x8f) has an ether type, PPP's a PPP protocol. Both are
+/// taken with either address, as captures mix them up; no number means two things.
+fn ppp_serial(bytes: &[u8]) -> Next<'_> {
+    let kind = be16(bytes, 2)?;
+    behind(bytes, 4, 4, of_ppp(kind).or_else(|| of_vlan(kind)))
 }
 
 fn nflog(bytes: &[u8]) -> Next<'_> {
@@ -237,13 +269,21 @@ fn of_ppp(kind: u16) -> Option<Layer> {
     }
 }
 
-/// AF_INET, and AF_INET6 as NetBSD, FreeBSD and macOS number it.
+/// An address family in the byte order of a host that we do not know: it is a small number in
+/// one of both.
 fn of_family(family: &[u8; 4]) -> Option<Layer> {
-    matches!(u32::from_le_bytes(*family), 2 | 24 | 28 | 30).then_some(Layer::Ip)
+    let number = u32::from_le_bytes(*family);
+    of_family_number(if number > 0xffff { number.swap_bytes() } else { number })
+}
+
+/// AF_INET, and AF_INET6 as Linux, NetBSD, FreeBSD and macOS number it.
+fn of_family_number(number: u32) -> Option<Layer> {
+    matches!(number, 2 | 10 | 24 | 28 | 30).then_some(Layer::Ip)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::link_type;
     use super::*;
 
     /// Stands for an IP packet: nothing here looks into it.
@@ -294,9 +334,73 @@ mod tests {
         assert_eq!(found(LinkType::PPP, &[&[0, 0x57][..], &IP].concat()), [IP]);
         assert_eq!(found(LinkType::PPP_SERIAL, &[&[0x0f, 0, 0, 0x21][..], &IP].concat()), [IP]);
         assert_eq!(found(LinkType::RAW, &IP), [IP]);
-        assert_eq!(found(LinkType(12), &IP), [IP]);
+        for raw in [LinkType::RAW_BSD, LinkType::RAW_OPENBSD, LinkType::IPV4, LinkType::IPV6] {
+            assert_eq!(found(raw, &IP), [IP]);
+        }
         let nflog = [&[2, 0, 0, 0, 6, 0, 10, 0, 1, 1, 0, 0, 7, 0, 9, 0][..], &IP].concat();
         assert_eq!(found(LinkType::NFLOG, &nflog), [IP]);
+    }
+
+    #[test]
+    fn loopback_tells_the_family_in_the_byte_order_of_its_host() {
+        for family in [[2, 0, 0, 0], [0, 0, 0, 2], [0, 0, 0, 24], [28, 0, 0, 0]] {
+            assert_eq!(found(LinkType::NULL, &[&family[..], &IP].concat()), [IP]);
+        }
+        assert_eq!(found(LinkType::LOOP, &[&[0, 0, 0, 2][..], &IP].concat()), [IP]);
+        assert_eq!(found(LinkType::LOOP, &[&[0, 0, 0, 24][..], &IP].concat()), [IP]);
+        assert!(found(LinkType::LOOP, &[&[2, 0, 0, 0][..], &IP].concat()).is_empty());
+        assert!(found(LinkType::NULL, &[&[7, 0, 0, 0][..], &IP].concat()).is_empty());
+    }
+
+    #[test]
+    fn every_framing_of_ppp_leads_to_ip() {
+        let frames: [(LinkType, &[u8]); 11] = [
+            (LinkType::PPP, &[0xff, 0x03, 0x00, 0x21]),
+            (LinkType::PPP, &[0x00, 0x57]),
+            (LinkType::PPP, &[0x21]),
+            (LinkType::PPP, &[0xff, 0x03, 0x21]),
+            (LinkType::PPP_SERIAL, &[0xff, 0x03, 0x00, 0x57]),
+            (LinkType::PPP_SERIAL, &[0x8f, 0x00, 0x08, 0x00]),
+            (LinkType::C_HDLC, &[0x0f, 0x00, 0x86, 0xdd]),
+            (LinkType::PPP_PPPD, &[0x01, 0x03, 0x00, 0x21]),
+            (LinkType::PPP_WITH_DIR, &[0x00, 0xff, 0x03, 0x00, 0x21]),
+            (LinkType::PPP_WITH_DIR, &[0x01, 0x00, 0x57]),
+            (LinkType::PPP_ETHER, &[0x11, 0, 0, 7, 0, 5, 0x00, 0x21]),
+        ];
+        for (link_type, header) in frames {
+            let frame = [header, &IP].concat();
+            assert_eq!(found(link_type, &frame), [IP], "{link_type:?} {header:02x?}");
+        }
+        // Link control, not IP.
+        assert!(found(LinkType::PPP, &[&[0xc0, 0x21][..], &IP].concat()).is_empty());
+    }
+
+    #[test]
+    fn a_cooked_capture_of_a_trunk_leads_to_ip() {
+        let tagged = [0x00, 0x07, 0x08, 0x00];
+        let sll = [&[0; 14][..], &[0x81, 0x00], &tagged, &IP].concat();
+        assert_eq!(found(LinkType::LINUX_SLL, &sll), [IP]);
+        let sll2 = [&[0x81, 0x00][..], &[0; 18], &tagged, &IP].concat();
+        assert_eq!(found(LinkType::LINUX_SLL2, &sll2), [IP]);
+    }
+
+    #[test]
+    fn radio_headers_and_labels_lead_to_ip() {
+        let wlan = [&[0x08, 1][..], &[0; 22], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &IP].concat();
+        assert_eq!(found(LinkType::IEEE802_11, &wlan), [IP]);
+        let radiotap = [&[0, 0, 8, 0, 0, 0, 0, 0][..], &wlan].concat();
+        assert_eq!(found(LinkType::IEEE802_11_RADIO, &radiotap), [IP]);
+        let labels = [&[0, 0, 0x10, 0xff, 0, 0, 0x21, 0xff][..], &IP].concat();
+        assert_eq!(found(LinkType::MPLS, &labels), [IP]);
+    }
+
+    #[test]
+    fn a_link_type_has_a_way_to_ip_exactly_when_it_is_read() {
+        for number in 0..=400 {
+            let link_type = LinkType(number);
+            let is_read = link_type::check(link_type).is_ok();
+            assert_eq!(first_layer(link_type).is_some(), is_read, "{number}");
+        }
     }
 
     #[test]

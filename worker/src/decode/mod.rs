@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod fragment;
 pub mod ip;
 pub mod link;
+pub mod link_type;
 pub mod tcp;
 pub mod tunnel;
 mod wlan;
