@@ -5,6 +5,7 @@
 pub mod cfg_file;
 pub mod cluster;
 pub mod error;
+pub mod explain;
 mod fanout;
 pub mod generate;
 pub mod name;

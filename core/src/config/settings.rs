@@ -345,7 +345,7 @@ impl Checker {
 }
 
 /// A value as one would type it.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::Bool(value) => value.to_string(),
