@@ -27,7 +27,7 @@ const HEADERS: [(u32, &[u8]); 31] = [
     (12, &[]),
     (50, &[0xff, 0x03, 0x00, 0x21]),
     (50, &[0x0f, 0x00, 0x08, 0x00]),
-    (51, &[0x11, 0x00, 0x00, 0x07, 0x00, 0x21, 0x00, 0x21]),
+    (51, &[0x11, 0x00, 0x00, 0x07, 0x00, 0x22, 0x00, 0x21]),
     (101, &[]),
     (104, &[0x0f, 0x00, 0x08, 0x00]),
     (105, &WLAN),
@@ -42,8 +42,8 @@ const HEADERS: [(u32, &[u8]); 31] = [
     (204, &[0x01, 0xff, 0x03, 0x00, 0x21]),
     (219, &[0x00, 0x01, 0x01, 0xff]),
     (228, &[]),
-    (239, &[2, 0, 0, 0, 0x23, 0, 9, 0]),
-    (239, &[2, 0, 0, 0, 6, 0, 10, 0, b'x', 0, 0, 0, 0x23, 0, 9, 0]),
+    (239, &[2, 0, 0, 0, 0x24, 0, 9, 0]),
+    (239, &[2, 0, 0, 0, 6, 0, 10, 0, b'x', 0, 0, 0, 0x24, 0, 9, 0]),
     (276, &[0x08, 0x00, 0, 0, 0, 0, 0, 3, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0]),
     (276, &[0x81, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 0, 9, 0x08, 0x00]),
     (14, &[]),
@@ -81,7 +81,7 @@ const RADIOTAP_WITH_RATE: [u8; 41] = {
 
 /// A pcap file of one packet.
 fn capture(link_type: u32, header: &[u8]) -> Vec<u8> {
-    let frame = [header, &udp((ORIG, 40000), (RESP, 9999), b"ask")].concat();
+    let frame = [header, &udp((ORIG, 40000), (RESP, 9999), b"asks")].concat();
     let file = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, link_type];
     let len = frame.len() as u32;
     let file = file.into_iter().chain([1_000_000_000, 0, len, len]);
@@ -198,7 +198,7 @@ fn a_filter_keeps_what_it_matches_and_a_fault_in_it_is_marked() {
     let (file, logs_dir) = (file.to_str().unwrap(), logs.to_str().unwrap());
     let mut two = capture(101, &[]);
     two.extend(&capture(101, &[])[24..]);
-    let port = two.len() - (3 + 8);
+    let port = two.len() - (4 + 8);
     two[port..port + 2].copy_from_slice(&53_u16.to_be_bytes());
     fs::write(file, two).unwrap();
     let read = |filter: &str| {
