@@ -286,6 +286,34 @@ fn an_address_of_a_host_has_no_brackets_no_zone_and_no_port() {
     }
 }
 
+/// File, line and column: the place in the expression, not that of the key.
+#[test]
+fn faults_of_filters() {
+    let found = worker("interface=eth0\nfilter = tcp prot 80");
+    assert!(found.starts_with("node.cfg:12:14: node `w`: `filter`: "), "{found}");
+    let found = worker("filter=tcp and\n  prot 80");
+    assert!(found.starts_with("node.cfg:11:1: node `w`: `filter`: column "), "{found}");
+    let found = yaml("filter: \"ip and prot 80\"\n");
+    assert!(found.starts_with("tyto.yaml:1:17: `filter`: "), "{found}");
+    let found = yaml("port: 27760\nfilter: ip proto\n");
+    assert!(found.starts_with("tyto.yaml:2:"), "{found}");
+    for good in ["not port 22", "vlan and ip", "host 10.0.0.1 and (tcp or udp)", "ip6"] {
+        assert_eq!(worker(&format!("filter={good}")), "none");
+        assert_eq!(yaml(&format!("filter: {good}\n")), "none");
+    }
+    // What raw IP does not have is no filter for it.
+    let found = worker("af_packet_link_type=101\nfilter=ether host 00:11:22:33:44:55");
+    assert!(found.starts_with("node.cfg:12:"), "{found}");
+}
+
+/// A value in [DEFAULT] is one fault, not one for each section.
+#[test]
+fn a_fault_of_an_inherited_value_is_told_once() {
+    let base = BASE.replace("[manager]", "pin_cpus=x\nfilter=prot 1\n[manager]");
+    let found = faults(&base);
+    assert_eq!(found.lines().filter(|line| line.starts_with("node.cfg:")).count(), 2, "{found}");
+}
+
 #[test]
 fn faults_of_fanout_groups() {
     let pair = |second: &str| {

@@ -49,6 +49,10 @@ pub struct Entry {
     pub at: At,
     /// The value, references resolved; lines are divided by `\n`.
     pub value: String,
+    /// Where the value begins, when it stands on the key's line just as it is.
+    pub value_at: Option<At>,
+    /// Last line of the value, from 1.
+    pub last_line: u32,
 }
 
 impl CfgFile {
@@ -110,12 +114,12 @@ impl<'a> Reader<'a> {
         }
         if text.is_empty() {
             // An empty line may be part of a value; the end of the value is trimmed later.
-            self.append("");
+            self.append(None, "");
             return;
         }
         let indent = line.chars().take_while(|&c| is_space(c)).count();
         if self.key_is_open && indent > self.indent {
-            self.append(text);
+            self.append(Some(number), text);
             return;
         }
         self.indent = indent;
@@ -166,7 +170,10 @@ impl<'a> Reader<'a> {
             return;
         }
         self.key_is_open = true;
+        let before = text.chars().count() - value.trim_start_matches(is_space).chars().count();
         let value = value.trim_matches(is_space).to_owned();
+        let value_column = at.column.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+        let value_at = Some(at.place(at.line, value_column));
         let section = self.section_name();
         let entries = self.entries();
         if let Some(first) = entries.iter().find(|entry| entry.key == key) {
@@ -175,15 +182,21 @@ impl<'a> Reader<'a> {
             self.faults.push(Fault::new(&at, kind).hint("delete one of the two lines"));
             self.entries().retain(|entry| entry.key != key);
         }
-        self.entries().push(Entry { key, at, value });
+        let last_line = at.line;
+        self.entries().push(Entry { key, at, value, value_at, last_line });
     }
 
-    fn append(&mut self, line: &str) {
+    /// Continues the open value; `number` is that of a line with text.
+    fn append(&mut self, number: Option<u32>, line: &str) {
         if self.key_is_open
             && let Some(entry) = self.entries().last_mut()
         {
             entry.value.push('\n');
             entry.value.push_str(line);
+            if let Some(number) = number {
+                entry.last_line = number;
+                entry.value_at = None;
+            }
         }
     }
 
@@ -222,7 +235,10 @@ impl<'a> Reader<'a> {
             let (values, value) = (&values, String::new());
             let mut resolver = Resolver { entry, values, references: 0, value };
             match resolver.resolve(&entry.value, 1) {
-                Ok(()) => resolved.push(Entry { value: resolver.value, ..entry.clone() }),
+                Ok(()) => {
+                    let value_at = entry.value_at.clone().filter(|_| resolver.value == entry.value);
+                    resolved.push(Entry { value: resolver.value, value_at, ..entry.clone() });
+                }
                 Err(kind) => {
                     let fault = Fault::new(&entry.at, kind).hint("write `%%` for a percent sign");
                     // A fault in [DEFAULT] is the same fault in each section: say it once.

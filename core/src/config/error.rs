@@ -64,7 +64,13 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.kind)
+        match &self.kind {
+            // An expression is long: say where in it.
+            FaultKind::BadFilter { .. } if self.at.line > 0 => {
+                write!(f, "{}:{}: {}", self.at, self.at.column, self.kind)
+            }
+            kind => write!(f, "{}: {kind}", self.at),
+        }
     }
 }
 
@@ -110,6 +116,9 @@ pub enum FaultKind {
     NoEffect { node: String, key: &'static str, reason: &'static str },
     #[error("node `{node}` has no `interface` and captures nothing")]
     NoInterface { node: String },
+
+    #[error("{key}: {problem}")]
+    BadFilter { key: String, problem: String },
 
     // The cluster as a whole.
     #[error("no nodes")]

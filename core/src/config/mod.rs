@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod error;
 pub mod explain;
 mod fanout;
+mod filter_check;
 pub mod generate;
 pub mod name;
 pub mod nearest;

@@ -245,9 +245,21 @@ impl Reader<'_> {
             let expected = node_key(name).map_or("another value", |key: &NodeKey| key.expected);
             let (node, found) = (self.node(), entry.value.clone());
             let kind = FaultKind::BadNodeValue { node, key: name, found, expected };
-            self.faults.push(Fault::new(&entry.at, kind));
+            self.fault_once(Fault::new(&entry.at, kind));
         }
         value
+    }
+
+    /// Notes a fault of a value. One in `[DEFAULT]` is the same fault in each section: it is
+    /// said for the first.
+    pub(super) fn fault_once(&mut self, fault: Fault) {
+        let same = |other: &Fault| {
+            let kinds = [&other.kind, &fault.kind].map(std::mem::discriminant);
+            other.at == fault.at && kinds[0] == kinds[1]
+        };
+        if !self.faults.iter().any(same) {
+            self.faults.push(fault);
+        }
     }
 
     fn required<T>(

@@ -4,7 +4,7 @@
 use super::error::{Fault, FaultKind};
 use super::node::Reader;
 use super::runtime::{ChecksumMode, FanoutMode, Role};
-use super::value;
+use super::{filter_check, value};
 
 /// Processes of one worker section at most.
 pub const LB_PROCS_MAX: u32 = 256;
@@ -79,12 +79,11 @@ impl Reader<'_> {
             let kind = FaultKind::KeyNeeds { node: self.node(), key: "lb_procs", needs };
             self.faults.push(Fault::new(&entry.at, kind).hint("lb_method=af_packet"));
         }
+        let before = self.faults.len();
         let procs = self.value("lb_procs", |text| {
             value::whole(text, 1, LB_PROCS_MAX.into()).and_then(|n| u32::try_from(n).ok())
         });
-        if procs.is_none()
-            && let Some(fault) = self.faults.last_mut()
-        {
+        if let Some(fault) = self.faults.get_mut(before) {
             let interface = self.values.get("interface").map_or("eth0", |e| e.value.as_str());
             let interface = interface.trim_start_matches("af_packet::");
             fault.hint = Some(format!(
@@ -127,8 +126,9 @@ impl Reader<'_> {
                 self.unsupported("lb_method", reason, use_af_packet);
             }
             _ => {
+                let before = self.faults.len();
                 self.value("lb_method", |_| None::<()>);
-                if let Some(fault) = self.faults.last_mut() {
+                if let Some(fault) = self.faults.get_mut(before) {
                     fault.hint = Some(use_af_packet.to_owned());
                 }
             }
@@ -137,8 +137,7 @@ impl Reader<'_> {
 
     pub(super) fn capture(&mut self) -> CaptureKeys {
         CaptureKeys {
-            // A value of several lines is one expression.
-            filter: self.value("filter", |text| Some(text.replace('\n', " "))),
+            filter: self.filter(),
             snaplen_bytes: self.value("snaplen", |text| {
                 value::size_bytes(text, 128, 262_144).and_then(|bytes| u32::try_from(bytes).ok())
             }),
@@ -165,6 +164,21 @@ impl Reader<'_> {
                 value::whole(t, 0, u16::MAX.into()).and_then(|number| u16::try_from(number).ok())
             }),
         }
+    }
+
+    fn filter(&mut self) -> Option<String> {
+        let entry = *self.values.get("filter")?;
+        // A value of several lines is one expression.
+        let text = entry.value.replace('\n', " ");
+        let link_type = self.values.get("af_packet_link_type").and_then(|e| e.value.parse().ok());
+        let link_type = link_type.unwrap_or(filter_check::ETHERNET);
+        let key = format!("node `{}`: `filter`", self.node());
+        let value_at = entry.value_at.as_ref();
+        match filter_check::fault(&key, &text, link_type, &entry.at, value_at) {
+            None => return Some(text),
+            Some(fault) => self.fault_once(fault),
+        }
+        None
     }
 
     fn fanout_mode(&mut self) -> Option<FanoutMode> {

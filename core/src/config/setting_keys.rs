@@ -61,6 +61,8 @@ pub enum Kind {
         /// True for text of that form.
         is_valid: fn(&str) -> bool,
     },
+    /// An expression of tcpdump.
+    Filter,
     /// Names and values.
     EnvVars,
     /// Another kind, or nothing.
@@ -77,6 +79,7 @@ impl Kind {
             Self::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
             Self::Choice(words) => words.join(" or "),
             Self::Text { expected, .. } => (*expected).to_owned(),
+            Self::Filter => "a tcpdump expression".to_owned(),
             Self::EnvVars => "lines of `NAME: \"value\"`, indented below it, or {}".to_owned(),
             Self::Optional(kind) => format!("{}, or nothing", kind.expected()),
         }
@@ -93,7 +96,7 @@ const fn whole(min: u64, max: u64) -> Kind {
 
 const PORT: Kind = whole(1, 65535);
 const MEMORY: Kind = whole(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
-const FILTER: Kind = Kind::Text { expected: "a tcpdump expression", is_valid: is_filter };
+const FILTER: Kind = Kind::Filter;
 const PATH: Kind = Kind::Text { expected: "the path of a file", is_valid: is_path };
 const USER: Kind = Kind::Text { expected: "the name of a user", is_valid: is_user };
 
@@ -314,11 +317,6 @@ fn is_prefix(text: &str) -> bool {
         && path.components().count() > 1
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
-}
-
-/// Text at all; what the expression says is checked where its place is known.
-fn is_filter(text: &str) -> bool {
-    !text.trim().is_empty() && !text.contains('\0')
 }
 
 fn is_path(text: &str) -> bool {

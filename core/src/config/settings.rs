@@ -10,8 +10,8 @@ use serde_yaml::{Mapping, Value};
 use super::error::{At, Fault, FaultKind};
 use super::runtime::{ChecksumMode, FanoutMode, LogFormat, WatchConfig};
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
-use super::unknown_key;
 use super::yaml_lines::{KeyLines, key_lines};
+use super::{filter_check, unknown_key};
 
 /// The operator's settings; the defaults are those of a file that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,6 +310,9 @@ impl Checker {
             }
             match setting_key(&path) {
                 Some(key) if key.kind.accepts(value) => {
+                    if let (Kind::Optional(Kind::Filter), Value::String(text)) = (key.kind, value) {
+                        self.check_filter(key.name, text, &at);
+                    }
                     self.places.0.insert(key.name, at);
                 }
                 Some(key) => self.bad(&at, &path, value, &key.kind.expected()),
@@ -320,6 +323,13 @@ impl Checker {
                 }
             }
         }
+    }
+
+    fn check_filter(&mut self, key: &str, text: &str, at: &At) {
+        let value = self.lines.values.get(key).filter(|(_, rest)| rest.starts_with(text));
+        let value_at = value.map(|&(column, _)| at.place(at.line, column));
+        let (key, link_type) = (format!("`{key}`"), filter_check::ETHERNET);
+        self.faults.extend(filter_check::fault(&key, text, link_type, at, value_at.as_ref()));
     }
 
     fn bad(&mut self, at: &At, path: &str, value: &Value, expected: &str) {
@@ -381,6 +391,7 @@ impl Kind {
             }
             (Self::Choice(words), Value::String(text)) => words.contains(&text.as_str()),
             (Self::Text { is_valid, .. }, Value::String(text)) => is_valid(text),
+            (Self::Filter, Value::String(text)) => !text.contains('\0'),
             (Self::EnvVars, Value::Null) => false,
             (Self::EnvVars, Value::Mapping(pairs)) => pairs.iter().all(|(name, value)| {
                 let name_fits = name.as_str().is_some_and(super::value::is_env_name);

@@ -13,8 +13,15 @@ pub(super) type Place = (u32, u32);
 pub(super) struct KeyLines {
     /// Where each key is first given.
     pub(super) first: HashMap<String, Place>,
+    /// Column of the value that stands behind a key on its line, and the rest of that line.
+    pub(super) values: HashMap<String, (u32, String)>,
     /// Keys given again: path, place, line of the first.
     pub(super) duplicates: Vec<(String, Place, u32)>,
+}
+
+/// Line, from 1, on which a key such as `ssh.user` is given; none when it is not.
+pub fn line_of(text: &str, key: &str) -> Option<u32> {
+    key_lines(text).first.get(key).map(|&(line, _)| line)
 }
 
 /// Finds the keys.
@@ -47,6 +54,9 @@ pub(super) fn key_lines(text: &str) -> KeyLines {
             Some(&(first_line, _)) => found.duplicates.push((path.clone(), place, first_line)),
             None => {
                 found.first.insert(path.clone(), place);
+                let rest = value.trim_start().trim_start_matches(['"', '\'']);
+                let before = line.chars().count() - rest.chars().count();
+                found.values.insert(path.clone(), (number(before), rest.to_owned()));
             }
         }
         if value.trim_start().starts_with(['|', '>']) {
