@@ -10,7 +10,7 @@
 //! PREFIX/ca/{ca.pem,ca.key}                              on the manager's host only
 //! PREFIX/spool/NODE/{stdout.log,stderr.log,ship/,…}      working folder of a node
 //! PREFIX/spool/tmp/crash-NODE-TIME/                      what the supervisor kept of a crash
-//! PREFIX/run/{supervisor.sock,supervisor.lock,guard.lock,supervisor.log,manager.sock,deploy.lock}
+//! PREFIX/run/{supervisor.sock,supervisor.lock,guard.lock,guard.sock,supervisor.log,manager.sock,deploy.lock}
 //! PREFIX/run/nodes/{NODE.lock,NODE.json}                 run/ has mode 0700
 //! PREFIX/logs/current -> ../spool/LOGGER, logs/YYYY-MM-DD/…
 //! ```
@@ -78,6 +78,8 @@ impl Layout {
         deploy_lock => "run/deploy.lock";
         /// What was deployed when, by whom; on the manager's host only.
         history => "history";
+        /// The guard's unix socket, by which it keeps capture sockets for the supervisor.
+        guard_sock => "run/guard.sock";
         /// Traces of the supervisor and its guard.
         supervisor_log => "run/supervisor.log";
         /// The supervisor's unix socket.

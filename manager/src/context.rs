@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use clap::ArgMatches;
 use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
@@ -15,6 +16,7 @@ use tyto_core::config::settings::SshMode;
 use tyto_core::layout::Layout;
 
 use crate::progress::Progress;
+use crate::remote::pool::Pool;
 
 /// Name of the file of nodes.
 pub const NODE_CFG: &str = "node.cfg";
@@ -53,6 +55,8 @@ pub struct Context {
     pub bin: PathBuf,
     /// Tells the operator what goes on.
     pub progress: Progress,
+    /// The ways to hosts, each made once. Locked for a moment only, never while waiting.
+    pub pool: Mutex<Pool>,
 }
 
 /// Why there is no context.
@@ -132,7 +136,8 @@ impl Context {
         }
         let layout = Layout::new(&cluster.settings.prefix);
         let progress = Progress::new(!options.json);
-        Ok(Self { cluster, layout, etc, bin, progress })
+        let pool = Mutex::new(Pool::new(cluster.settings.ssh.clone()));
+        Ok(Self { cluster, layout, etc, bin, progress, pool })
     }
 
     /// The nodes that the arguments of a command name ([`crate::command::nodes_arg`]); all

@@ -2,7 +2,7 @@
 //! answer costs its own result only.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tyto_core::config::name::HostName;
@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::remote::error::RemoteError;
 use crate::remote::fanout;
 use crate::remote::peers::Supervisor;
-use crate::remote::pool::Pool;
 use crate::remote::shell::quote_path;
 use crate::remote::{Input, Remote};
 
@@ -58,7 +57,8 @@ impl Hosts {
     /// When SSH cannot be prepared on this machine.
     pub fn named(ctx: &Context, names: Vec<HostName>) -> Result<Self, RemoteError> {
         let settings = &ctx.cluster.settings;
-        let mut pool = Pool::new(settings.ssh.clone());
+        // A thread that panicked over it left it as good as it was.
+        let mut pool = ctx.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let mut hosts = Vec::new();
         for name in names {
             hosts.push(Host {

@@ -1,30 +1,113 @@
-//! One change at a time: verbs that change a cluster hold a lock on the folder of its
-//! configuration. Verbs that only read never take it.
+//! One change at a time: verbs that change a cluster hold a lock on the host of its manager (or
+//! standalone node), so that operators on different machines meet it too. Verbs that only read
+//! never take it.
+//!
+//! The lock belongs to a process there (`supervisor hold-lock`) that lives as long as this ctl's
+//! session: whatever becomes of this ctl or its machine, the lock comes free by itself. Until a
+//! cluster has a supervisor, and when the host does not answer, a lock on the folder of the
+//! configuration keeps at least the operators of this machine apart.
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{Arg, ArgAction, ArgMatches};
 use rustix::fs::{FlockOperation, flock};
-use tokio::time::{Instant, sleep};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::context::Context;
+use crate::hosts::{Host, Hosts};
 use crate::progress::Progress;
+use crate::remote::ByteStream;
+use crate::remote::error::RemoteError;
+use crate::remote::shell::quote_path;
 
 /// How long another ctl is waited for, as in ZeekControl.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Time between two tries.
+/// Time between two tries of the lock of this machine.
 const TRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two words to the operator while waiting.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two signs of life to the keeper of the lock, which waits 30 s for one.
+const SIGN_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the keeper may take to give the lock back.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
+/// Most of the keeper's complaint that is repeated, bytes.
+const COMPLAINT_BYTES_MAX: u64 = 2048;
+
+/// Who changes the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Holder {
+    /// Login name of the operator.
+    pub user: String,
+    /// Name of the machine that ctl runs on.
+    pub host: String,
+    /// Process of ctl there.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+    /// How long it has had the lock, seconds.
+    pub held_s: u64,
+}
+
+impl Holder {
+    /// This ctl.
+    pub fn this() -> Self {
+        Self {
+            user: user(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            command: command_line(std::env::args()),
+            held_s: 0,
+        }
+    }
+
+    /// `alice@ops1`.
+    pub fn who(&self) -> String {
+        format!("{}@{}", self.user, self.host)
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { user, host, pid, command, held_s } = self;
+        write!(f, "{user}@{host} (process {pid}, `{command}`, since {held_s} s)")
+    }
+}
+
+/// Name of the user who runs ctl, by the environment that the login set, else the number.
+fn user() -> String {
+    let named =
+        ["SUDO_USER", "LOGNAME", "USER"].into_iter().filter_map(|key| std::env::var(key).ok());
+    let mut named = named.filter(|name| !name.is_empty());
+    named.next().unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+/// `ctl deploy --plan`: the program by its name only.
+fn command_line(words: impl IntoIterator<Item = String>) -> String {
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or_default().to_owned();
+    std::iter::once(name).chain(words).collect::<Vec<_>>().join(" ")
+}
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another ctl has it.
-    #[error("another ctl is changing the cluster of `{}`; waited {seconds} s for it",
-        etc.display(), seconds = PATIENCE.as_secs())]
+    #[error("another ctl is changing the cluster: {holder}; waited {waited_s} s for it")]
     Held {
-        /// Folder of the configuration.
-        etc: PathBuf,
+        /// Who.
+        holder: Holder,
+        /// How long was waited, seconds.
+        waited_s: u64,
     },
     /// The folder cannot be locked.
     #[error("cannot lock `{}`", etc.display())]
@@ -34,56 +117,414 @@ pub enum LockError {
         /// Why.
         source: io::Error,
     },
+    /// The way to the host of the lock broke off.
+    #[error(transparent)]
+    Host(#[from] RemoteError),
+    /// Somebody else may be changing the cluster by now.
+    #[error(
+        "the connection that held the lock on host `{host}` was lost; another ctl may be at work"
+    )]
+    Lost {
+        /// The host.
+        host: String,
+    },
 }
 
-/// Held until dropped, also by the end of the process.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Takes the lock of the configuration in `etc`, waiting for another ctl to give it back.
-    ///
-    /// # Errors
-    /// When another one holds it for too long, or it cannot be made.
-    pub async fn take(etc: &Path, progress: &Progress) -> Result<Self, LockError> {
-        let folder = |source| LockError::Folder { etc: etc.to_owned(), source };
-        // The folder itself: no file is left behind, and editors that replace files do not matter.
-        let lock = File::open(etc).map_err(folder)?;
-        let give_up = Instant::now() + PATIENCE;
-        let mut told = false;
-        loop {
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: lock }),
-                Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(folder(error.into())),
-            }
-            if Instant::now() >= give_up {
-                return Err(LockError::Held { etc: etc.to_owned() });
-            }
-            if !told {
-                progress.heading("waiting for lock (another ctl is at work) ...");
-                told = true;
-            }
-            sleep(TRY_INTERVAL).await;
+impl LockError {
+    /// What can be typed.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Held { holder, .. } => Some(format!(
+                "wait for it, or end it: `kill {}` on {}; status, ledger, diag, history and \
+                 deploy --plan never wait",
+                holder.pid, holder.host
+            )),
+            Self::Lost { .. } => Some("run the same again: it goes on where this ended".to_owned()),
+            Self::Folder { .. } | Self::Host(_) => None,
         }
     }
 }
 
+/// The argument `--no-wait`; [`Lock::take`] reads it.
+pub fn no_wait_arg() -> Arg {
+    Arg::new("no-wait")
+        .long("no-wait")
+        .action(ArgAction::SetTrue)
+        .help("Fail at once when another ctl is changing the cluster")
+}
+
+/// Held until released or dropped, also by the end of the process.
+#[derive(Debug)]
+pub struct Lock {
+    _folder: Option<File>,
+    keeper: Option<Keeper>,
+}
+
+/// Tells whether a lock is still held.
+#[derive(Clone, Debug)]
+pub struct LockWatch {
+    keeper: Option<(String, AbortHandle)>,
+}
+
+impl LockWatch {
+    /// Fails when the lock may be somebody else's by now.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`].
+    pub fn check(&self) -> Result<(), LockError> {
+        match &self.keeper {
+            Some((host, task)) if task.is_finished() => Err(LockError::Lost { host: host.clone() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The process on the manager's host that keeps the lock for us.
+#[derive(Debug)]
+struct Keeper {
+    host: String,
+    // Dropped to end the task, and with it the keeper.
+    end: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+/// What came of asking the host.
+enum Asked {
+    Kept(Keeper),
+    /// No program there that could keep a lock, or no host that answers.
+    Cannot(Option<RemoteError>),
+}
+
+impl Lock {
+    /// Takes the lock, waiting for another ctl to give it back unless `--no-wait` was given.
+    ///
+    /// # Errors
+    /// When another one holds it for too long, or it cannot be made.
+    pub async fn take(ctx: &Context, args: &ArgMatches) -> Result<Self, LockError> {
+        let no_wait = args.try_get_one::<bool>("no-wait").ok().flatten().copied();
+        let patience = if no_wait == Some(true) { Duration::ZERO } else { PATIENCE };
+        let waiting = Waiting { progress: &ctx.progress, patience, began: Instant::now() };
+        if let Asked::Kept(keeper) = ask(ctx, &waiting, true).await? {
+            return Ok(Self { _folder: None, keeper: Some(keeper) });
+        }
+        let folder = lock_folder(&ctx.etc, &waiting).await?;
+        // Whoever had the folder may have brought the program meanwhile.
+        let keeper = match ask(ctx, &waiting, false).await? {
+            Asked::Kept(keeper) => Some(keeper),
+            Asked::Cannot(_) => None,
+        };
+        Ok(Self { _folder: Some(folder), keeper })
+    }
+
+    /// Takes the lock on the manager's host with the program of a release that has just been
+    /// copied there, when there was none before. False when somebody else had it meanwhile:
+    /// then what was found out about the hosts is no longer true.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub async fn move_to(&mut self, host: &Host, release: &str) -> Result<bool, LockError> {
+        if self.keeper.is_some() {
+            return Ok(true);
+        }
+        let program = host.layout.release(release).join("bin/supervisor");
+        let progress = Progress::new(false);
+        let waiting = Waiting { progress: &progress, patience: PATIENCE, began: Instant::now() };
+        match open_keeper(host, &program, &waiting).await? {
+            (Asked::Kept(keeper), waited) => {
+                self.keeper = Some(keeper);
+                Ok(!waited)
+            }
+            (Asked::Cannot(_), _) => Ok(true),
+        }
+    }
+
+    /// For whoever wants to know whether it is still ours.
+    pub fn watch(&self) -> LockWatch {
+        let of = |keeper: &Keeper| (keeper.host.clone(), keeper.task.abort_handle());
+        LockWatch { keeper: self.keeper.as_ref().map(of) }
+    }
+
+    /// Gives the lock back and waits until the next ctl can have it.
+    pub async fn release(mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.end = None;
+            // A keeper that does not answer ends by itself when nothing comes from us any more.
+            drop(timeout(RELEASE_PATIENCE, &mut keeper.task).await);
+        }
+    }
+}
+
+/// How long is waited, and who is told.
+struct Waiting<'a> {
+    progress: &'a Progress,
+    patience: Duration,
+    began: Instant,
+}
+
+impl Waiting<'_> {
+    fn left(&self) -> Duration {
+        self.patience.saturating_sub(self.began.elapsed())
+    }
+
+    fn tell(&self, holder: &Holder) {
+        let holder =
+            Holder { held_s: holder.held_s + self.began.elapsed().as_secs(), ..holder.clone() };
+        self.progress.heading(&format!("waiting for lock: {holder} has it ..."));
+    }
+
+    fn held(&self, holder: &Holder) -> LockError {
+        let waited_s = self.began.elapsed().as_secs();
+        let holder = Holder { held_s: holder.held_s + waited_s, ..holder.clone() };
+        LockError::Held { holder, waited_s }
+    }
+}
+
+/// Asks the manager's host for the lock. `warns`: a host that does not answer is told of.
+async fn ask(ctx: &Context, waiting: &Waiting<'_>, warns: bool) -> Result<Asked, LockError> {
+    let Some(head) = ctx.cluster.head() else { return Ok(Asked::Cannot(None)) };
+    let hosts = Hosts::named(ctx, vec![head.host.clone()])?;
+    let Some(host) = hosts.find(&head.host) else { return Ok(Asked::Cannot(None)) };
+    let program = host.layout.current_bin("supervisor");
+    let (asked, _) = open_keeper(host, &program, waiting).await?;
+    if let (Asked::Cannot(Some(error)), true) = (&asked, warns) {
+        ctx.progress.heading(&format!("(no lock on host `{}`: {})", host.name, error.short()));
+    }
+    Ok(asked)
+}
+
+/// Starts a keeper and waits until it has the lock; whether another one had it before.
+async fn open_keeper(
+    host: &Host,
+    program: &Path,
+    waiting: &Waiting<'_>,
+) -> Result<(Asked, bool), LockError> {
+    let program = quote_path(program);
+    let prefix = quote_path(host.layout.prefix());
+    let script = format!(
+        "[ -x {program} ] || {{ echo none; exit 0; }}; exec {program} hold-lock --prefix {prefix}"
+    );
+    let stream = match host.remote.open(&script, host.deadline).await {
+        Ok(stream) => stream,
+        Err(error) => return Ok((Asked::Cannot(Some(error)), false)),
+    };
+    let ByteStream { reader, mut writer, errors, keep } = stream;
+    let mut note = serde_json::to_string(&Holder::this()).unwrap_or_default();
+    note.push('\n');
+    // When it is gone already, its words tell.
+    drop(writer.write_all(note.as_bytes()).await);
+    drop(writer.flush().await);
+    let mut lines = BufReader::new(reader).lines();
+    let mut holder: Option<Holder> = None;
+    let mut told = Instant::now();
+    loop {
+        let patience = match &holder {
+            Some(_) => waiting.left().min(TELL_INTERVAL),
+            None => host.deadline,
+        };
+        let line = match timeout(patience, lines.next_line()).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(error)) => {
+                let lost =
+                    RemoteError::Lost { host: host.name.to_string(), said: error.to_string() };
+                return Ok((Asked::Cannot(Some(lost)), false));
+            }
+            Err(_) => match &holder {
+                Some(holder) if waiting.left().is_zero() => return Err(waiting.held(holder)),
+                Some(holder) => {
+                    waiting.tell(holder);
+                    told = Instant::now();
+                    drop(writer.write_all(b"\n").await);
+                    drop(writer.flush().await);
+                    continue;
+                }
+                None => {
+                    let (host, what) = (host.name.to_string(), "lock");
+                    let error = RemoteError::TimedOut { host, what, deadline: patience };
+                    return Ok((Asked::Cannot(Some(error)), false));
+                }
+            },
+        };
+        match line.as_deref().map(|line| line.split_once(' ').unwrap_or((line, ""))) {
+            Some(("held", _)) => {
+                let keeper = keep_alive(host, lines, writer, keep);
+                return Ok((Asked::Kept(keeper), holder.is_some()));
+            }
+            Some(("busy", who)) => {
+                let who: Holder = serde_json::from_str(who).unwrap_or_default();
+                if waiting.left().is_zero() {
+                    return Err(waiting.held(&who));
+                }
+                if holder.as_ref() != Some(&who) || told.elapsed() >= TELL_INTERVAL {
+                    waiting.tell(&who);
+                    told = Instant::now();
+                }
+                holder = Some(who);
+            }
+            Some(("none", _)) => return Ok((Asked::Cannot(None), false)),
+            Some(_) => {}
+            None => return Ok((Asked::Cannot(complaint(host, errors).await), false)),
+        }
+    }
+}
+
+/// Why a keeper ended at once: the words of an old program that knows no lock, or a fault.
+async fn complaint(
+    host: &Host,
+    errors: Option<Box<dyn tokio::io::AsyncRead + Send + Unpin>>,
+) -> Option<RemoteError> {
+    let mut said = Vec::new();
+    if let Some(errors) = errors {
+        let mut errors = errors.take(COMPLAINT_BYTES_MAX);
+        drop(timeout(RELEASE_PATIENCE, errors.read_to_end(&mut said)).await);
+    }
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    Some(RemoteError::Failed { host: host.name.to_string(), what: "take the lock", said })
+}
+
+/// Tells the keeper now and then that we live, until we are done or it is gone.
+fn keep_alive(
+    host: &Host,
+    mut lines: Lines<BufReader<Box<dyn tokio::io::AsyncRead + Send + Unpin>>>,
+    mut writer: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
+    keep: Box<dyn Send>,
+) -> Keeper {
+    let (end, mut ended) = oneshot::channel::<()>();
+    let task = tokio::spawn(async move {
+        let _keep = keep;
+        loop {
+            tokio::select! {
+                // The sender is never used: that it is dropped is the word.
+                _ = &mut ended => break,
+                line = lines.next_line() => match line {
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return,
+                },
+                () = sleep(SIGN_INTERVAL) => {
+                    let said = writer.write_all(b"\n").await;
+                    if said.is_err() || writer.flush().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        // It ends at the end of our words, and its own words end when it has given the lock back.
+        drop(writer.shutdown().await);
+        drop(writer);
+        while let Ok(Some(_)) = lines.next_line().await {}
+    });
+    Keeper { host: host.name.to_string(), end: Some(end), task }
+}
+
+/// Locks the folder of the configuration against other ctls of this machine.
+async fn lock_folder(etc: &Path, waiting: &Waiting<'_>) -> Result<File, LockError> {
+    let failed = |source| LockError::Folder { etc: etc.to_owned(), source };
+    // The folder itself: no file is left behind, and editors that replace files do not matter.
+    let folder = File::open(etc).map_err(failed)?;
+    let mut told: Option<Instant> = None;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        let holder = folder_holder(&folder);
+        if waiting.left().is_zero() {
+            return Err(LockError::Held { holder, waited_s: waiting.began.elapsed().as_secs() });
+        }
+        if told.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
+            waiting.progress.heading(&format!("waiting for lock: {holder} has it ..."));
+            told = Some(Instant::now());
+        }
+        sleep(TRY_INTERVAL.min(waiting.left())).await;
+    }
+}
+
+/// Who holds the lock on a folder, as the kernel tells it.
+fn folder_holder(folder: &File) -> Holder {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let inode = folder.metadata().map_or(0, |meta| meta.ino());
+    let pid = flock_holder(&locks, inode).unwrap_or(0);
+    let process = Path::new("/proc").join(pid.to_string());
+    let words = std::fs::read(process.join("cmdline")).unwrap_or_default();
+    let words = String::from_utf8_lossy(&words).into_owned();
+    let words = words.split('\0').filter(|word| !word.is_empty()).map(str::to_owned);
+    let since = std::fs::metadata(&process).and_then(|meta| meta.modified()).ok();
+    let held_s = since.and_then(|at| at.elapsed().ok()).map_or(0, |age| age.as_secs());
+    Holder { pid, command: command_line(words), held_s, ..Holder::this() }
+}
+
+/// The process with a flock on an inode: `1: FLOCK  ADVISORY  WRITE 123 08:01:4567 0 EOF`.
+fn flock_holder(locks: &str, inode: u64) -> Option<u32> {
+    let inode = inode.to_string();
+    let of_line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|&word| word == "FLOCK")?;
+        let place = words.get(at + 4)?;
+        (place.rsplit(':').next() == Some(&inode)).then(|| words.get(at + 3)?.parse().ok())?
+    };
+    locks.lines().filter(|line| !line.contains("->")).find_map(of_line)
+}
+
+/// The lock of a command for as long as `work` takes.
+///
+/// # Errors
+/// When there is no lock, or those of `work`.
+pub async fn with_lock<T>(
+    ctx: &Context,
+    args: &ArgMatches,
+    work: impl AsyncFnOnce(&mut Lock) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut lock = Lock::take(ctx, args).await?;
+    let done = work(&mut lock).await;
+    lock.release().await;
+    done
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Lock, Progress};
+    use super::*;
+
+    fn waiting(progress: &Progress, patience: Duration) -> Waiting<'_> {
+        Waiting { progress, patience, began: Instant::now() }
+    }
 
     #[tokio::test]
     async fn a_second_one_waits_until_the_first_is_dropped() {
         let etc = tempfile::tempdir().unwrap();
         let progress = Progress::new(false);
-        let first = Lock::take(etc.path(), &progress).await.unwrap();
-        let mut second = Box::pin(Lock::take(etc.path(), &progress));
+        let long = waiting(&progress, PATIENCE);
+        let first = lock_folder(etc.path(), &long).await.unwrap();
+        let mut second = Box::pin(lock_folder(etc.path(), &long));
         let soon = Duration::from_millis(300);
-        assert!(tokio::time::timeout(soon, &mut second).await.is_err());
+        assert!(timeout(soon, &mut second).await.is_err());
         drop(first);
         second.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_is_told_who_holds_the_folder() {
+        let etc = tempfile::tempdir().unwrap();
+        let progress = Progress::new(false);
+        let _first = lock_folder(etc.path(), &waiting(&progress, PATIENCE)).await.unwrap();
+        let error = lock_folder(etc.path(), &waiting(&progress, Duration::ZERO)).await.unwrap_err();
+        let LockError::Held { holder, waited_s: 0 } = &error else { panic!("{error}") };
+        assert_eq!(holder.pid, std::process::id());
+        assert!(error.hint().unwrap().contains(&format!("kill {}", holder.pid)));
+    }
+
+    #[test]
+    fn the_kernels_list_tells_who_holds_a_lock() {
+        let locks = "1: POSIX  ADVISORY  WRITE 5 08:01:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 6 08:01:78 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 8 08:01:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 7 08:01:77 0 EOF\n";
+        assert_eq!(flock_holder(locks, 77), Some(7));
+        assert_eq!(flock_holder(locks, 79), None);
+    }
+
+    #[test]
+    fn a_command_line_begins_with_the_programs_name() {
+        let words = ["/opt/tyto/current/bin/ctl", "deploy"].map(str::to_owned);
+        assert_eq!(command_line(words), "ctl deploy");
     }
 }

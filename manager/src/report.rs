@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tyto_core::config::error::{Fault, Faults};
 
 use crate::context::{ContextError, UnknownNode};
+use crate::lock::LockError;
 use crate::remote::error::RemoteError;
 use crate::status_table::{self, StatusRow};
 
@@ -342,6 +343,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if let Some(context) = cause.downcast_ref::<ContextError>() {
             return context.hint();
+        }
+        if let Some(lock) = cause.downcast_ref::<LockError>() {
+            return lock.hint();
         }
         cause.downcast_ref::<RemoteError>().and_then(RemoteError::hint)
     };

@@ -11,7 +11,7 @@ use tyto_core::config::node::Node;
 use tyto_core::layout::Layout;
 use tyto_proto::v1::{NodeResult, NodesResult};
 
-use crate::deploy::plan::{self, Tier};
+use crate::deploy::order::{self, Tier};
 use crate::hosts::{Host, Hosts};
 use crate::progress::Progress;
 use crate::remote::error::RemoteError;
@@ -42,7 +42,8 @@ pub async fn start(
     progress: &Progress,
     report: &mut Report,
 ) -> bool {
-    run(hosts, nodes, plan::start_tiers(nodes.iter().copied()), Verb::Start, progress, report).await
+    run(hosts, nodes, order::start_tiers(nodes.iter().copied()), Verb::Start, progress, report)
+        .await
 }
 
 /// Stops nodes in the reverse order. False when a node of a host that answers may still run.
@@ -53,7 +54,7 @@ pub async fn stop(
     progress: &Progress,
     report: &mut Report,
 ) -> bool {
-    let tiers = plan::stop_tiers(nodes.iter().copied());
+    let tiers = order::stop_tiers(nodes.iter().copied());
     run(hosts, nodes, tiers, Verb::Stop { patience }, progress, report).await
 }
 

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tyto_core::layout::Layout;
 use tyto_daemon::telemetry;
 
-use crate::{connect, csr, daemon, exec_node, launch};
+use crate::{boot, cert, connect, csr, daemon, exec_node, hold_lock, launch};
 
 /// Starts and watches the nodes of one host.
 #[derive(Debug, Parser)]
@@ -35,7 +35,20 @@ enum Command {
         at: At,
     },
     /// Make keys for nodes of this host, print a signing request for each
-    Csr(csr::CsrArgs),
+    Csr(csr::NodesArgs),
+    /// Put certificates from stdin into place, for the keys that csr made
+    Cert(csr::NodesArgs),
+    /// Hold the lock on changes of the cluster until stdin ends
+    HoldLock(At),
+    /// Arrange what starts the supervisor when this host boots
+    Boot {
+        /// What to do
+        action: boot::Action,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Wait until no supervisor lives and be it then, by the program in use (for systemd)
+    StandBy(At),
     /// Become a node's program
     #[command(hide = true)]
     ExecNode(exec_node::Order),
@@ -91,7 +104,17 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             connect::relay(&socket)
                 .with_context(|| format!("cannot relay to `{}`", socket.display()))?;
         }
+        Command::HoldLock(at) => hold_lock::run(&at.layout()?)?,
         Command::Csr(args) => csr::run(&args, &mut io::stdout().lock())?,
+        Command::Cert(args) => cert::run(&args, io::stdin().lock())?,
+        Command::Boot { action, at } => {
+            let boot = boot::run(&at.layout()?, action)?;
+            writeln!(io::stdout(), "{}", serde_json::to_string(&boot)?)?;
+        }
+        Command::StandBy(at) => {
+            let Err(error) = boot::stand_by(&at.layout()?);
+            return Err(error);
+        }
         Command::ExecNode(order) => {
             let Err(error) = exec_node::run(order);
             tracing::error!(error = telemetry::chain(&error), "cannot become the node");

@@ -10,20 +10,34 @@
 //! ```
 
 mod backoff;
+mod backtrace;
+mod boot;
+mod boot_text;
+mod cert;
+mod capture_guard;
+mod capture_store;
 mod child;
 pub mod cli;
 mod connect;
 mod crash;
 mod csr;
 mod daemon;
+mod death;
 mod exec_node;
 mod fleet;
+mod handle;
+mod hold_lock;
 mod host;
 mod launch;
+mod limits;
 mod node;
+mod node_capture;
 mod output;
 mod partner;
 mod pid_lock;
+mod privileges;
 mod process;
 mod record;
 mod rpc;
+mod usage;
+mod watchdog;

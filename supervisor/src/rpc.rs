@@ -4,25 +4,60 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tyto_proto::v1;
 use tyto_proto::v1::supervisor_server::Supervisor;
 
+use crate::boot;
 use crate::fleet::{Fleet, Member, Row};
-use crate::node::Ending;
+use crate::handle::Ending;
+use crate::usage;
+
+/// How old the words on the boot may be.
+const BOOT_WORDS_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// How long asking for them may take.
+const BOOT_WORDS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The service.
 #[derive(Debug)]
 pub(crate) struct SupervisorRpc {
     /// The nodes.
     pub(crate) fleet: Arc<Fleet>,
+    /// What starts it at boot, as it was asked for last.
+    pub(crate) boot: BootWords,
     /// Pid of the guard; 0 while there is none.
     pub(crate) guard_pid: watch::Receiver<u32>,
     /// Cancelled to end the supervisor.
     pub(crate) ending: CancellationToken,
+}
+
+/// What starts the supervisor at boot, asked for by a program of the host and so not each time.
+#[derive(Debug, Default)]
+pub(crate) struct BootWords {
+    /// Held while it is asked for, so that calls at once ask once.
+    last: Mutex<Option<(Instant, String)>>,
+}
+
+impl BootWords {
+    async fn shown(&self, fleet: &Fleet) -> String {
+        let mut last = self.last.lock().await;
+        if let Some((at, words)) = &*last
+            && at.elapsed() < BOOT_WORDS_AGE_MAX
+        {
+            return words.clone();
+        }
+        let layout = fleet.layout().clone();
+        let asked = tokio::task::spawn_blocking(move || boot::shown(&layout));
+        // A host whose crontab hangs has an answer about its nodes all the same.
+        let asked = tokio::time::timeout(BOOT_WORDS_PATIENCE, asked).await;
+        let words = asked.ok().and_then(Result::ok).unwrap_or_default();
+        *last = Some((Instant::now(), words.clone()));
+        words
+    }
 }
 
 impl SupervisorRpc {
@@ -73,12 +108,14 @@ impl Supervisor for SupervisorRpc {
         &self,
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
+        let boot = self.boot.shown(&self.fleet).await;
         Ok(Response::new(v1::StatusReply {
             nodes: self.fleet.rows().await.into_iter().map(status).collect(),
             supervisor_pid: std::process::id(),
             guard_pid: *self.guard_pid.borrow(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             release: self.fleet.release(),
+            boot,
         }))
     }
 
@@ -95,14 +132,35 @@ impl Supervisor for SupervisorRpc {
         &self,
         request: Request<v1::StopRequest>,
     ) -> Result<Response<v1::NodesResult>, Status> {
-        let v1::StopRequest { nodes, timeout_ms, keep_capture: _ } = request.into_inner();
+        let v1::StopRequest { nodes, timeout_ms, keep_capture } = request.into_inner();
         let timeout = match timeout_ms {
             0 => self.fleet.stop_timeout(),
             ms => Duration::from_millis(ms.into()),
         };
         self.with_each(nodes, |member| async move {
-            let stopped = member.stop(timeout).await?;
+            let stopped = member.stop(timeout, keep_capture).await?;
             Ok((stopped.ok, stopped.message))
+        })
+        .await
+    }
+
+    async fn restart(
+        &self,
+        request: Request<v1::RestartRequest>,
+    ) -> Result<Response<v1::NodesResult>, Status> {
+        let v1::RestartRequest { nodes, timeout_ms, wait_ms } = request.into_inner();
+        let timeout = Duration::from_millis(timeout_ms.into());
+        let wait = Duration::from_millis(wait_ms.into());
+        self.with_each(nodes, |member| async move {
+            // A task of its own: it goes on when the call is given up.
+            let restarted = tokio::spawn(async move {
+                let stopped = member.stop(timeout, true).await?;
+                if !stopped.ok {
+                    return Ok((false, stopped.message));
+                }
+                member.start(wait).await
+            });
+            restarted.await.unwrap_or(Err(Ending))
         })
         .await
     }
@@ -138,6 +196,10 @@ impl Supervisor for SupervisorRpc {
 }
 
 fn status(row: Row) -> v1::NodeStatus {
+    let until = |at: Instant| {
+        let wait = at.saturating_duration_since(Instant::now());
+        u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
+    };
     let age = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
     let health_age_ms = row.heard.as_ref().map_or(0, |heard| age(heard.at));
     v1::NodeStatus {
@@ -153,5 +215,9 @@ fn status(row: Row) -> v1::NodeStatus {
         health_age_ms,
         release: row.view.release,
         last_stderr: row.view.last_stderr,
+        failure: row.view.failure,
+        watchdog_kills: row.view.record.watchdog_kills,
+        retry_in_ms: row.view.retry_at.map_or(0, until),
+        usage: usage::of(row.view.pid),
     }
 }

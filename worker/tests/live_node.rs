@@ -172,7 +172,7 @@ fn live_node_logs_each_connection_and_counts_each_packet() {
     runtime.block_on(async {
         let reports = supervise(folder.path());
         let shutdown = CancellationToken::new();
-        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), shutdown.clone()));
+        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), None, shutdown.clone()));
         reports.wait_for("running", |report| report.phase == "running").await;
         let sent = send("10.9.0.1", "10.9.0.2");
         reports.wait_for("all packets", |report| counter(report, "packets_received") == sent).await;
@@ -227,7 +227,7 @@ fn replayed_capture_gives_the_connections_that_its_file_gives() {
     runtime.block_on(async {
         let reports = supervise(folder.path());
         let shutdown = CancellationToken::new();
-        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), shutdown.clone()));
+        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), None, shutdown.clone()));
         reports.wait_for("running", |report| report.phase == "running").await;
         let sender = FrameSender::open("v0").unwrap();
         let mut file = PcapFile::open(&capture).unwrap();
@@ -261,7 +261,7 @@ fn node_without_interface_runs_and_ends_in_order() {
     runtime.block_on(async {
         let reports = supervise(folder.path());
         let shutdown = CancellationToken::new();
-        let node = tokio::spawn(node::run(config(folder.path(), None), shutdown.clone()));
+        let node = tokio::spawn(node::run(config(folder.path(), None), None, shutdown.clone()));
         reports.wait_for("running", |report| report.phase == "running").await;
         shutdown.cancel();
         node.await.unwrap().unwrap();
@@ -274,7 +274,7 @@ fn missing_interface_is_told_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = config(folder.path(), Some("no-such-if"));
-    let error = runtime.block_on(node::run(config, CancellationToken::new())).unwrap_err();
+    let error = runtime.block_on(node::run(config, None, CancellationToken::new())).unwrap_err();
     let chain = format!("{error:#}");
     assert!(
         chain.starts_with("cannot capture: interface `no-such-if`: cannot "),
@@ -293,7 +293,7 @@ fn node_whose_interface_is_removed_logs_what_it_saw_and_ends_by_a_fault() {
     runtime.block_on(async {
         let reports = supervise(folder.path());
         let shutdown = CancellationToken::new();
-        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), shutdown));
+        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), None, shutdown));
         reports.wait_for("running", |report| report.phase == "running").await;
         send("10.9.0.1", "10.9.0.2");
         namespace::ip("link del v1");

@@ -35,7 +35,7 @@ impl Cluster {
         let own = peers.iter().find(|peer| node.name == peer.node.as_str());
         let settings = &self.settings;
         let loggers = self.nodes.iter().filter(|node| node.role == Role::Logger).count();
-        Ok(NodeConfig {
+        let config = NodeConfig {
             cluster: settings.cluster.clone(),
             node: node.name.to_string(),
             role: node.role,
@@ -61,7 +61,8 @@ impl Cluster {
                 spool_bytes_max: settings.spool_bytes_max,
             },
             peers: Vec::new(),
-        })
+        };
+        Ok(without_foreign_sections(config))
     }
 
     /// What the supervisor of one host runs.
@@ -166,4 +167,17 @@ impl Cluster {
             link_type: own.link_type,
         })
     }
+}
+
+/// Leaves sections at their defaults that the role does not read, so that a change of them does
+/// not concern its nodes.
+fn without_foreign_sections(mut config: NodeConfig) -> NodeConfig {
+    if !matches!(config.role, Role::Worker | Role::Standalone) {
+        config.analysis = AnalysisConfig::default();
+        config.ship = ShipConfig::default();
+    }
+    if !matches!(config.role, Role::Logger | Role::Standalone) {
+        config.logs = LogsConfig::default();
+    }
+    config
 }

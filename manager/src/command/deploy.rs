@@ -1,174 +1,204 @@
-//! `ctl deploy`: check, install, and restart what is concerned: nodes that do not run, or run by
-//! another program, configuration, environment or certificate. Nothing else is touched.
+//! `ctl deploy`: looks at what is and at what shall be, makes a plan of the difference, and does
+//! just that. Nodes that run by the same program, configuration and environment as before are not
+//! touched.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
-use jiff::Timestamp;
 use serde_json::json;
 use tyto_core::config::name::HostName;
-use tyto_core::config::node::Node;
 use tyto_core::config::runtime::Role;
-use tyto_proto::v1::{NodeStatus, StatusReply};
+use tyto_proto::v1::StatusReply;
 
 use super::{Command, Run};
 use crate::context::Context;
-use crate::deploy::plan::{self, Reason};
+use crate::deploy::apply::{self, Job};
+use crate::deploy::bundle::{Content, Release};
+use crate::deploy::history::{Switched, files_of};
+use crate::deploy::order::Member;
+use crate::deploy::origins::Origins;
+use crate::deploy::plan::{Due, FileToCopy, Plan, Stopping, Target};
+use crate::deploy::planning::{Scene, plan};
 use crate::deploy::preflight::{Preflight, preflight};
-use crate::deploy::survey::HostCert;
-use crate::deploy::{install, ship, strays};
+use crate::deploy::survey::Survey;
+use crate::deploy::texts::Texts;
+use crate::deploy::{install, plan_text, ship, strays};
 use crate::hosts::Host;
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::remote::error::RemoteError;
 use crate::report::Report;
-use crate::tiers;
 
 pub(super) const COMMAND: Command = Command {
     name: "deploy",
     summary: "Checks, installs, and restarts the nodes that are concerned",
-    details: "Starts all nodes the first time. Later a node is restarted when its program, its \
-              configuration, its CPU, its environment or its certificate has changed, or when it \
-              does not run. Nodes and hosts that left node.cfg are stopped. With --plan, only says \
-              what would be done.",
+    details: "Shows a plan of what differs from what is deployed, then does it. All nodes are \
+              started the first time. Later a node is restarted when its program, its \
+              configuration, its CPUs, its environment or its limits have changed, or when it \
+              does not run: one worker of an interface at a time, loggers and proxies one at a \
+              time, and a change of several hosts' workers on the first host before the others. \
+              When a node is not healthy afterwards, nothing further is touched; `ctl rollback` \
+              goes back. Nodes and hosts that left node.cfg are stopped. With --plan, only shows \
+              the plan; that waits for nobody.",
     args: || {
-        vec![
+        let mut args = vec![
             Arg::new("plan")
                 .long("plan")
                 .action(ArgAction::SetTrue)
                 .help("Only say what would be done"),
-        ]
+        ];
+        args.extend(apply::care_args());
+        args.push(lock::no_wait_arg());
+        args
     },
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
 };
 
-/// A node that is to be touched, and why.
-type Concerned<'a> = (&'a Node, Reason);
-
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
+    if !args.get_flag("plan") {
+        return lock::with_lock(ctx, args, async |lock| deploy(ctx, args, lock).await).await;
+    }
     let mut report = Report::new();
-    if args.get_flag("plan") {
-        let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
-        show_plan(ctx, &mut preflight, &mut report).await;
-        return Ok(report);
-    }
-    let _lock = Lock::take(&ctx.etc, &ctx.progress).await?;
-    ctx.progress.heading("checking configurations ...");
     let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
-    let gone = strays::gone_hosts(ctx, &preflight);
-    ctx.progress.heading("installing ...");
-    if !install::install(ctx, &mut preflight, &mut report).await? {
-        return Ok(report);
-    }
-    if !gone.is_empty() {
-        let patience = Duration::from_secs(ctx.cluster.settings.stop_timeout_s);
-        strays::stop_hosts(ctx, gone, patience, &mut report).await?;
-    }
-    let statuses = bring_up_supervisors(&mut preflight, &mut report).await;
-    let concerned = concerned(ctx, &preflight, &statuses);
-    if restart(ctx, &preflight, &statuses, &concerned, &mut report).await {
-        prune(ctx, &preflight, &mut report).await;
-        let answering =
-            ctx.cluster.nodes.iter().filter(|node| preflight.hosts.find(&node.host).is_some());
-        let (started, unchanged) = (concerned.len(), answering.count() - concerned.len());
-        report.line(format!("nodes started: {started}, left as they were: {unchanged}"));
-    }
-    report.json(&plan_json(&concerned));
+    let plan = make_plan(ctx, &mut preflight, &mut report).await;
+    plan_text::lines(&plan).into_iter().for_each(|line| report.line(line));
+    report.json(&plan);
     Ok(report)
 }
 
-/// A supervisor of the new release on each host; nodes go on running meanwhile. Those that run
-/// from an unchanged release are only asked.
-async fn bring_up_supervisors(
-    preflight: &mut Preflight,
-    report: &mut Report,
-) -> BTreeMap<HostName, StatusReply> {
-    let changed: Vec<HostName> =
-        preflight.hosts.iter().map(|h| h.name.clone()).filter(|h| preflight.is_new(h)).collect();
-    let bring_up = |host: Host| {
-        let is_changed = changed.contains(&host.name);
-        async move {
-            if !is_changed {
-                let status = host.status().await?;
-                if status.supervisor_pid != 0 {
-                    return Ok(status);
-                }
-            }
-            tiers::start_supervisor(&*host.remote, &host.layout, host.deadline).await?;
-            host.status().await
-        }
+async fn deploy(ctx: &Context, args: &ArgMatches, lock: &mut Lock) -> anyhow::Result<Report> {
+    let mut report = Report::new();
+    ctx.progress.heading("checking configurations ...");
+    let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
+    let plan = make_plan(ctx, &mut preflight, &mut report).await;
+    report.json(&plan);
+    plan_text::lines(&plan).iter().for_each(|line| ctx.progress.heading(line));
+    if plan.is_empty() {
+        return Ok(report);
+    }
+    ctx.progress.heading("installing ...");
+    if !install::bring(ctx, &mut preflight, lock, &mut report).await? {
+        return Ok(report);
+    }
+    let job = Job {
+        ctx,
+        plan: &plan,
+        hosts: &preflight.hosts,
+        members: &members(ctx),
+        releases: releases(&preflight),
+        files: files_of(&ctx.etc, &ctx.cluster),
+        care: apply::care(ctx, args),
+        lock: lock.watch(),
     };
-    let results = preflight.hosts.each(bring_up).await;
-    leave_out_failed(preflight, results, report).into_iter().collect()
+    let outcome = apply::apply(job, &mut report).await?;
+    if outcome.failures.is_empty() {
+        prune(ctx, &preflight, &mut report).await;
+        let (started, unchanged) = (outcome.done.len(), plan.untouched.len());
+        report.line(format!("nodes started: {started}, left as they were: {unchanged}"));
+    }
+    let mut result = serde_json::to_value(&plan)?;
+    result["done"] = json!(outcome.done);
+    report.json(&result);
+    Ok(report)
+}
+
+/// Nodes of node.cfg in ZeekControl's order.
+fn members(ctx: &Context) -> Vec<Member> {
+    ctx.cluster.ordered().into_iter().map(Member::of).collect()
+}
+
+/// What is to be done. Hosts that do not answer any more leave `preflight`.
+async fn make_plan(ctx: &Context, preflight: &mut Preflight, report: &mut Report) -> Plan {
+    let statuses = ask(preflight, report).await;
+    let certificates = due_certificates(ctx, preflight);
+    let mut targets = BTreeMap::new();
+    let mut new_texts = BTreeMap::new();
+    for (host, release) in &preflight.releases {
+        let target = Target { id: release.id.clone(), manifest: release.manifest() };
+        targets.insert(host.clone(), target);
+        new_texts.insert(host.clone(), texts_of(release));
+    }
+    let sections = ctx.cluster.nodes.iter();
+    let sections = sections.map(|node| (node.name.to_string(), node.section.clone())).collect();
+    let scene = Scene {
+        members: members(ctx),
+        hosts: &preflight.hosts,
+        surveys: &preflight.surveys,
+        statuses: &statuses,
+        targets,
+        new_texts,
+        origins: Origins::read(&ctx.etc, sections),
+    };
+    let mut plan = plan(&scene, report).await;
+    plan.certificates = certificates;
+    for host in strays::gone_hosts(ctx, preflight) {
+        plan.stops.push(Stopping { host, node: None });
+    }
+    for change in &mut plan.hosts {
+        let (survey, release) =
+            (preflight.surveys.get(&change.host), preflight.releases.get(&change.host));
+        if let (Some(survey), Some(release)) = (survey, release) {
+            change.files = files_to_copy(release, survey);
+        }
+    }
+    plan
+}
+
+fn files_to_copy(release: &Release, survey: &Survey) -> Vec<FileToCopy> {
+    let missing = ship::missing_files(release, survey).into_iter();
+    missing.map(|file| FileToCopy { path: file.path.clone(), bytes: file.bytes }).collect()
+}
+
+/// The configurations of a release that is not on its host yet.
+fn texts_of(release: &Release) -> Texts {
+    let mut texts = Texts::new();
+    for file in &release.files {
+        if let Content::Bytes(bytes) = &file.content {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            texts.insert((release.id.clone(), file.path.clone()), text);
+        }
+    }
+    texts
 }
 
 /// What runs on the hosts; those that do not answer leave the deploy.
 async fn ask(preflight: &mut Preflight, report: &mut Report) -> BTreeMap<HostName, StatusReply> {
     let results = preflight.hosts.statuses().await;
-    leave_out_failed(preflight, results, report).into_iter().collect()
-}
-
-fn leave_out_failed<T>(
-    preflight: &mut Preflight,
-    results: Vec<(HostName, Result<T, RemoteError>)>,
-    report: &mut Report,
-) -> Vec<(HostName, T)> {
-    let mut good = Vec::new();
+    let mut statuses = BTreeMap::new();
     for (host, result) in results {
         match result {
-            Ok(value) => good.push((host, value)),
-            Err(error) => {
-                report.remote_error(&host, &error);
-                preflight.hosts.retain(|kept| kept.name != host);
-            }
+            Ok(status) => drop(statuses.insert(host, status)),
+            Err(error) => leave_out(preflight, &host, &error, report),
         }
     }
-    good
+    statuses
 }
 
-fn status_of<'a>(
-    statuses: &'a BTreeMap<HostName, StatusReply>,
-    node: &Node,
-) -> Option<&'a NodeStatus> {
-    statuses.get(&node.host)?.nodes.iter().find(|status| node.name == status.node.as_str())
+fn leave_out(preflight: &mut Preflight, host: &HostName, error: &RemoteError, report: &mut Report) {
+    report.remote_error(host, error);
+    preflight.hosts.retain(|kept| kept.name != *host);
 }
 
-/// Nodes of the hosts still in the deploy that have to be touched.
-fn concerned<'a>(
-    ctx: &'a Context,
-    preflight: &Preflight,
-    statuses: &BTreeMap<HostName, StatusReply>,
-) -> Vec<Concerned<'a>> {
-    let of = |node: &'a Node| {
-        preflight.hosts.find(&node.host)?;
-        let (survey, release) =
-            (preflight.surveys.get(&node.host)?, preflight.releases.get(&node.host)?);
-        let print = release.fingerprints.get(node.name.as_str());
-        let reason = plan::reason(&node.name, print, status_of(statuses, node), survey)?;
-        Some((node, reason))
+/// Certificates that are due. Nodes take them up without a restart.
+fn due_certificates(ctx: &Context, preflight: &Preflight) -> Vec<Due> {
+    let head = ctx.cluster.head().filter(|node| node.role == Role::Manager);
+    let Some(head) = head else { return Vec::new() };
+    let ca = preflight.surveys.get(&head.host).and_then(|survey| survey.own_ca.clone());
+    let of_host = |host: &Host| {
+        let subjects = install::unidentified(ctx, preflight, &host.name, ca.as_deref());
+        let host = host.name.clone();
+        subjects.into_iter().map(move |subject| Due { host: host.clone(), node: subject.node })
     };
-    ctx.cluster.ordered().into_iter().filter_map(of).collect()
+    preflight.hosts.iter().flat_map(of_host).collect()
 }
 
-/// Stops and starts; false when that failed somewhere.
-async fn restart(
-    ctx: &Context,
-    preflight: &Preflight,
-    statuses: &BTreeMap<HostName, StatusReply>,
-    concerned: &[Concerned<'_>],
-    report: &mut Report,
-) -> bool {
-    let patience = Duration::from_secs(ctx.cluster.settings.stop_timeout_s);
-    let hosts = &preflight.hosts;
-    strays::stop_nodes(preflight, statuses, patience, report).await;
-    let is_up = |node: &Node| status_of(statuses, node).is_some_and(|status| status.pid != 0);
-    let up: Vec<&Node> =
-        concerned.iter().map(|&(node, _)| node).filter(|node| is_up(node)).collect();
-    if !up.is_empty() && !tiers::stop(hosts, &up, patience, &ctx.progress, report).await {
-        return false;
-    }
-    let nodes: Vec<&Node> = concerned.iter().map(|&(node, _)| node).collect();
-    nodes.is_empty() || tiers::start(hosts, &nodes, &ctx.progress, report).await
+/// The release of each host before and after, for the history.
+fn releases(preflight: &Preflight) -> BTreeMap<String, Switched> {
+    let of = |host: &HostName| {
+        let to = preflight.releases.get(host)?.id.clone();
+        let from = preflight.surveys.get(host)?.current.clone();
+        Some((host.to_string(), Switched { from, to }))
+    };
+    preflight.hosts.iter().filter_map(|host| of(&host.name)).collect()
 }
 
 /// Removes releases that are neither among the last nor run by a node.
@@ -188,64 +218,4 @@ async fn prune(ctx: &Context, preflight: &Preflight, report: &mut Report) {
             report.warn_about(&host, &error.into());
         }
     }
-}
-
-async fn show_plan(ctx: &Context, preflight: &mut Preflight, report: &mut Report) {
-    let statuses = ask(preflight, report).await;
-    plan_certificates(ctx, preflight, report);
-    for host in strays::gone_hosts(ctx, preflight) {
-        report.line(format!("{host}: stop all, no more in node.cfg"));
-    }
-    for host in preflight.hosts.iter() {
-        for node in strays::strays_on(preflight, &statuses, &host.name) {
-            report.line(format!("stop {node} (no more in node.cfg)"));
-        }
-        let (survey, release) =
-            (preflight.surveys.get(&host.name), preflight.releases.get(&host.name));
-        let (Some(survey), Some(release)) = (survey, release) else { continue };
-        let bytes = ship::missing_bytes(release, survey);
-        match survey.current.as_ref() {
-            Some(current) if *current == release.id => {
-                report.line(format!("{}: release {current} stays", host.name));
-            }
-            current => report.line(format!(
-                "{}: release {} after {}, {} KiB to copy",
-                host.name,
-                release.id,
-                current.map_or("none", |id| id),
-                bytes.div_ceil(1024)
-            )),
-        }
-    }
-    let concerned = concerned(ctx, preflight, &statuses);
-    for (node, reason) in &concerned {
-        let verb = if *reason == Reason::NotRunning { "start" } else { "restart" };
-        report.line(format!("{verb} {} ({})", node.name, reason.as_str()));
-    }
-    if concerned.is_empty() {
-        report.line("no node would be touched");
-    }
-    report.json(&plan_json(&concerned));
-}
-
-/// Tells of certificates that are due, and lets their nodes count as having new ones.
-fn plan_certificates(ctx: &Context, preflight: &mut Preflight, report: &mut Report) {
-    let Some(head) = ctx.cluster.head().filter(|node| node.role == Role::Manager) else { return };
-    let ca = preflight.surveys.get(&head.host).and_then(|survey| survey.own_ca.clone());
-    let hosts: Vec<HostName> = preflight.hosts.iter().map(|host| host.name.clone()).collect();
-    for host in hosts {
-        let due = install::unidentified(ctx, preflight, &host, ca.as_deref());
-        let Some(survey) = preflight.surveys.get_mut(&host) else { continue };
-        for subject in due {
-            report.line(format!("issue a certificate for {}", subject.node));
-            let since = Timestamp::now().into();
-            let cert = HostCert { pem: String::new(), since, has_key: true };
-            survey.certs.insert(subject.node, cert);
-        }
-    }
-}
-
-fn plan_json(concerned: &[Concerned<'_>]) -> serde_json::Value {
-    let row = |(node, reason): &Concerned<'_>| json!({ "node": node.name, "host": node.host, "reason": reason.as_str() });
-    json!({ "nodes": concerned.iter().map(row).collect::<Vec<_>>() })
 }

@@ -4,11 +4,11 @@
 use clap::ArgMatches;
 use serde_json::json;
 
-use super::{Command, Run, no_args};
+use super::{Command, Run};
 use crate::context::Context;
-use crate::deploy::install::install;
+use crate::deploy::install::{bring, switch_all};
 use crate::deploy::preflight::preflight;
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::report::Report;
 
 pub(super) const COMMAND: Command = Command {
@@ -17,17 +17,22 @@ pub(super) const COMMAND: Command = Command {
     details: "Copies what a host does not have into a new release and makes it current on all \
               hosts at once. Nodes go on with what they run; `ctl deploy` restarts those that \
               are concerned.",
-    args: no_args,
+    args: || vec![lock::no_wait_arg()],
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
 };
 
-async fn run(ctx: &Context, _args: &ArgMatches) -> anyhow::Result<Report> {
+async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
+    lock::with_lock(ctx, args, async |lock| install(ctx, lock).await).await
+}
+
+async fn install(ctx: &Context, lock: &mut Lock) -> anyhow::Result<Report> {
     let mut report = Report::new();
-    let _lock = Lock::take(&ctx.etc, &ctx.progress).await?;
     ctx.progress.heading("checking configurations ...");
     let Some(mut preflight) = preflight(ctx, &mut report).await? else { return Ok(report) };
     ctx.progress.heading("installing ...");
-    install(ctx, &mut preflight, &mut report).await?;
+    if bring(ctx, &mut preflight, lock, &mut report).await? {
+        switch_all(ctx, &mut preflight, &mut report).await;
+    }
     let installed: Vec<_> = preflight
         .hosts
         .iter()

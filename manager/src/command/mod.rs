@@ -9,22 +9,28 @@ use clap::{Arg, ArgMatches};
 use crate::context::Context;
 use crate::report::Report;
 
+mod capstats;
 mod check;
 mod completions;
 mod config;
 mod deploy;
 mod diag;
 mod exec;
+mod history;
+mod explain;
 mod install;
 mod keys;
 mod ledger;
 mod logs;
+mod netstats;
 mod nodes;
 mod process;
 mod restart;
+mod rollback;
 mod start;
 mod status;
 mod stop;
+mod top;
 
 /// A command at work.
 pub type Pending<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Report>> + 'a>>;
@@ -69,13 +75,19 @@ pub const COMMANDS: &[Command] = &[
     restart::COMMAND,
     check::COMMAND,
     install::COMMAND,
+    rollback::COMMAND,
+    history::COMMAND,
     ledger::COMMAND,
     logs::COMMAND,
     diag::COMMAND,
+    top::COMMAND,
+    netstats::COMMAND,
+    capstats::COMMAND,
     exec::COMMAND,
     process::COMMAND,
     nodes::COMMAND,
     config::COMMAND,
+    explain::COMMAND,
     keys::COMMAND,
     completions::COMMAND,
 ];

@@ -15,6 +15,8 @@ use tyto_proto::v1::{MemberState, NodeStatus};
 
 use super::{Command, Run, nodes_arg};
 use crate::context::Context;
+use crate::deploy::bundle::configuration_half;
+use crate::deploy::drift;
 use crate::hosts::Hosts;
 use crate::remote::peers::Manager;
 use crate::report::Report;
@@ -46,6 +48,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
     let mut report = Report::new();
     let mut known: BTreeMap<HostName, Vec<NodeStatus>> = BTreeMap::new();
+    let mut in_use = BTreeMap::new();
     let heard = if args.get_flag("live") { Vec::new() } else { heard(ctx, &nodes).await? };
     let is_heard = |node: &Node| heard.iter().any(|status| node.name == status.node.as_str());
     let silent: Vec<&Node> = nodes.iter().copied().filter(|node| !is_heard(node)).collect();
@@ -55,10 +58,15 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let hosts = Hosts::of(ctx, &silent)?;
     for (host, result) in hosts.statuses().await {
         match result {
-            Ok(reply) => drop(known.insert(host, reply.nodes)),
+            Ok(reply) => {
+                let half = configuration_half(&reply.release).to_owned();
+                in_use.insert(host.clone(), half);
+                known.insert(host, reply.nodes);
+            }
             Err(error) => report.remote_error(&host, &error),
         }
     }
+    drift::warn(ctx, &in_use, &mut report);
     report.status(nodes.iter().map(|node| row(node, known.get(&node.host))).collect());
     Ok(report)
 }

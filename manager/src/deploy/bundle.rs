@@ -24,8 +24,10 @@ pub const PROGRAMS: [&str; 6] = ["ctl", "manager", "supervisor", "worker", "logg
 const PROGRAM_MODE: u32 = 0o755;
 /// Mode of a configuration.
 const CONFIG_MODE: u32 = 0o644;
-/// Hex digits of a release's id.
-const ID_DIGITS: usize = 16;
+/// Hex digits of a node's fingerprint.
+const FINGERPRINT_DIGITS: usize = 16;
+/// Hex digits of each half of a release's id.
+const ID_HALF_DIGITS: usize = 12;
 /// First line of a manifest. Another number is another form: its fingerprints are not ours.
 const MANIFEST_HEADER: &str = "tyto-manifest 1";
 
@@ -126,7 +128,8 @@ pub struct ReleaseFile {
 /// All that one host shall have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// Its id, which is the name of its folder.
+    /// Its id, which is the name of its folder: `PROGRAMS-CONFIGURATION`, a hash of each. So a
+    /// look at two ids tells what differs.
     pub id: String,
     /// Its files; the manifest is the last.
     pub files: Vec<ReleaseFile>,
@@ -151,15 +154,8 @@ impl Release {
         let mut needed: Vec<&str> = nodes.iter().map(|node| node.role.program()).collect();
         needed.push("supervisor");
         let mut files = programs.files(&needed, has_head)?;
-        for node in &nodes {
-            let path = format!("etc/nodes/{}.yaml", node.name);
-            let config = cluster.node_config(node, addrs)?;
-            files.push(config_file(path, &config)?);
-        }
-        files.push(config_file("etc/peers.yaml".into(), &cluster.peers_config(addrs)?)?);
-        // host.yaml holds the id, so the id is made of one without.
-        let unnamed = config_file("etc/host.yaml".into(), &cluster.host_config(host, ""))?;
-        let id = release_id(files.iter().chain([&unnamed]));
+        let id = format!("{}-{}", hash_of(&files), configuration_id(cluster, host, addrs)?);
+        files.extend(node_files(cluster, host, addrs)?);
         let host_config = cluster.host_config(host, &id);
         files.push(config_file("etc/host.yaml".into(), &host_config)?);
         let mut fingerprints = BTreeMap::new();
@@ -169,9 +165,17 @@ impl Release {
         // Where ctl may run later, it finds which hosts the cluster had.
         let hosts = if has_head { cluster.hosts() } else { Vec::new() };
         let hosts = hosts.into_iter().map(HostName::to_string).collect();
-        let manifest = Manifest { fingerprints, hosts };
+        let hashes = files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect();
+        let manifest = Manifest { files: hashes, fingerprints, hosts };
         files.push(bytes_file("manifest".into(), manifest.write(&files).into_bytes()));
         Ok(Self { id, files, fingerprints: manifest.fingerprints })
+    }
+
+    /// What its manifest says of it, but for the hosts.
+    pub fn manifest(&self) -> Manifest {
+        let hash = |file: &ReleaseFile| (file.path.clone(), file.sha256.clone());
+        let files = self.files.iter().filter(|file| file.path != "manifest").map(hash).collect();
+        Manifest { files, fingerprints: self.fingerprints.clone(), hosts: Vec::new() }
     }
 
     /// Bytes of all files.
@@ -183,6 +187,8 @@ impl Release {
 /// What a release's manifest tells beside its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
+    /// SHA-256 by path inside the release.
+    pub files: BTreeMap<String, String>,
     /// Fingerprint per node of the host.
     pub fingerprints: BTreeMap<String, String>,
     /// All hosts of the cluster; on the head's host only.
@@ -199,6 +205,9 @@ impl Manifest {
         }
         for line in lines {
             match line.split(' ').collect::<Vec<_>>()[..] {
+                ["file", _, hash, path] => {
+                    manifest.files.insert(path.to_owned(), hash.to_owned());
+                }
                 ["node", print, node] => {
                     manifest.fingerprints.insert(node.to_owned(), print.to_owned());
                 }
@@ -264,25 +273,72 @@ fn bytes_file(path: String, content: Vec<u8>) -> ReleaseFile {
     ReleaseFile { path, content: Content::Bytes(content), sha256, bytes, mode: CONFIG_MODE }
 }
 
-fn release_id<'a>(files: impl Iterator<Item = &'a ReleaseFile>) -> String {
-    let mut lines: Vec<String> =
-        files.map(|f| format!("{:o} {} {}\n", f.mode, f.sha256, f.path)).collect();
+/// The half of a release's id that is made of the configuration. It can be told without the
+/// programs: whether a host runs by the files of now is a question of `ctl status`.
+///
+/// # Errors
+/// When an address is missing.
+pub fn configuration_id(
+    cluster: &Cluster,
+    host: &HostName,
+    addrs: &BTreeMap<HostName, IpAddr>,
+) -> Result<String, BundleError> {
+    let mut files = node_files(cluster, host, addrs)?;
+    // host.yaml holds the id, so the id is made of one without.
+    files.push(config_file("etc/host.yaml".into(), &cluster.host_config(host, ""))?);
+    Ok(hash_of(&files))
+}
+
+/// The configuration half of a release's id; empty for an id of another form.
+pub fn configuration_half(id: &str) -> &str {
+    id.split_once('-').map_or("", |(_, half)| half)
+}
+
+/// What the nodes of a host read, but for host.yaml.
+fn node_files(
+    cluster: &Cluster,
+    host: &HostName,
+    addrs: &BTreeMap<HostName, IpAddr>,
+) -> Result<Vec<ReleaseFile>, BundleError> {
+    let mut files = Vec::new();
+    for node in cluster.nodes.iter().filter(|node| node.host == *host) {
+        let config = cluster.node_config(node, addrs)?;
+        files.push(config_file(node_file(&node.name), &config)?);
+    }
+    files.push(config_file("etc/peers.yaml".into(), &cluster.peers_config(addrs)?)?);
+    Ok(files)
+}
+
+/// Path of a node's configuration inside a release.
+pub fn node_file(node: &str) -> String {
+    format!("etc/nodes/{node}.yaml")
+}
+
+/// Path of a role's program inside a release.
+pub fn program_file(role: Role) -> String {
+    format!("bin/{}", role.program())
+}
+
+fn hash_of(files: &[ReleaseFile]) -> String {
+    let line = |f: &ReleaseFile| format!("{:o} {} {}\n", f.mode, f.sha256, f.path);
+    let mut lines: Vec<String> = files.iter().map(line).collect();
     lines.sort();
     let mut id = sha256_hex(lines.concat().as_bytes());
-    id.truncate(ID_DIGITS);
+    id.truncate(ID_HALF_DIGITS);
     id
 }
 
-/// Of all that a node runs by: its program, its configuration, its CPUs and environment.
+/// Of all that a node reads once, at its start: its program, its configuration, its CPUs,
+/// environment and limits. This is the one place that decides whom a change concerns: what nodes
+/// follow while they run (`etc/peers.yaml`) and what the supervisor reads is no part of it.
 fn fingerprint(files: &[ReleaseFile], node: &HostNode) -> Result<String, BundleError> {
-    let config = format!("etc/nodes/{}.yaml", node.node);
-    let program = format!("bin/{}", node.role.program());
+    let (config, program) = (node_file(&node.node), program_file(node.role));
     let hash = |path: &str| files.iter().find(|f| f.path == path).map_or("", |f| &f.sha256);
     let settings = serde_yaml::to_string(node)
         .map_err(|source| BundleError::Yaml { path: "etc/host.yaml".into(), source })?;
     let all = format!("{}\n{}\n{settings}", hash(&program), hash(&config));
     let mut print = sha256_hex(all.as_bytes());
-    print.truncate(ID_DIGITS);
+    print.truncate(FINGERPRINT_DIGITS);
     Ok(print)
 }
 
@@ -371,6 +427,31 @@ mod tests {
     }
 
     #[test]
+    fn a_further_proxy_concerns_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let programs = programs(dir.path(), "1");
+        let more = format!("{TWO_HOSTS}[proxy-2]\ntype=proxy\nhost=h2\n");
+        let (one, two) = (cluster(TWO_HOSTS, ""), cluster(&more, ""));
+        let (a, b) = (release(&one, "h1", &programs), release(&two, "h1", &programs));
+        assert_ne!(a.id, b.id);
+        assert_eq!(a.fingerprints, b.fingerprints);
+    }
+
+    #[test]
+    fn the_halves_of_an_id_tell_programs_and_configuration_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (cluster(TWO_HOSTS, ""), cluster(TWO_HOSTS, "community_id: true\n"));
+        let old = release(&one, "h2", &programs(dir.path(), "1")).id;
+        let configured = release(&two, "h2", &programs(dir.path(), "1")).id;
+        let built = release(&one, "h2", &programs(dir.path(), "2")).id;
+        assert_eq!(configuration_half(&old), configuration_half(&built));
+        assert_ne!(configuration_half(&old), configuration_half(&configured));
+        assert_eq!(old.split_once('-').unwrap().0, configured.split_once('-').unwrap().0);
+        let told = configuration_id(&one, &"h2".into(), &addrs()).unwrap();
+        assert_eq!(configuration_half(&old), told);
+    }
+
+    #[test]
     fn another_program_changes_the_nodes_that_run_it() {
         let dir = tempfile::tempdir().unwrap();
         let cluster = cluster(TWO_HOSTS, "");
@@ -388,8 +469,7 @@ mod tests {
         let Content::Bytes(manifest) = &release.files.last().unwrap().content else { panic!() };
         let text = String::from_utf8(manifest.clone()).unwrap();
         let hosts = vec!["h1".to_owned(), "h2".to_owned()];
-        let fingerprints = release.fingerprints;
-        assert_eq!(Manifest::read(&text), Manifest { fingerprints, hosts });
+        assert_eq!(Manifest::read(&text), Manifest { hosts, ..release.manifest() });
         let other_form = "tyto-manifest 9\nnode abc worker-1-1\n";
         assert_eq!(Manifest::read(other_form), Manifest::default());
     }

@@ -1,13 +1,10 @@
-//! Puts what [`super::preflight`] found missing onto the hosts: files, certificates, and last
-//! the switch. Until all hosts that answer have their files, nothing is switched anywhere.
-
-use std::collections::BTreeSet;
+//! Puts what [`super::preflight`] found missing onto the hosts: files and certificates. Until all
+//! hosts that answer have theirs, nothing is switched anywhere.
 
 use jiff::Timestamp;
 use tyto_core::config::name::HostName;
 use tyto_core::config::runtime::Role;
 
-use super::bundle::Manifest;
 use super::preflight::Preflight;
 use super::ship;
 use super::survey::HostCert;
@@ -16,26 +13,36 @@ use crate::hosts::Host;
 use crate::identity::ca::Subject;
 use crate::identity::check::{Certificate, Renewal, renewal};
 use crate::identity::issue::{CaHost, Wanted, issue};
+use crate::lock::Lock;
 use crate::remote::error::RemoteError;
-use crate::report::Report;
+use crate::report::{Report, hinted};
 
-/// Installs on all hosts of `preflight`. False when a host that answers failed: then no release
-/// was switched. Hosts that no longer answer, or get no certificates, leave `preflight`.
+/// Brings files and certificates onto all hosts of `preflight`; what hosts run stays as it is.
+/// False when a host that answers failed. Hosts that no longer answer, or get no certificates,
+/// leave `preflight`.
 ///
 /// # Errors
-/// Never for a single host; those are told in `report`.
-pub async fn install(
+/// When the lock cannot be had, or somebody else changed the cluster meanwhile.
+pub async fn bring(
     ctx: &Context,
     preflight: &mut Preflight,
+    lock: &mut Lock,
     report: &mut Report,
 ) -> anyhow::Result<bool> {
     if !ship_all(ctx, preflight, report).await {
         return Ok(false);
     }
-    if !identify_all(ctx, preflight, report).await {
-        return Ok(false);
+    // At the first install there was no program that could keep a lock; now there is.
+    let head = ctx.cluster.head().and_then(|head| preflight.hosts.find(&head.host));
+    if let Some((head, release)) = head.and_then(|h| Some((h, preflight.releases.get(&h.name)?)))
+        && !lock.move_to(head, &release.id).await?
+    {
+        return Err(hinted(
+            "another ctl has installed this cluster meanwhile",
+            "run the same again: it goes on from there",
+        ));
     }
-    Ok(switch_all(ctx, preflight, report).await)
+    Ok(identify_all(ctx, preflight, report).await)
 }
 
 async fn ship_all(ctx: &Context, preflight: &mut Preflight, report: &mut Report) -> bool {
@@ -213,7 +220,9 @@ pub fn unidentified(
         .collect()
 }
 
-async fn switch_all(ctx: &Context, preflight: &mut Preflight, report: &mut Report) -> bool {
+/// Makes the releases current on all hosts; what runs there stays. False when a host that answers
+/// failed.
+pub async fn switch_all(ctx: &Context, preflight: &mut Preflight, report: &mut Report) -> bool {
     let mut hosts = preflight.hosts.clone();
     hosts.retain(|host| preflight.is_new(&host.name));
     let releases = &preflight.releases;
@@ -223,32 +232,15 @@ async fn switch_all(ctx: &Context, preflight: &mut Preflight, report: &mut Repor
             let logger = logger_of(ctx, &host.name);
             async move {
                 let (remote, layout) = (&*host.remote, &host.layout);
-                if let Some(id) = id {
-                    ship::switch(remote, layout, &id, host.deadline).await?;
-                }
-                if let Some(logger) = logger {
-                    ship::link_logs(remote, layout, &logger, host.deadline).await?;
-                }
-                Ok(())
+                let Some(id) = id else { return Ok(()) };
+                ship::switch(remote, layout, &id, logger.as_deref(), host.deadline).await
             }
         })
         .await;
     let mut all_good = true;
-    let mut switched: BTreeSet<HostName> = BTreeSet::new();
     for (host, result) in results {
-        match result {
-            Ok(()) => drop(switched.insert(host)),
-            Err(error) => all_good &= drop_host(preflight, &host, &error, report),
-        }
-    }
-    // From here on the new releases count among those that hosts have.
-    for host in switched {
-        if let (Some(survey), Some(release)) =
-            (preflight.surveys.get_mut(&host), preflight.releases.get(&host))
-        {
-            let fingerprints = release.fingerprints.clone();
-            let manifest = Manifest { fingerprints, hosts: Vec::new() };
-            survey.releases.insert(release.id.clone(), manifest);
+        if let Err(error) = result {
+            all_good &= drop_host(preflight, &host, &error, report);
         }
     }
     all_good

@@ -1,67 +1,37 @@
-//! What a deploy concerns, and in which order. Pure: facts in, decisions out.
-//!
-//! Start order is ZeekControl's: loggers, manager or standalone, proxies, workers; stop order is
-//! the reverse. A tier that fails keeps the later ones from being touched.
+//! What a change of the cluster would do: files to copy, keys that change, nodes to touch and
+//! why, in which order. Pure: facts in, decisions out. `--plan` shows it, and what then is done
+//! is done by it.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet};
 
-use tyto_core::config::node::Node;
-use tyto_core::config::runtime::Role;
-use tyto_proto::v1::NodeStatus;
+use serde::Serialize;
+use tyto_core::config::name::HostName;
+use tyto_proto::v1::{NodeStatus, StatusReply};
 
+use super::bundle::{Manifest, node_file, program_file};
+use super::changes::Change;
+use super::order::{Member, Touched, Wave, waves};
 use super::survey::Survey;
 
-/// Tiers in start order.
-const START_ORDER: [Role; 5] =
-    [Role::Logger, Role::Manager, Role::Standalone, Role::Proxy, Role::Worker];
+/// States of a node that needs no start.
+const UP_STATES: [&str; 2] = ["running", "initializing"];
 
-/// Nodes that are started or stopped together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tier {
-    /// As a heading names them: `loggers`, `manager`, `proxy`, …
-    pub label: String,
-    /// Their names, in node.cfg order.
-    pub nodes: Vec<String>,
-}
-
-/// The nodes in tiers, in start order.
-pub fn start_tiers<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<Tier> {
-    let nodes: Vec<&Node> = nodes.into_iter().collect();
-    let tier = |role: Role| {
-        let of_role = nodes.iter().filter(|node| node.role == role);
-        let names: Vec<String> = of_role.map(|node| node.name.to_string()).collect();
-        let first = names.first()?;
-        Some(Tier { label: label(role, first, names.len()), nodes: names })
-    };
-    START_ORDER.into_iter().filter_map(tier).collect()
-}
-
-/// The nodes in tiers, in stop order.
-pub fn stop_tiers<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<Tier> {
-    let mut tiers = start_tiers(nodes);
-    tiers.reverse();
-    tiers
-}
-
-fn label(role: Role, first: &str, count: usize) -> String {
-    match (role, count) {
-        (Role::Standalone, _) => first.to_owned(),
-        (Role::Proxy, 2..) => "proxies".to_owned(),
-        (Role::Logger | Role::Worker, 2..) => format!("{role}s"),
-        _ => role.to_string(),
-    }
-}
-
-/// Why a deploy starts a node, after stopping it if it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a node is started, after stopping it if it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// It does not run.
     NotRunning,
-    /// It runs by another program, configuration, CPU or environment.
-    Changed,
-    /// Its certificate is newer than its process.
-    NewCertificate,
+    /// Its program is another.
+    Program,
+    /// Its configuration is another.
+    Configuration,
+    /// Its CPUs, environment or limits are others.
+    Surroundings,
+    /// The release it runs from is no longer there: what differs cannot be told.
+    Forgotten,
+    /// The operator said so.
+    Asked,
 }
 
 impl Reason {
@@ -69,35 +39,64 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotRunning => "not running",
-            Self::Changed => "changed",
-            Self::NewCertificate => "new certificate",
+            Self::Program => "other program",
+            Self::Configuration => "other configuration",
+            Self::Surroundings => "other CPUs, environment or limits",
+            Self::Forgotten => "runs from a release that is no longer there",
+            Self::Asked => "asked for",
         }
     }
 }
 
-/// Why a deploy has to touch a node; none when it runs as it should.
-pub fn reason(
-    node: &str,
-    fingerprint: Option<&String>,
-    status: Option<&NodeStatus>,
-    survey: &Survey,
-) -> Option<Reason> {
-    let Some(status) = status.filter(|status| status.pid != 0) else {
-        return Some(Reason::NotRunning);
-    };
-    if !status.desired || !matches!(status.state.as_str(), "running" | "initializing") {
-        return Some(Reason::NotRunning);
-    }
-    let started_by = survey.releases.get(&status.release).and_then(|m| m.fingerprints.get(node));
-    if fingerprint.is_none() || started_by != fingerprint {
-        return Some(Reason::Changed);
-    }
-    let started = UNIX_EPOCH + Duration::from_nanos(status.started_ns);
-    let cert_since = survey.certs.get(node).map_or(SystemTime::UNIX_EPOCH, |cert| cert.since);
-    (cert_since > started).then_some(Reason::NewCertificate)
+/// What a host shall run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Id of the release.
+    pub id: String,
+    /// Its manifest.
+    pub manifest: Manifest,
 }
 
-/// Nodes that run on a host but are no more in node.cfg there.
+/// Why a node has to be touched; nothing when it runs as it should.
+pub fn reasons(
+    member: &Member,
+    target: &Target,
+    status: Option<&NodeStatus>,
+    survey: &Survey,
+) -> Vec<Reason> {
+    let node = member.node.as_str();
+    let Some(status) = status.filter(|s| s.pid != 0 && s.desired) else {
+        return vec![Reason::NotRunning];
+    };
+    if !UP_STATES.contains(&status.state.as_str()) {
+        return vec![Reason::NotRunning];
+    }
+    let Some(before) = survey.releases.get(&status.release) else { return vec![Reason::Forgotten] };
+    let print = |manifest: &Manifest| manifest.fingerprints.get(node).cloned();
+    if print(before).is_none() || print(before) != print(&target.manifest) {
+        return differences(member, before, &target.manifest);
+    }
+    // Certificates are no reason: nodes look for new ones themselves.
+    Vec::new()
+}
+
+/// What of a node differs between two releases that are not the same to it.
+fn differences(member: &Member, before: &Manifest, after: &Manifest) -> Vec<Reason> {
+    let differs = |path: String| before.files.get(&path) != after.files.get(&path);
+    let mut reasons = Vec::new();
+    if differs(program_file(member.role)) {
+        reasons.push(Reason::Program);
+    }
+    if differs(node_file(&member.node)) {
+        reasons.push(Reason::Configuration);
+    }
+    if reasons.is_empty() {
+        reasons.push(Reason::Surroundings);
+    }
+    reasons
+}
+
+/// Nodes that run on a host but are not of its release.
 pub fn strays<'a>(
     running: &'a [NodeStatus],
     configured: &BTreeMap<String, String>,
@@ -108,42 +107,141 @@ pub fn strays<'a>(
     running.iter().filter(stray).map(|status| status.node.as_str()).collect()
 }
 
+/// All that a change would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// Hosts that get another release, in node.cfg order.
+    pub hosts: Vec<HostChange>,
+    /// Keys that change.
+    pub changes: Vec<Change>,
+    /// Certificates that are due, by host and node.
+    pub certificates: Vec<Due>,
+    /// Nodes that are stopped for good.
+    pub stops: Vec<Stopping>,
+    /// Nodes that are started or restarted, in order.
+    pub nodes: Vec<NodeChange>,
+    /// How they follow each other.
+    pub waves: Vec<Wave>,
+    /// Nodes of hosts that answer which are left as they are.
+    pub untouched: Vec<String>,
+}
+
+/// A host that gets another release.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostChange {
+    /// The host.
+    pub host: HostName,
+    /// Release in use; none on a host that has none.
+    pub from: Option<String>,
+    /// Release to be in use.
+    pub to: String,
+    /// Files that it lacks.
+    pub files: Vec<FileToCopy>,
+}
+
+/// A file that a host lacks.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileToCopy {
+    /// Path inside the release.
+    pub path: String,
+    /// Size, bytes.
+    pub bytes: u64,
+}
+
+/// A certificate to be issued.
+#[derive(Clone, Debug, Serialize)]
+pub struct Due {
+    /// Host of the node.
+    pub host: HostName,
+    /// The node.
+    pub node: String,
+}
+
+/// What is stopped for good.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stopping {
+    /// The host.
+    pub host: HostName,
+    /// The node; none for all of a host that left the cluster.
+    pub node: Option<String>,
+}
+
+/// A node that is touched.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeChange {
+    /// The node.
+    #[serde(flatten)]
+    pub member: Member,
+    /// It has a process, which goes first: a restart.
+    pub runs: bool,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// The same in words, with the keys that differ.
+    pub reason: String,
+}
+
+impl Plan {
+    /// True when nothing would be done.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+            && self.stops.is_empty()
+            && self.nodes.is_empty()
+            && self.certificates.is_empty()
+    }
+
+    /// Adds the nodes to touch and puts all in order. `idle`: hosts on which nothing runs.
+    pub fn set_nodes(
+        &mut self,
+        nodes: Vec<(Member, Vec<Reason>, bool)>,
+        idle: &BTreeSet<HostName>,
+        has_canary: bool,
+    ) {
+        let change = |(member, reasons, runs): (Member, Vec<Reason>, bool)| {
+            let reason = in_words(&member.node, &reasons, &self.changes);
+            NodeChange { member, runs, reasons, reason }
+        };
+        self.nodes = nodes.into_iter().map(change).collect();
+        let touched: Vec<Touched<'_>> = self
+            .nodes
+            .iter()
+            .map(|node| Touched { member: &node.member, runs: node.runs })
+            .collect();
+        let switched: Vec<HostName> = self.hosts.iter().map(|host| host.host.clone()).collect();
+        self.waves = waves(&touched, &switched, idle, has_canary);
+    }
+}
+
+/// `other configuration: log_format, snaplen`.
+fn in_words(node: &str, reasons: &[Reason], changes: &[Change]) -> String {
+    let mut words: Vec<String> = reasons.iter().map(|reason| reason.as_str().to_owned()).collect();
+    let of_files = [Reason::Configuration, Reason::Surroundings];
+    if reasons.iter().any(|reason| of_files.contains(reason)) {
+        let keys: Vec<&str> = changes
+            .iter()
+            .filter(|change| change.nodes.iter().any(|name| name == node))
+            .map(|change| change.key.as_str())
+            .collect();
+        if let (Some(last), false) = (words.last_mut(), keys.is_empty()) {
+            *last = format!("{last}: {}", keys.join(", "));
+        }
+    }
+    words.join("; ")
+}
+
+/// What the supervisor of its host says of a node.
+pub fn status_of<'a>(
+    statuses: &'a BTreeMap<HostName, StatusReply>,
+    host: &HostName,
+    node: &str,
+) -> Option<&'a NodeStatus> {
+    statuses.get(host)?.nodes.iter().find(|status| status.node == node)
+}
+
 #[cfg(test)]
 mod tests {
-    use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
+    use tyto_core::config::runtime::Role;
 
     use super::*;
-    use crate::deploy::bundle::Manifest;
-    use crate::deploy::survey::HostCert;
-
-    fn cluster(text: &str) -> Cluster {
-        let nodes = ConfigFile { name: "node.cfg", text };
-        Cluster::load(ConfigFiles { nodes, networks: None, settings: None }).unwrap()
-    }
-
-    fn labels(tiers: &[Tier]) -> Vec<&str> {
-        tiers.iter().map(|tier| tier.label.as_str()).collect()
-    }
-
-    const CLUSTER: &str = "[worker-1]\ntype=worker\nhost=h2\ninterface=eth0\n\
-        [worker-2]\ntype=worker\nhost=h3\ninterface=eth0\n\
-        [proxy-1]\ntype=proxy\nhost=h1\n[manager]\ntype=manager\nhost=h1\n\
-        [logger-1]\ntype=logger\nhost=h1\n[logger-2]\ntype=logger\nhost=h2\n";
-
-    #[test]
-    fn tiers_start_in_zeekcontrols_order_and_stop_in_reverse() {
-        let cluster = cluster(CLUSTER);
-        let start = start_tiers(&cluster.nodes);
-        assert_eq!(labels(&start), ["loggers", "manager", "proxy", "workers"]);
-        assert_eq!(start[3].nodes, ["worker-1", "worker-2"]);
-        assert_eq!(labels(&stop_tiers(&cluster.nodes)), ["workers", "proxy", "manager", "loggers"]);
-    }
-
-    #[test]
-    fn a_standalone_node_is_a_tier_by_its_name() {
-        let cluster = cluster("[sensor]\ntype=standalone\nhost=localhost\ninterface=eth0\n");
-        assert_eq!(labels(&start_tiers(&cluster.nodes)), ["sensor"]);
-    }
 
     fn running() -> NodeStatus {
         NodeStatus {
@@ -157,37 +255,47 @@ mod tests {
         }
     }
 
-    fn survey(cert_since_s: u64) -> Survey {
-        let since = UNIX_EPOCH + Duration::from_secs(cert_since_s);
-        let cert = HostCert { pem: String::new(), since, has_key: true };
-        let fingerprints = BTreeMap::from([("w".to_owned(), "77".to_owned())]);
-        let manifest = Manifest { fingerprints, hosts: Vec::new() };
-        Survey {
-            releases: BTreeMap::from([("old".to_owned(), manifest)]),
-            certs: BTreeMap::from([("w".to_owned(), cert)]),
-            ..Survey::default()
+    fn member() -> Member {
+        Member { node: "w".into(), role: Role::Worker, host: "h".into(), interface: None }
+    }
+
+    fn manifest(print: &str, program: &str, config: &str) -> Manifest {
+        let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        Manifest {
+            files: [entry("bin/worker", program), entry("etc/nodes/w.yaml", config)].into(),
+            fingerprints: [entry("w", print)].into(),
+            hosts: Vec::new(),
         }
+    }
+
+    fn why(target: Manifest, status: Option<&NodeStatus>) -> Vec<Reason> {
+        let releases = BTreeMap::from([("old".to_owned(), manifest("77", "p", "c"))]);
+        let survey = Survey { releases, ..Survey::default() };
+        let target = Target { id: "new".into(), manifest: target };
+        reasons(&member(), &target, status, &survey)
     }
 
     #[test]
     fn a_node_that_runs_as_it_should_is_not_touched() {
-        let same = Some("77".to_owned());
-        assert_eq!(reason("w", same.as_ref(), Some(&running()), &survey(1000)), None);
+        assert_eq!(why(manifest("77", "p", "c"), Some(&running())), []);
     }
 
     #[test]
     fn each_reason_to_touch_a_node() {
-        let (same, other) = ("77".to_owned(), "88".to_owned());
-        let why = |print: &String, status: Option<&NodeStatus>, since| {
-            reason("w", Some(print), status, &survey(since))
-        };
-        assert_eq!(why(&same, None, 0), Some(Reason::NotRunning));
+        let same = || manifest("77", "p", "c");
+        assert_eq!(why(same(), None), [Reason::NotRunning]);
         let dead = NodeStatus { pid: 0, state: "crashed".into(), ..running() };
-        assert_eq!(why(&same, Some(&dead), 0), Some(Reason::NotRunning));
-        assert_eq!(why(&other, Some(&running()), 0), Some(Reason::Changed));
+        assert_eq!(why(same(), Some(&dead)), [Reason::NotRunning]);
+        let program = manifest("88", "q", "c");
+        assert_eq!(why(program, Some(&running())), [Reason::Program]);
+        let config = manifest("88", "p", "d");
+        assert_eq!(why(config, Some(&running())), [Reason::Configuration]);
+        let both = manifest("88", "q", "d");
+        assert_eq!(why(both, Some(&running())), [Reason::Program, Reason::Configuration]);
+        let neither = manifest("88", "p", "c");
+        assert_eq!(why(neither, Some(&running())), [Reason::Surroundings]);
         let forgotten = NodeStatus { release: "pruned".into(), ..running() };
-        assert_eq!(why(&same, Some(&forgotten), 0), Some(Reason::Changed));
-        assert_eq!(why(&same, Some(&running()), 3000), Some(Reason::NewCertificate));
+        assert_eq!(why(same(), Some(&forgotten)), [Reason::Forgotten]);
     }
 
     #[test]
@@ -196,5 +304,18 @@ mod tests {
         let gone = NodeStatus { node: "old-worker".into(), ..running() };
         let idle = NodeStatus { node: "idle".into(), pid: 0, desired: false, ..running() };
         assert_eq!(strays(&[running(), gone, idle], &configured), ["old-worker"]);
+    }
+
+    #[test]
+    fn the_reason_names_the_keys_of_that_node_only() {
+        let change = |key: &str, node: &str| Change {
+            key: key.to_owned(),
+            nodes: vec![node.to_owned()],
+            ..Change::default()
+        };
+        let changes = [change("snaplen", "w"), change("log_format", "logger")];
+        let words = in_words("w", &[Reason::Configuration], &changes);
+        assert_eq!(words, "other configuration: snaplen");
+        assert_eq!(in_words("w", &[Reason::Program], &changes), "other program");
     }
 }

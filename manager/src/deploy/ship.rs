@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use tyto_core::layout::Layout;
 
-use super::bundle::{Content, Release};
+use super::bundle::{Content, Release, ReleaseFile};
 use super::survey::Survey;
 use crate::remote::error::RemoteError;
 use crate::remote::shell::{quote, quote_path};
 use crate::remote::{Input, Put, Remote};
+
+/// Shell function: whether a release's folder has all files of its manifest, none of them empty.
+/// A host that lost its power in the middle may have less.
+pub(super) const WHOLE: &str = "whole() { [ -s \"$1/manifest\" ] || return 1; \
+    while read -r k _ _ f; do [ \"$k\" != file ] || [ -s \"$1/$f\" ] || return 1; done <\"$1/manifest\"; };";
 
 /// Slowest network a file is shipped over, bytes per second; the deadline follows from it.
 const SLOWEST_BYTES_PER_S: u64 = 200_000;
@@ -32,11 +37,16 @@ fn store(layout: &Layout) -> PathBuf {
 
 /// Bytes that a host lacks of a release.
 pub fn missing_bytes(release: &Release, survey: &Survey) -> u64 {
+    missing_files(release, survey).iter().map(|file| file.bytes).sum()
+}
+
+/// Files that a host lacks of a release.
+pub fn missing_files<'a>(release: &'a Release, survey: &Survey) -> Vec<&'a ReleaseFile> {
     if survey.releases.contains_key(&release.id) {
-        return 0;
+        return Vec::new();
     }
-    let lacks = |sha256: &String| !survey.store.contains(sha256);
-    release.files.iter().filter(|file| lacks(&file.sha256)).map(|file| file.bytes).sum()
+    let lacks = |file: &&ReleaseFile| !survey.store.contains(&file.sha256);
+    release.files.iter().filter(lacks).collect()
 }
 
 /// Makes sure that the folder of `release` is on the host, whole. `progress` hears of each
@@ -106,7 +116,9 @@ async fn assemble(
         "set -e; umask 022; cd {releases}; n=.new-{id}.$$; rm -rf \"$n\"; mkdir \"$n\"\n\
          while read -r h f; do mkdir -p \"$n/$(dirname \"$f\")\"; \
          ln \".store/$h\" \"$n/$f\" 2>/dev/null || cp -p \".store/$h\" \"$n/$f\"; done\n\
-         if [ -e {id} ]; then rm -rf \"$n\"; else mv \"$n\" {id}; fi\n",
+         find \"$n\" -type f -exec sync {{}} + 2>/dev/null || :\n\
+         {WHOLE}\n\
+         if whole {id}; then rm -rf \"$n\"; else rm -rf {id}; mv \"$n\" {id}; fi\n",
         releases = quote_path(&layout.releases()),
         id = quote(&release.id),
     );
@@ -116,45 +128,37 @@ async fn assemble(
     remote.must("put the release together", &script, input, deadline).await.map(|_| ())
 }
 
-/// Makes a release that is on the host the current one.
+/// Makes a release that is on the host the current one, and `logs/current` lead to the folder of
+/// the logger that writes on this host.
 ///
 /// # Errors
-/// When the host cannot be reached or written.
+/// When the host cannot be reached or written, or the release is not there as a whole.
 pub async fn switch(
     remote: &dyn Remote,
     layout: &Layout,
     id: &str,
+    logger: Option<&str>,
     deadline: Duration,
 ) -> Result<(), RemoteError> {
     // -T: the link is replaced, not what it points at.
-    let script = format!(
-        "cd {prefix} && touch releases/{id} && rm -f current.new.$$ \
-         && ln -s releases/{id} current.new.$$ && mv -T -f current.new.$$ current",
+    let mut script = format!(
+        "cd {prefix} || exit 1; {WHOLE} whole releases/{id} || {{ echo \"release {id} is not whole\" >&2; exit 1; }}\n\
+         touch releases/{id} && rm -f current.new.$$ \
+         && ln -s releases/{id} current.new.$$ && mv -T -f current.new.$$ current || exit 1\n",
         prefix = quote_path(layout.prefix()),
         id = quote(id),
     );
+    if let Some(logger) = logger {
+        let target = format!("../spool/{logger}");
+        script.push_str(&format!(
+            "cd {logs} && mkdir -p {target} && \
+             if [ \"$(readlink current)\" != {target} ]; then rm -f current.new.$$ \
+             && ln -s {target} current.new.$$ && mv -T -f current.new.$$ current; fi",
+            logs = quote_path(&layout.logs()),
+            target = quote(&target),
+        ));
+    }
     remote.must("switch the release", &script, Input::None, deadline).await.map(|_| ())
-}
-
-/// Makes `logs/current` lead to the folder of the logger that writes on this host.
-///
-/// # Errors
-/// When the host cannot be reached or written.
-pub async fn link_logs(
-    remote: &dyn Remote,
-    layout: &Layout,
-    logger: &str,
-    deadline: Duration,
-) -> Result<(), RemoteError> {
-    let target = format!("../spool/{logger}");
-    let script = format!(
-        "cd {logs} && mkdir -p {target} && \
-         if [ \"$(readlink current)\" != {target} ]; then rm -f current.new.$$ \
-         && ln -s {target} current.new.$$ && mv -T -f current.new.$$ current; fi",
-        logs = quote_path(&layout.logs()),
-        target = quote(&target),
-    );
-    remote.must("link logs/current", &script, Input::None, deadline).await.map(|_| ())
 }
 
 /// Removes all but the `keep` releases last in use, never one of `in_use`, and the files that
@@ -188,7 +192,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
-    use crate::deploy::bundle::{ReleaseFile, sha256_hex};
+    use crate::deploy::bundle::sha256_hex;
     use crate::deploy::survey::{Questions, look};
     use crate::remote::local::Local;
 
@@ -227,7 +231,7 @@ mod tests {
             let survey = self.survey().await;
             let shipped = ship(&self.remote, &self.layout, release, &survey, SOON, &|_| {});
             let shipped = shipped.await.unwrap();
-            switch(&self.remote, &self.layout, &release.id, SOON).await.unwrap();
+            switch(&self.remote, &self.layout, &release.id, None, SOON).await.unwrap();
             shipped
         }
     }
@@ -289,9 +293,24 @@ mod tests {
         let host = Host::new();
         host.install(&release("a1", &[("manifest", "tyto-manifest 1\n", 0o644)])).await;
         for logger in ["logger-1", "logger-2"] {
-            link_logs(&host.remote, &host.layout, logger, SOON).await.unwrap();
+            switch(&host.remote, &host.layout, "a1", Some(logger), SOON).await.unwrap();
             let target = fs::canonicalize(host.layout.logs_current()).unwrap();
             assert_eq!(target, fs::canonicalize(host.layout.node_spool(logger)).unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn a_release_that_is_not_whole_never_becomes_current_and_is_put_together_again() {
+        let host = Host::new();
+        let manifest = format!("tyto-manifest 1\nfile 644 {} etc/x\n", sha256_hex(b"1"));
+        let release = release("a1", &[("etc/x", "1", 0o644), ("manifest", &manifest, 0o644)]);
+        host.install(&release).await;
+        fs::remove_file(host.layout.release("a1").join("etc/x")).unwrap();
+        let refused = switch(&host.remote, &host.layout, "a1", None, SOON).await.unwrap_err();
+        assert!(refused.to_string().contains("release a1 is not whole"), "{refused}");
+        assert!(!host.survey().await.releases.contains_key("a1"));
+        host.install(&release).await;
+        assert_eq!(fs::read_to_string(host.layout.release("a1").join("etc/x")).unwrap(), "1");
+        assert!(host.survey().await.releases.contains_key("a1"));
     }
 }

@@ -9,7 +9,6 @@ use tyto_core::config::name::HostName;
 use tyto_core::config::runtime::Role;
 use tyto_proto::v1::{NodesResult, StatusReply};
 
-use super::plan;
 use super::preflight::Preflight;
 use crate::context::Context;
 use crate::hosts::{Host, Hosts};
@@ -17,30 +16,18 @@ use crate::remote::error::RemoteError;
 use crate::remote::peers::Supervisor;
 use crate::report::Report;
 
-/// Nodes of a host that run, or shall run, and are no more in node.cfg there.
-pub fn strays_on(
-    preflight: &Preflight,
-    statuses: &BTreeMap<HostName, StatusReply>,
-    host: &HostName,
-) -> Vec<String> {
-    let (status, release) = (statuses.get(host), preflight.releases.get(host));
-    let (Some(status), Some(release)) = (status, release) else { return Vec::new() };
-    let strays = plan::strays(&status.nodes, &release.fingerprints);
-    strays.into_iter().map(str::to_owned).collect()
-}
-
 /// Ends nodes that run on a host but are no more in node.cfg there.
 pub async fn stop_nodes(
-    preflight: &Preflight,
-    statuses: &BTreeMap<HostName, StatusReply>,
+    hosts: &Hosts,
+    nodes: &BTreeMap<HostName, Vec<String>>,
     patience: Duration,
     report: &mut Report,
 ) {
-    let mut hosts: Hosts = preflight.hosts.clone();
-    hosts.retain(|host| !strays_on(preflight, statuses, &host.name).is_empty());
-    let results = hosts
+    let mut concerned: Hosts = hosts.clone();
+    concerned.retain(|host| nodes.contains_key(&host.name));
+    let results = concerned
         .each(|host| {
-            let names = strays_on(preflight, statuses, &host.name);
+            let names = nodes.get(&host.name).cloned().unwrap_or_default();
             async move {
                 let remote = Arc::clone(&host.remote);
                 Supervisor::open(remote, &host.layout).await?.stop(names, patience).await

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tyto_core::layout::Layout;
 
 use super::bundle::Manifest;
+use super::facts::{self, ClockOffset, Facts, Reading};
+use super::ship;
 use crate::remote::error::RemoteError;
 use crate::remote::shell::{quote, quote_path};
 use crate::remote::{Input, Remote};
@@ -21,6 +23,8 @@ pub struct Questions {
     pub nodes: Vec<String>,
     /// Interfaces that must be there.
     pub interfaces: Vec<String>,
+    /// Ports that nodes of the host listen on.
+    pub ports: Vec<u16>,
 }
 
 /// What a host has.
@@ -48,6 +52,8 @@ pub struct Survey {
     pub own_ca: Option<String>,
     /// Certificates of its nodes.
     pub certs: BTreeMap<String, HostCert>,
+    /// What it is, beside what Tyto has put there.
+    pub facts: Facts,
 }
 
 /// A certificate on a host.
@@ -72,30 +78,40 @@ pub async fn look(
     deadline: Duration,
 ) -> Result<Survey, RemoteError> {
     let script = script(layout, questions);
+    let sent = jiff::Timestamp::now().into();
     let output = remote.must("look at the host", &script, Input::None, deadline).await?;
-    Ok(parse(&output.stdout_text()))
+    let received = jiff::Timestamp::now().into();
+    let (mut survey, clock) = parse(&output.stdout_text());
+    let offset = |reading: Reading| ClockOffset::from_reading(&reading, sent, received);
+    survey.facts.clock = clock.map(offset);
+    Ok(survey)
 }
 
 fn script(layout: &Layout, questions: &Questions) -> String {
     let list = |words: &[String]| words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ");
     let mut text = format!("p={}\n", quote_path(layout.prefix()));
+    text.push_str("say() { printf '#tyto %s\\n' \"$*\"; }\n");
+    text.push_str(facts::CLOCK_SCRIPT);
+    // A release that was copied by half counts as none: it is put together again.
+    text.push_str(ship::WHOLE);
+    text.push('\n');
     text.push_str(
-        r##"say() { printf '#tyto %s\n' "$*"; }
-say machine "$(uname -m)"
-for t in cat cut df dirname find ln ls mkdir mv readlink rm sha256sum stat tail touch; do
+        r##"say machine "$(uname -m)"
+for t in cat chmod cp cut date df dirname find id ln ls mkdir mv readlink rm sed sha256sum stat \
+  tail touch; do
   command -v "$t" >/dev/null 2>&1 || say no-tool "$t"
 done
 d=$p; while [ ! -e "$d" ] && [ "$d" != / ]; do d=$(dirname "$d"); done
 for w in "$d" "$p/releases" "$p/etc" "$p/spool" "$p/run" "$p/logs"; do
   [ ! -e "$w" ] || [ -w "$w" ] || { say unwritable "$w"; break; }
 done
-set -- $(df -Pk "$d" 2>/dev/null | tail -n 1); say free-kib "${4:-}"
+set -- $(df -Pk "$d" 2>/dev/null | tail -n 1); say free-kib "${4:-}"; m=${6:-}
 c=$(readlink "$p/current" 2>/dev/null) && say current "${c##*/}"
 for m in "$p"/releases/*/manifest; do
-  [ -f "$m" ] || continue
-  r=${m%/manifest}; say release "${r##*/}"; cat "$m"
+  r=${m%/manifest}; whole "$r" || continue
+  say release "${r##*/}"; cat "$m"
 done
-for f in "$p"/releases/.store/*; do [ -f "$f" ] && say has "${f##*/}"; done
+for f in "$p"/releases/.store/*; do [ -s "$f" ] && say has "${f##*/}"; done
 [ -f "$p/etc/tls/ca.pem" ] && { say ca; cat "$p/etc/tls/ca.pem"; }
 [ -s "$p/ca/ca.key" ] && [ -s "$p/ca/ca.pem" ] && { say own-ca; cat "$p/ca/ca.pem"; }
 "##,
@@ -116,6 +132,7 @@ done
 "##,
         );
     }
+    text.push_str(&facts::script(questions));
     text.push_str("exit 0\n");
     text
 }
@@ -129,8 +146,9 @@ enum Section {
     Cert(String),
 }
 
-fn parse(answer: &str) -> Survey {
+fn parse(answer: &str) -> (Survey, Option<Reading>) {
     let mut survey = Survey::default();
+    let mut clock = None;
     let mut section = Section::Nothing;
     let mut body = String::new();
     for line in answer.lines() {
@@ -155,11 +173,12 @@ fn parse(answer: &str) -> Survey {
             "ca" => section = Section::Ca,
             "own-ca" => section = Section::OwnCa,
             "cert" => section = survey.begin_cert(&rest),
-            _ => {}
+            "clock" => clock = Reading::parse(&rest),
+            other => survey.facts.take(other, &rest),
         }
     }
     survey.take(section, &body);
-    survey
+    (survey, clock)
 }
 
 impl Survey {
@@ -202,7 +221,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().join("not yet/here"));
         let questions =
-            Questions { nodes: vec!["w".into()], interfaces: vec!["lo".into(), "nope0".into()] };
+            Questions { nodes: vec!["w".into()], interfaces: vec!["lo".into(), "nope0".into()], ports: vec![] };
         let here = Local::new("localhost");
         let survey = look(&here, &layout, &questions, SOON).await.unwrap();
         assert_eq!(survey.machine, std::env::consts::ARCH);
@@ -221,11 +240,11 @@ mod tests {
         fs::create_dir_all(layout.releases().join(".store")).unwrap();
         fs::create_dir_all(layout.tls()).unwrap();
         fs::write(layout.release("aa").join("manifest"), "tyto-manifest 1\nnode 77 w\n").unwrap();
-        fs::write(layout.releases().join(".store/abc"), "").unwrap();
+        fs::write(layout.releases().join(".store/abc"), "x").unwrap();
         fs::write(layout.ca_cert(), "CA\n").unwrap();
         fs::write(layout.node_cert("w"), "CERT\n").unwrap();
         std::os::unix::fs::symlink("releases/aa", layout.current()).unwrap();
-        let questions = Questions { nodes: vec!["w".into()], interfaces: vec![] };
+        let questions = Questions { nodes: vec!["w".into()], ..Questions::default() };
         let here = Local::new("localhost");
         let survey = look(&here, &layout, &questions, SOON).await.unwrap();
         assert_eq!(survey.current.as_deref(), Some("aa"));

@@ -80,6 +80,23 @@ impl Supervisor {
         within(&mut self.link, "stop", patience + WAIT_SLACK, call).await
     }
 
+    /// Ends nodes as [`Supervisor::stop`] does and starts each again at once, waiting up to
+    /// `wait` for it to run. Carried out whole even when this end goes away.
+    ///
+    /// # Errors
+    /// When it does not answer; what became of each node is in the reply.
+    pub async fn restart(
+        &mut self,
+        nodes: Vec<String>,
+        patience: Duration,
+        wait: Duration,
+    ) -> Result<v1::NodesResult, RemoteError> {
+        let request =
+            v1::RestartRequest { nodes, timeout_ms: millis(patience), wait_ms: millis(wait) };
+        let call = self.client.restart(request);
+        within(&mut self.link, "restart", patience + wait + WAIT_SLACK, call).await
+    }
+
     /// Ends the supervisor itself.
     ///
     /// # Errors
@@ -207,6 +224,13 @@ mod tests {
             _: Request<v1::StopRequest>,
         ) -> Result<Response<v1::NodesResult>, Status> {
             std::future::pending().await
+        }
+
+        async fn restart(
+            &self,
+            _: Request<v1::RestartRequest>,
+        ) -> Result<Response<v1::NodesResult>, Status> {
+            Err(Status::unimplemented("restart"))
         }
 
         async fn report(
