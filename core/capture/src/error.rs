@@ -18,8 +18,11 @@ pub enum LiveError {
     /// The interface exists but is not up.
     #[error("interface `{0}` is down; `ip link set {0} up` brings it up")]
     Down(String),
-    /// Neither Ethernet nor plain IP.
-    #[error("interface `{interface}`: link layer {hardware_type} (ARPHRD) is not supported")]
+    /// Its frames cannot be read.
+    #[error(
+        "interface `{interface}`: link layer {hardware_type} (ARPHRD) is not supported; expected \
+         Ethernet, IP without a link layer (tun, PPP, tunnels), Cisco HDLC, FDDI or 802.11"
+    )]
     LinkLayer {
         /// The interface.
         interface: String,
@@ -39,6 +42,28 @@ pub enum LiveError {
         /// What it should be.
         expected: u16,
     },
+    /// The ring cannot be made in these sizes.
+    #[error(
+        "interface `{interface}`: cannot make its ring of {blocks} blocks with {block_bytes} \
+         bytes each; {}",
+        ring_advice(source)
+    )]
+    Ring {
+        /// The interface.
+        interface: String,
+        /// Number of blocks.
+        blocks: u32,
+        /// Bytes of each.
+        block_bytes: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Time stamps of the network card are wanted, and it has none.
+    #[error(
+        "interface `{0}`: its card does not stamp every packet that it receives, as `ethtool -T \
+         {0}` tells; take `hw_timestamps` out of the configuration"
+    )]
+    NoCardTimes(String),
     /// The interface was removed while capturing.
     #[error("interface `{0}` was removed")]
     Removed(String),
@@ -63,7 +88,24 @@ impl LiveError {
             Self::Open { source, .. } | Self::Run { source, .. } => {
                 matches!(source.raw_os_error(), Some(libc::ENODEV | libc::ENETDOWN))
             }
-            Self::LinkLayer { .. } | Self::OtherLinkType { .. } => false,
+            Self::LinkLayer { .. }
+            | Self::OtherLinkType { .. }
+            | Self::Ring { .. }
+            | Self::NoCardTimes(_) => false,
         }
+    }
+}
+
+/// What to change when the kernel refuses a ring.
+fn ring_advice(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            "make `af_packet_buffer_size` smaller, or let the host have more free memory"
+        }
+        Some(libc::EINVAL) => {
+            "make `af_packet_buffer_size` smaller, or `af_packet_block_size` a larger multiple \
+             of the page size"
+        }
+        _ => "`af_packet_buffer_size` and `af_packet_block_size` set them",
     }
 }

@@ -1,8 +1,10 @@
 //! Live capture: packet sockets with a ring that the kernel fills, and the frames in it.
 
+mod card;
 mod cursor;
 mod error;
 mod frame;
+mod link_layer;
 pub mod live;
 mod mapping;
 pub mod passing;
@@ -10,4 +12,5 @@ mod ring;
 pub mod socket;
 mod sys;
 
+pub use self::card::Offloads;
 pub use self::frame::{Frame, LinkType};

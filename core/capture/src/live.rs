@@ -15,16 +15,21 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use tyto_core::config::runtime::CaptureConfig;
+use tyto_core::config::runtime::{CaptureConfig, ChecksumMode};
 use tyto_core::time::Ts;
 
 pub use crate::error::LiveError;
 
+use crate::card::Offloads;
 use crate::cursor::Cursor;
 use crate::frame::{Frame, LinkType};
 use crate::ring::Ring;
 use crate::socket::CaptureSocket;
 use crate::sys::PacketSocket;
+
+/// Exit code of a process that ends because its interface is not there or not up: whoever
+/// started it waits for the interface rather than trying again and again.
+pub const EXIT_INTERFACE_GONE: u8 = 69;
 
 /// A live interface.
 #[derive(Debug)]
@@ -34,6 +39,9 @@ pub struct AfPacket {
     ring: Ring,
     link_type: LinkType,
     block_timeout: Duration,
+    checksums: ChecksumMode,
+    /// Packets that carry the time of the network card's clock, since this reader began.
+    card_time_packets: u64,
 }
 
 /// What was counted since the socket was opened, by all its readers.
@@ -55,6 +63,8 @@ pub struct CaptureStats {
     pub malformed_packets: u64,
     /// Times that the interface went down.
     pub interface_downs: u64,
+    /// Packets that carry the time of the network card's clock; of this reader only.
+    pub card_time_packets: u64,
 }
 
 impl AfPacket {
@@ -77,13 +87,23 @@ impl AfPacket {
         };
         let CaptureSocket { socket, cursor } = socket;
         let made = cursor.made().map_err(failed("read how its ring was made"))?;
+        // A socket of another version of this program may say it in other words.
+        let checksums = cursor.config().map(|config| config.checksums).unwrap_or_default();
         let cursor = Cursor::map(cursor).map_err(failed("map its cursor"))?;
         let link_type = LinkType(made.link_type);
         let has_ethernet_header = link_type == LinkType::ETHERNET;
         let ring = Ring::resume(&socket, made.ring, cursor, has_ethernet_header)
             .map_err(failed("map its ring"))?;
         let block_timeout = Duration::from_millis(made.ring.block_timeout_ms.into());
-        Ok(Self { interface: interface.to_owned(), socket, ring, link_type, block_timeout })
+        Ok(Self {
+            interface: interface.to_owned(),
+            socket,
+            ring,
+            link_type,
+            block_timeout,
+            checksums,
+            card_time_packets: 0,
+        })
     }
 
     /// How many processes have read this socket, this one included.
@@ -95,12 +115,18 @@ impl AfPacket {
     /// The next frame that the kernel handed over, without waiting. It counts as received.
     pub fn poll_frame(&mut self) -> Option<Frame<'_>> {
         let frame = self.ring.next_frame(self.link_type == LinkType::ETHERNET)?;
+        self.card_time_packets += u64::from(frame.has_card_time);
+        let checksum_good = match self.checksums {
+            ChecksumMode::On => false,
+            ChecksumMode::Kernel => frame.checksum_good,
+            ChecksumMode::Off => true,
+        };
         Some(Frame {
             ts: Ts(frame.ts_ns),
             bytes: frame.bytes,
             wire_len: frame.wire_len,
             link_type: self.link_type,
-            checksum_good: frame.checksum_good,
+            checksum_good,
         })
     }
 
@@ -157,6 +183,7 @@ impl AfPacket {
             truncated_packets: totals.truncated,
             malformed_packets: totals.malformed,
             interface_downs: cursor.downs(),
+            card_time_packets: self.card_time_packets,
         })
     }
 
@@ -170,6 +197,12 @@ impl AfPacket {
             Ok(name) => Ok((name != self.interface).then_some(name)),
             Err(_) => Err(LiveError::Removed(self.interface.clone())),
         }
+    }
+
+    /// What merges packets before this capture sees them.
+    #[must_use]
+    pub fn offloads(&self) -> Offloads {
+        Offloads::of(&self.socket, &self.interface)
     }
 
     /// The capture's clock. Packets in the ring carry times of the same clock.

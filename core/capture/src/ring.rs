@@ -87,6 +87,8 @@ pub(crate) struct RingFrame<'r> {
     /// The kernel or the network card vouches for the transport checksum: it was checked on
     /// reception, or the frame was sent from this host and the card is yet to fill it in.
     pub(crate) checksum_good: bool,
+    /// The time is that of the network card's clock.
+    pub(crate) has_card_time: bool,
 }
 
 impl RingSize {
@@ -372,6 +374,7 @@ impl FrameHeader {
             bytes: block.get(range)?,
             wire_len,
             checksum_good: self.status & good != 0,
+            has_card_time: self.status & libc::TP_STATUS_TS_RAW_HARDWARE != 0,
         })
     }
 

@@ -8,18 +8,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, sockopt};
 use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
 
+use crate::card::{self, NoStamps};
 use crate::cursor::{CursorFile, Made};
 use crate::error::LiveError;
 use crate::frame::LinkType;
+use crate::link_layer;
 use crate::ring::{self, RingSize};
 use crate::sys::{Interface, PacketSocket};
 
 /// Bytes that a frame's header in the ring takes at most besides the frame: a block must be
 /// larger by this than what is to be kept of a frame.
 const FRAME_OVERHEAD_MAX: u32 = 256;
-
-/// Interfaces of plain IP (linux/if_arp.h), which libc does not name.
-const ARPHRD_RAWIP: u16 = 519;
 
 /// A packet socket with its ring, and how far the ring was read. One process at a time may
 /// read it, as [`AfPacket`](crate::live::AfPacket).
@@ -60,7 +59,17 @@ impl CaptureSocket {
         let link_type = link_type_of(name, interface.hardware_type)?;
         check_link_type(config, link_type)?;
         let made = made(config, &interface, link_type);
-        ring::make(&socket, made.ring).map_err(failed("make its ring"))?;
+        ring::make(&socket, made.ring).map_err(|source| {
+            let (blocks, block_bytes) = (made.ring.blocks, made.ring.block_bytes);
+            LiveError::Ring { interface: name.to_owned(), blocks, block_bytes, source }
+        })?;
+        if config.hw_timestamps {
+            card::stamp_received(&socket, name).map_err(|error| match error {
+                NoStamps::Unable => LiveError::NoCardTimes(name.to_owned()),
+                NoStamps::Refused(source) => failed("have its card stamp packets")(source),
+            })?;
+            socket.use_card_times().map_err(failed("use its card's time stamps"))?;
+        }
         // Between bind and the fanout group this socket would get packets that other members
         // get too: until it is a member, it takes none.
         socket.attach_filter(&[keep(0)]).map_err(failed("hold packets back"))?;
@@ -208,12 +217,8 @@ fn block_bytes(config: &CaptureConfig) -> u32 {
 }
 
 fn link_type_of(interface: &str, hardware_type: u16) -> Result<LinkType, LiveError> {
-    match hardware_type {
-        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Ok(LinkType::ETHERNET),
-        // tun and WireGuard interfaces have no link-layer header.
-        libc::ARPHRD_NONE | ARPHRD_RAWIP => Ok(LinkType::RAW),
-        _ => Err(LiveError::LinkLayer { interface: interface.to_owned(), hardware_type }),
-    }
+    link_layer::link_type(hardware_type)
+        .ok_or_else(|| LiveError::LinkLayer { interface: interface.to_owned(), hardware_type })
 }
 
 /// Holds the interface to the link type that node.cfg gives, if it does. Raw IP goes by three

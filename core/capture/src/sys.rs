@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 
+use crate::card::SOF_TIMESTAMPING_RAW_HARDWARE;
+
 /// A packet socket: receives frames with their link-layer header (SOCK_RAW). Made without
 /// a protocol, so that nothing arrives before [`PacketSocket::bind`].
 #[derive(Debug)]
@@ -176,6 +178,15 @@ impl PacketSocket {
         self.set_option(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
     }
 
+    /// Has the ring carry the times of the network card's clock where there are any. Before
+    /// [`PacketSocket::bind`].
+    ///
+    /// # Errors
+    /// EINVAL when the kernel does not know them (before 3.8).
+    pub(crate) fn use_card_times(&self) -> io::Result<()> {
+        self.set_option(libc::SOL_PACKET, libc::PACKET_TIMESTAMP, &SOF_TIMESTAMPING_RAW_HARDWARE)
+    }
+
     /// Joins the fanout group `id`: its members share the interface's packets.
     ///
     /// # Errors
@@ -304,7 +315,7 @@ fn empty_address() -> libc::sockaddr_ll {
     }
 }
 
-fn interface_request(name: &str) -> io::Result<libc::ifreq> {
+pub(crate) fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     let mut ifr_name = [0; libc::IFNAMSIZ];
     // One byte stays for the terminating zero.
     if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
