@@ -7,6 +7,7 @@ extern crate self as tyto_core;
 
 pub mod community_id;
 pub mod config;
+pub mod fanout_program;
 pub mod filter;
 pub mod layout;
 pub mod net;
