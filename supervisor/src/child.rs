@@ -3,16 +3,22 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
+use tyto_capture::live::LiveError;
+use tyto_capture::passing;
+use tyto_capture::socket::CaptureSocket;
+use tyto_core::config::runtime::LimitsConfig;
 use tyto_core::layout::Layout;
 use tyto_daemon::clock;
 
 use crate::exec_node::NodeNote;
 use crate::host::{self, HostError};
+use crate::limits::MemoryGroup;
+use crate::node_capture::NodeCapture;
 use crate::output;
 use crate::pid_lock;
 use crate::process::Process;
@@ -47,28 +53,50 @@ pub(crate) enum SpawnError {
         /// What the system said.
         source: io::Error,
     },
+    /// Its interface cannot be captured.
+    #[error("cannot capture")]
+    Capture(#[from] LiveError),
 }
 
-/// Starts the node from the release in use.
+/// Starts the node from the release in use; what it reads packets from is in `capture`.
 ///
 /// # Errors
 /// When the release does not have the node, or no process can be made. That the program
 /// itself cannot be executed is seen as the child's early end, as any other fault in it.
-pub(crate) fn spawn(layout: &Layout, node: &str) -> Result<Child, SpawnError> {
+pub(crate) fn spawn(
+    layout: &Layout,
+    node: &str,
+    capture: &mut NodeCapture,
+) -> Result<Child, SpawnError> {
     let release = host::release(layout)?;
     let entry = host::node(&release, node)?;
+    let config = release.dir.join("etc/nodes").join(format!("{node}.yaml"));
+    let socket = capture.hand_over(&entry, &config)?;
     let dir = layout.node_spool(node);
     let failed = |source| SpawnError::System { dir: dir.clone(), source };
 
     fs::create_dir_all(&dir).map_err(failed)?;
     let stdout = output::open(&dir.join("stdout.log")).map_err(failed)?;
     let stderr = output::open(&dir.join("stderr.log")).map_err(failed)?;
+    let group = entry.limits.memory_bytes_max.and_then(|bytes| {
+        let group = MemoryGroup::make(layout, node, bytes);
+        match &group {
+            Some(group) => {
+                tracing::info!(node, bytes, dir = %group.dir().display(), "memory bounded by cgroup");
+            }
+            None => tracing::info!(node, bytes, "memory bounded by rlimit: no cgroup to use"),
+        }
+        group
+    });
     let mut note = NodeNote {
         pid: 0,
         started_ns: clock::now().0,
         release: release.id.clone(),
         role: entry.role.to_string(),
         stderr_from: stderr.metadata().map_err(failed)?.len(),
+        memory: String::new(),
+        oom_kills_before: group.as_ref().map_or(0, MemoryGroup::oom_kills),
+        memory_group: group.map(|group| group.dir().to_owned()),
     };
 
     let mut command = Command::new(own_program());
@@ -78,16 +106,51 @@ pub(crate) fn spawn(layout: &Layout, node: &str) -> Result<Child, SpawnError> {
         let cpus: Vec<String> = entry.cpus.iter().map(u32::to_string).collect();
         command.arg("--cpus").arg(cpus.join(","));
     }
+    limit(&mut command, &entry.limits, note.memory_group.as_deref());
+    if socket.is_some() {
+        command.arg("--give-up-privileges");
+    }
     command.arg("--").arg(release.dir.join("bin").join(entry.role.program()));
-    command.arg("--config").arg(release.dir.join("etc/nodes").join(format!("{node}.yaml")));
+    command.arg("--config").arg(config);
+    let stdin = match socket {
+        Some(socket) => {
+            command.arg("--capture-from-stdin");
+            send(&socket).map_err(failed)?
+        }
+        None => Stdio::null(),
+    };
     command.env_clear();
+    // A panic shall say where it came from; who wants less says so in the node's environment.
+    command.env("RUST_BACKTRACE", "1");
     command.envs(ENV_KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.envs(&entry.env);
-    command.current_dir(&dir).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command.current_dir(&dir).stdin(stdin).stdout(stdout).stderr(stderr);
 
     let process = launch(&mut command).map_err(failed)?;
     note.pid = process.pid();
     Ok(Child { process, note, began: Instant::now() })
+}
+
+/// A stdin on which the socket waits for whoever reads it first.
+fn send(socket: &CaptureSocket) -> io::Result<Stdio> {
+    let (ours, theirs) = passing::pair()?;
+    passing::send(ours, b"capture", Some(socket))?;
+    Ok(Stdio::from(theirs))
+}
+
+fn limit(command: &mut Command, limits: &LimitsConfig, group: Option<&Path>) {
+    if let Some(bytes) = limits.memory_bytes_max {
+        command.arg("--memory-bytes").arg(bytes.to_string());
+    }
+    if let Some(group) = group {
+        command.arg("--memory-group").arg(group);
+    }
+    if limits.nice != 0 {
+        command.arg(format!("--nice={}", limits.nice));
+    }
+    if limits.core_dumps {
+        command.arg("--core-dumps");
+    }
 }
 
 /// Takes over the process that runs as this node, whoever started it; `None` when none does.

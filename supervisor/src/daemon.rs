@@ -16,10 +16,12 @@ use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::{channel, shutdown};
 use tyto_proto::v1::supervisor_server::SupervisorServer;
 
+use crate::capture_guard::{self, Captures};
+use crate::capture_store::CaptureStore;
 use crate::fleet::Fleet;
 use crate::partner::Partner;
 use crate::pid_lock::{PidLock, PidLockError};
-use crate::rpc::SupervisorRpc;
+use crate::rpc::{BootWords, SupervisorRpc};
 
 /// How long a predecessor that is ending may still hold the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
@@ -60,6 +62,9 @@ pub(crate) fn guard(layout: &Layout) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    let socket = layout.guard_sock();
+    capture_guard::serve(&socket, Captures::new())
+        .with_context(|| format!("cannot listen on `{}`", socket.display()))?;
     runtime.block_on(async {
         let end = shutdown::on_signal().context("cannot take signals")?;
         Partner::Supervisor.keep(layout.clone(), watch::Sender::new(0), end).await;
@@ -86,14 +91,19 @@ async fn serve(layout: &Layout) -> anyhow::Result<()> {
     let listener = channel::listen_socket(&socket)
         .with_context(|| format!("cannot listen on `{}`", socket.display()))?;
 
+    // Before the guard may be replaced: it has what an earlier supervisor held.
+    let captures = Arc::new(CaptureStore::restore(layout.clone()));
     let (guard_pid, guard_seen) = watch::channel(0);
     let guard = tokio::spawn(Partner::Guard.keep(layout.clone(), guard_pid, ending.clone()));
 
     // Calls wait in the socket's queue until then: a report must find its node taken over.
-    let fleet = Arc::new(Fleet::restore(layout.clone()).await);
+    let fleet = Arc::new(Fleet::restore(layout.clone(), Arc::clone(&captures)).await);
+    let guard_tells = guard_seen.clone();
+    tokio::spawn(async move { captures.tell_guard(guard_tells).await });
     let tended = Arc::clone(&fleet);
-    tokio::spawn(async move { tended.cut_outputs().await });
-    let rpc = SupervisorRpc { fleet, guard_pid: guard_seen, ending: ending.clone() };
+    tokio::spawn(async move { tokio::join!(tended.tidy(), tended.watch()) });
+    let boot = BootWords::default();
+    let rpc = SupervisorRpc { fleet, boot, guard_pid: guard_seen, ending: ending.clone() };
     // After a fault the guard stays, and starts us again.
     answer(listener, rpc, &ending).await?;
 

@@ -14,7 +14,9 @@ use rustix::process::Resource;
 use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::OwnLimits;
 use crate::pid_lock::{PidLock, PidLockError};
+use crate::privileges;
 
 /// Exit code when the node's lock is held: a process of this node lives already.
 pub(crate) const EXIT_HELD: u8 = 75;
@@ -37,6 +39,12 @@ pub(crate) struct Order {
     /// CPUs to run on; all when absent.
     #[arg(long, value_delimiter = ',')]
     pub(crate) cpus: Vec<u32>,
+    /// What it may use.
+    #[command(flatten)]
+    pub(crate) limits: OwnLimits,
+    /// Run it without any capability.
+    #[arg(long)]
+    pub(crate) give_up_privileges: bool,
     /// Program of the node.
     pub(crate) program: PathBuf,
     /// Its arguments.
@@ -58,6 +66,12 @@ pub(crate) struct NodeNote {
     pub(crate) role: String,
     /// Length of the node's stderr.log when the process was started, bytes.
     pub(crate) stderr_from: u64,
+    /// How its memory is bounded, in words.
+    pub(crate) memory: String,
+    /// The cgroup that bounds it, where one does.
+    pub(crate) memory_group: Option<PathBuf>,
+    /// How often that group had run out of memory before.
+    pub(crate) oom_kills_before: u64,
 }
 
 /// Why the process did not become the node.
@@ -112,10 +126,15 @@ pub(crate) fn run(order: Order) -> Result<Infallible, ExecError> {
         tracing::debug!(%error, "no new session");
     }
     let mut lock = PidLock::acquire(&order.lock, LOCK_PATIENCE)?;
+    note.memory = order.limits.apply().map_err(ExecError::Prepare)?;
     lock.write_note(&note).map_err(ExecError::Prepare)?;
     lock.keep_over_exec().map_err(ExecError::Prepare)?;
     pin(&order.cpus)?;
     raise_open_files().map_err(ExecError::Prepare)?;
+    // Last: what went before may need them.
+    if order.give_up_privileges {
+        privileges::give_up().map_err(ExecError::Prepare)?;
+    }
     let source = Command::new(&order.program).args(&order.args).exec();
     Err(ExecError::Exec { program: order.program, source })
 }

@@ -10,11 +10,15 @@ use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 use tyto_core::config::runtime::HostConfig;
 use tyto_core::layout::Layout;
+use tyto_daemon::clock;
 use tyto_proto::v1::NodeHealth;
 
+use crate::crash;
+use crate::capture_store::CaptureStore;
+use crate::handle::{Ending, Life, NodeHandle, Stopped, View};
 use crate::host::{self, HostError};
-use crate::node::{Ending, Life, NodeHandle, Stopped, View};
 use crate::output;
+use crate::watchdog::{self, Heard, Hung, Vigil};
 
 /// Seconds from SIGTERM to SIGKILL when neither the caller nor the configuration says.
 const STOP_TIMEOUT_DEFAULT_S: u64 = 60;
@@ -29,6 +33,7 @@ const RUNNING: &str = "running";
 #[derive(Debug)]
 pub(crate) struct Fleet {
     layout: Layout,
+    captures: Arc<CaptureStore>,
     /// Held over an await by [`Fleet::members`] alone, while it adds a node, so that no node
     /// gets two tasks. Bounded by the nodes of the host's configurations.
     nodes: Mutex<BTreeMap<String, Arc<Member>>>,
@@ -41,15 +46,6 @@ pub(crate) struct Member {
     pub(crate) name: String,
     handle: NodeHandle,
     heard: watch::Sender<Option<Heard>>,
-}
-
-/// A node's last report of itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Heard {
-    /// The report.
-    pub(crate) health: NodeHealth,
-    /// When it came.
-    pub(crate) at: Instant,
 }
 
 /// A node for the status table.
@@ -87,13 +83,14 @@ pub(crate) enum ReportError {
 
 impl Fleet {
     /// Takes over every node of this host that runs, and starts those that should.
-    pub(crate) async fn restore(layout: Layout) -> Self {
-        let fleet = Self { layout, nodes: Mutex::default() };
+    pub(crate) async fn restore(layout: Layout, captures: Arc<CaptureStore>) -> Self {
+        let fleet = Self { layout, captures, nodes: Mutex::default() };
         fleet.members().await;
         let mut nodes = fleet.nodes.lock().await;
         for name in fleet.recorded() {
             fleet.ensure(&mut nodes, &name).await;
         }
+        fleet.captures.forget_unknown(|name| nodes.contains_key(name));
         drop(nodes);
         fleet
     }
@@ -127,17 +124,36 @@ impl Fleet {
         (members, config.ok())
     }
 
-    /// Keeps what nodes and supervisor write to stderr and stdout within bounds; never ends.
-    pub(crate) async fn cut_outputs(&self) {
+    /// Keeps what nodes and supervisor write to stderr and stdout within bounds, and what is kept
+    /// of crashes; never ends.
+    pub(crate) async fn tidy(&self) {
         loop {
             tokio::time::sleep(CUT_INTERVAL).await;
-            let members = self.members().await;
+            let (members, config) = self.members_and_config().await;
             let layout = self.layout.clone();
             let cut = tokio::task::spawn_blocking(move || {
                 output::cut_all(&layout, members.iter().map(|member| member.name.as_str()));
+                let watch = config.map(|config| config.watch).unwrap_or_default();
+                crash::expire(&layout, &watch, clock::now().0);
             });
             if let Err(error) = cut.await {
                 warn!(%error, "cannot cut files that have grown");
+            }
+        }
+    }
+
+    /// Has nodes killed that live and hang; never ends.
+    pub(crate) async fn watch(&self) {
+        let mut vigil = Vigil::new(Instant::now());
+        loop {
+            tokio::time::sleep(watchdog::LOOK_INTERVAL).await;
+            let (members, config) = self.members_and_config().await;
+            let now = Instant::now();
+            let from = vigil.look(now);
+            let patience_s = config.map_or(0, |config| config.watch.watchdog_s);
+            if patience_s > 0 {
+                let patience = Duration::from_secs(patience_s);
+                members.iter().for_each(|member| member.look(now, from, patience));
             }
         }
     }
@@ -146,6 +162,11 @@ impl Fleet {
     pub(crate) async fn rows(&self) -> Vec<Row> {
         let (members, config) = self.members_and_config().await;
         members.iter().map(|member| member.row(config.as_ref())).collect()
+    }
+
+    /// Paths of this host.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Id of the release in use; empty when there is none.
@@ -173,7 +194,9 @@ impl Fleet {
         if health.phase == RUNNING {
             member.handle.runs(health.pid);
         }
-        member.heard.send_replace(Some(Heard { health, at: Instant::now() }));
+        member.heard.send_modify(|heard| {
+            *heard = Some(Heard::new(heard.as_ref(), health, Instant::now()));
+        });
         Ok(())
     }
 
@@ -185,11 +208,10 @@ impl Fleet {
         if let Some(member) = nodes.get(name) {
             return Arc::clone(member);
         }
-        let member = Arc::new(Member {
-            name: name.to_owned(),
-            handle: NodeHandle::restore(self.layout.clone(), name).await,
-            heard: watch::Sender::new(None),
-        });
+        let heard = watch::Sender::new(None);
+        let (layout, captures) = (self.layout.clone(), Arc::clone(&self.captures));
+        let handle = NodeHandle::restore(layout, captures, name, heard.subscribe()).await;
+        let member = Arc::new(Member { name: name.to_owned(), handle, heard });
         nodes.insert(name.to_owned(), Arc::clone(&member));
         member
     }
@@ -239,6 +261,9 @@ impl Member {
             if !view.record.desired {
                 return Ok((false, "stopped meanwhile".to_owned()));
             }
+            if view.life == Life::Waiting {
+                return Ok((false, view.failure));
+            }
             if state(&view, self.heard_of(&view).as_ref()) == RUNNING {
                 return Ok((true, String::new()));
             }
@@ -252,12 +277,16 @@ impl Member {
         }
     }
 
-    /// Stops the node.
+    /// Stops the node. `keep_capture`: it will be started again at once.
     ///
     /// # Errors
     /// When the supervisor is ending.
-    pub(crate) async fn stop(&self, timeout: Duration) -> Result<Stopped, Ending> {
-        self.handle.stop(timeout).await
+    pub(crate) async fn stop(
+        &self,
+        timeout: Duration,
+        keep_capture: bool,
+    ) -> Result<Stopped, Ending> {
+        self.handle.stop(timeout, keep_capture).await
     }
 
     /// The node for the status table.
@@ -270,6 +299,27 @@ impl Member {
             _ => view.role.clone(),
         };
         Row { name: self.name.clone(), role, state: state(&view, heard.as_ref()), view, heard }
+    }
+
+    /// Has the node killed when it runs and has hung for `patience`; see [`Heard::hung`].
+    fn look(&self, now: Instant, from: Instant, patience: Duration) {
+        let view = self.handle.view();
+        if view.life != Life::Up || view.pid == 0 {
+            return;
+        }
+        let hung = match self.heard_of(&view) {
+            Some(heard) if heard.health.phase != RUNNING => None,
+            Some(heard) => heard.hung(now, from, patience),
+            // It said that it runs to an earlier supervisor, and nothing since we look.
+            None if view.record.ran_ns == view.started_ns => {
+                let silence = now.saturating_duration_since(from);
+                (silence >= patience).then_some(Hung::Silent(silence))
+            }
+            None => None,
+        };
+        if let Some(hung) = hung {
+            self.handle.hung(view.pid, hung.to_string());
+        }
     }
 
     /// The last report, if it is from the process that runs now.
@@ -286,6 +336,7 @@ fn state(view: &View, heard: Option<&Heard>) -> &'static str {
         Life::Crashed => "crashed",
         Life::Backoff => "backoff",
         Life::Failed => "failed",
+        Life::Waiting => "waiting",
         Life::Up => match heard.map(|heard| heard.health.phase.as_str()) {
             Some(RUNNING) => RUNNING,
             Some("terminating") => "terminating",

@@ -4,164 +4,36 @@
 //! ```text
 //! Stopped ──start──▶ Up ──dies──▶ Backoff | Failed ──delay over──▶ Up
 //!                    └──stop──▶ Terminating ──▶ Stopped
+//! Up | start ──interface gone──▶ Waiting ──interface there──▶ Up
 //! ```
 
 use std::future::pending;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
+use tyto_capture::live::EXIT_INTERFACE_GONE;
 use tyto_core::layout::Layout;
-use tyto_daemon::clock;
 use tyto_daemon::telemetry::chain;
 
 use crate::backoff::Backoff;
+use crate::capture_store;
 use crate::child::{self, Child, SpawnError};
-use crate::crash::{self, Crash};
+use crate::death::{self, Death};
 use crate::exec_node::EXIT_HELD;
-use crate::host::HostError;
-use crate::output;
+use crate::handle::{Command, Life, Stopped, View};
+use crate::host::{self, HostError};
+use crate::node_capture::{INTERFACE_LOOK, NodeCapture};
 use crate::process::Exit;
 use crate::record::NodeRecord;
+use crate::watchdog::Heard;
 
-/// Commands that may wait for a node's task; a further caller waits until one was taken.
-const COMMANDS_MAX: usize = 16;
+/// How long a process that hangs may write its core after SIGABRT, before SIGKILL.
+const CORE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the kernel may take to end a process after SIGKILL.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Where a node stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// No process, and none wanted.
-    #[default]
-    Stopped,
-    /// A process lives.
-    Up,
-    /// Its process was asked to end.
-    Terminating,
-    /// It died and will not be started again by itself: the release in use does not have it.
-    Crashed,
-    /// It died and will be started again shortly.
-    Backoff,
-    /// It died again and again; it is tried at long intervals only.
-    Failed,
-}
-
-/// What others see of a node.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct View {
-    /// Where it stands.
-    pub(crate) life: Life,
-    /// Its process; 0 when there is none.
-    pub(crate) pid: u32,
-    /// Start of that process, ns since the Unix epoch; 0 when there is none.
-    pub(crate) started_ns: u64,
-    /// Release that process was started from, empty when there is none.
-    pub(crate) release: String,
-    /// Role that process was started with, empty when there is none.
-    pub(crate) role: String,
-    /// What the operator wants, and what became of earlier processes.
-    pub(crate) record: NodeRecord,
-    /// What went wrong last since the operator's start, empty when nothing did.
-    pub(crate) failure: String,
-    /// Last lines of stderr.log, when it died unwanted.
-    pub(crate) last_stderr: Vec<String>,
-    /// Unwanted deaths seen by this supervisor, failed attempts to start included.
-    pub(crate) deaths: u64,
-}
-
-/// What came of a stop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stopped {
-    /// No process of the node is left.
-    pub(crate) ok: bool,
-    /// What happened, for the operator; empty when it ended as asked.
-    pub(crate) message: String,
-}
-
-/// What a node's task does when asked.
-#[derive(Debug)]
-enum Command {
-    /// Make it desired and start it if it does not run. The reply is the view from before.
-    Start(oneshot::Sender<View>),
-    /// The process of that pid says that it runs.
-    Runs(u32),
-    /// Make it undesired and end its process.
-    Stop { timeout: Duration, reply: oneshot::Sender<Stopped> },
-}
-
-/// The way to a node's task.
-#[derive(Debug)]
-pub(crate) struct NodeHandle {
-    commands: mpsc::Sender<Command>,
-    view: watch::Receiver<View>,
-}
-
-/// The task of a node has gone: the supervisor is ending.
-#[derive(Debug, thiserror::Error)]
-#[error("the supervisor is ending")]
-pub(crate) struct Ending;
-
-impl NodeHandle {
-    /// Takes over what runs as this node and starts what should run; returns when that is done.
-    pub(crate) async fn restore(layout: Layout, name: &str) -> Self {
-        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let (view, seen) = watch::channel(View::default());
-        let mut node = Node {
-            layout,
-            name: name.to_owned(),
-            view,
-            inbox,
-            child: None,
-            retry_at: None,
-            backoff: Backoff::default(),
-        };
-        node.restore().await;
-        tokio::spawn(node.run());
-        Self { commands, view: seen }
-    }
-
-    /// The node as it stands.
-    pub(crate) fn view(&self) -> View {
-        self.view.borrow().clone()
-    }
-
-    /// To wait for changes.
-    pub(crate) fn watch(&self) -> watch::Receiver<View> {
-        self.view.clone()
-    }
-
-    /// Makes the node desired and starts it if it does not run; the view from before.
-    ///
-    /// # Errors
-    /// When the supervisor is ending.
-    pub(crate) async fn start(&self) -> Result<View, Ending> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Start(reply)).await.map_err(|_| Ending)?;
-        answer.await.map_err(|_| Ending)
-    }
-
-    /// Takes note that the node's process said it runs. It says so each second: when the
-    /// task is busy, the next time will do.
-    pub(crate) fn runs(&self, pid: u32) {
-        let view = self.view.borrow();
-        if view.pid == pid && view.record.ran_ns != view.started_ns {
-            drop(self.commands.try_send(Command::Runs(pid)));
-        }
-    }
-
-    /// Makes the node undesired and ends its process.
-    ///
-    /// # Errors
-    /// When the supervisor is ending.
-    pub(crate) async fn stop(&self, timeout: Duration) -> Result<Stopped, Ending> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Stop { timeout, reply }).await.map_err(|_| Ending)?;
-        answer.await.map_err(|_| Ending)
-    }
-}
 
 /// The task's state.
 #[derive(Debug)]
@@ -173,6 +45,18 @@ struct Node {
     child: Option<Child>,
     retry_at: Option<Instant>,
     backoff: Backoff,
+    heard: watch::Receiver<Option<Heard>>,
+    /// The process was found to hang and was told to end.
+    hung: Option<Hanging>,
+    capture: NodeCapture,
+}
+
+/// A process that hangs, on its way out.
+#[derive(Debug)]
+struct Hanging {
+    why: String,
+    /// When it is killed for good.
+    kill_at: Option<Instant>,
 }
 
 /// What a node's task waits for.
@@ -180,7 +64,35 @@ struct Node {
 enum Event {
     Died(Exit),
     RetryDue,
+    KillDue,
+    CloseDue,
     Command(Option<Command>),
+}
+
+/// Takes over what runs as this node and starts what should run; when this returns, that is
+/// done, and a task of its own goes on with it.
+pub(crate) async fn begin(
+    layout: Layout,
+    name: String,
+    capture: NodeCapture,
+    view: watch::Sender<View>,
+    inbox: mpsc::Receiver<Command>,
+    heard: watch::Receiver<Option<Heard>>,
+) {
+    let mut node = Node {
+        layout,
+        name,
+        view,
+        inbox,
+        child: None,
+        retry_at: None,
+        backoff: Backoff::default(),
+        heard,
+        hung: None,
+        capture,
+    };
+    node.restore().await;
+    tokio::spawn(node.run());
 }
 
 impl Node {
@@ -204,6 +116,8 @@ impl Node {
             });
             warn!(node = %self.name, "node ended while no supervisor ran");
             self.spawn();
+        } else {
+            self.capture.stopped(true);
         }
     }
 
@@ -212,14 +126,21 @@ impl Node {
             let event = tokio::select! {
                 exit = exited(self.child.as_ref()) => Event::Died(exit),
                 () = until(self.retry_at) => Event::RetryDue,
+                () = until(self.hung.as_ref().and_then(|hung| hung.kill_at)) => Event::KillDue,
+                () = until(self.capture.close_at()) => Event::CloseDue,
                 command = self.inbox.recv() => Event::Command(command),
             };
             match event {
                 Event::Died(exit) => self.died(exit).await,
                 Event::RetryDue => {
-                    self.remember(|record| record.restarts = record.restarts.saturating_add(1));
+                    if self.view.borrow().life != Life::Waiting {
+                        self.remember(|record| record.restarts = record.restarts.saturating_add(1));
+                    }
                     self.spawn();
                 }
+                Event::KillDue => self.kill_hanging(),
+                Event::CloseDue => self.capture.close_late(),
+                Event::Command(Some(Command::Hung { pid, why })) => self.end_hanging(pid, why),
                 Event::Command(Some(Command::Start(reply))) => {
                     let before = self.view.borrow().clone();
                     self.start();
@@ -235,8 +156,12 @@ impl Node {
                         self.remember(|record| record.ran_ns = started_ns);
                     }
                 }
-                Event::Command(Some(Command::Stop { timeout, reply })) => {
-                    drop(reply.send(self.stop(timeout).await));
+                Event::Command(Some(Command::Stop { timeout, keep_capture, reply })) => {
+                    let stopped = self.stop(timeout).await;
+                    if stopped.ok {
+                        self.capture.stopped(keep_capture);
+                    }
+                    drop(reply.send(stopped));
                 }
                 Event::Command(None) => return,
             }
@@ -247,6 +172,7 @@ impl Node {
         self.remember(|record| {
             record.desired = true;
             record.restarts = 0;
+            record.watchdog_kills = 0;
         });
         if self.child.is_none() {
             self.view.send_modify(|view| {
@@ -260,7 +186,7 @@ impl Node {
 
     fn spawn(&mut self) {
         self.retry_at = None;
-        match child::spawn(&self.layout, &self.name) {
+        match child::spawn(&self.layout, &self.name, &mut self.capture) {
             Ok(child) => {
                 info!(
                     node = %self.name,
@@ -269,6 +195,9 @@ impl Node {
                     "node started"
                 );
                 self.hold(child);
+            }
+            Err(SpawnError::Capture(error)) if error.interface_gone() => {
+                self.wait_for_interface(capture_store::reason(&error));
             }
             Err(error) => {
                 let gone = matches!(error, SpawnError::Host(HostError::NoSuchNode { .. }));
@@ -288,6 +217,7 @@ impl Node {
         match child::adopt(&self.layout, &self.name).await {
             Ok(Some(child)) => {
                 info!(node = %self.name, pid = child.note.pid, "running node taken over");
+                self.capture.adopt(child.note.pid);
                 self.hold(child);
                 true
             }
@@ -306,8 +236,10 @@ impl Node {
             view.started_ns = child.note.started_ns;
             view.release.clone_from(&child.note.release);
             view.role.clone_from(&child.note.role);
+            view.retry_at = None;
         });
         self.retry_at = None;
+        self.hung = None;
         self.child = Some(child);
     }
 
@@ -317,15 +249,35 @@ impl Node {
         if exit == Exit::Code(EXIT_HELD.into()) && self.adopt().await {
             return;
         }
+        let interface_gone = exit == Exit::Code(EXIT_INTERFACE_GONE.into());
+        if interface_gone && self.view.borrow().record.desired {
+            self.wait_for_interface("waiting: the interface is gone".to_owned());
+            return;
+        }
         self.keep_crash(&child, exit);
         if !self.view.borrow().record.desired {
+            self.capture.close();
             self.no_process(Life::Stopped); // a stop had not been able to end it
             return;
         }
-        let gone = crate::host::release(&self.layout)
-            .and_then(|release| crate::host::node(&release, &self.name))
+        let gone = host::release(&self.layout)
+            .and_then(|release| host::node(&release, &self.name))
             .is_err_and(|error| matches!(error, HostError::NoSuchNode { .. }));
         self.wait_or_give_up(child.began.elapsed(), gone);
+    }
+
+    /// No fault of the node: it is started as soon as the interface is there and up.
+    fn wait_for_interface(&mut self, reason: String) {
+        self.capture.close();
+        self.retry_at = Some(Instant::now() + INTERFACE_LOOK);
+        let known = self.view.borrow().life == Life::Waiting
+            && self.view.borrow().record.last_exit == reason;
+        if !known {
+            warn!(node = %self.name, reason, "node waits for its interface");
+            self.remember(|record| record.last_exit.clone_from(&reason));
+            self.view.send_modify(|view| view.failure = reason);
+        }
+        self.no_process(Life::Waiting);
     }
 
     /// Plans the restart after a death; `gone`: the release in use has no such node.
@@ -338,13 +290,25 @@ impl Node {
             (false, false) => Life::Backoff,
         };
         self.retry_at = (!gone).then(|| now + delay);
+        if gone {
+            self.capture.close();
+        }
         self.no_process(life);
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         match life {
             Life::Crashed => {
                 error!(node = %self.name, "node stays down: the release in use has no such node")
             }
-            Life::Failed => error!(node = %self.name, delay_ms, "node fails again and again"),
+            Life::Failed => {
+                let (why, said) = self.last_words();
+                error!(
+                    node = %self.name,
+                    delay_ms,
+                    why,
+                    said,
+                    "node fails again and again; it is tried at long intervals only"
+                );
+            }
             _ => warn!(node = %self.name, delay_ms, "node will be restarted"),
         }
     }
@@ -408,25 +372,62 @@ impl Node {
         Stopped { ok: true, message }
     }
 
+    /// The watchdog found that the process of that pid hangs: ends it, with a core where cores
+    /// are wanted.
+    fn end_hanging(&mut self, pid: u32, why: String) {
+        let Some(child) = self.child.as_ref().filter(|child| child.note.pid == pid) else { return };
+        if self.hung.is_some() {
+            return;
+        }
+        error!(node = %self.name, pid, why, "node hangs; killing it");
+        let wants_core = death::configured(&self.layout, &self.name)
+            .is_some_and(|config| config.limits.core_dumps);
+        let aborted = wants_core
+            && child.process.signal(Signal::ABORT).is_ok()
+            // A stopped process takes no signal but SIGKILL.
+            && child.process.signal(Signal::CONT).is_ok();
+        let patience = if aborted { CORE_PATIENCE } else { Duration::ZERO };
+        self.hung = Some(Hanging { why, kill_at: Some(Instant::now() + patience) });
+    }
+
+    fn kill_hanging(&mut self) {
+        if let Some(hung) = &mut self.hung {
+            hung.kill_at = None;
+        }
+        if let Some(child) = &self.child
+            && let Err(error) = child.process.kill_group()
+        {
+            error!(node = %self.name, %error, "cannot kill a node that hangs");
+        }
+    }
+
+    fn last_words(&self) -> (String, String) {
+        let view = self.view.borrow();
+        (view.failure.clone(), view.last_stderr.last().cloned().unwrap_or_default())
+    }
+
     fn keep_crash(&mut self, child: &Child, exit: Exit) {
-        let last_stderr = output::last_stderr(&self.layout, &self.name, child.note.stderr_from);
-        warn!(node = %self.name, pid = child.note.pid, %exit, "node died");
-        self.remember(|record| record.last_exit = exit.to_string());
+        let hung = self.hung.take().map(|hung| hung.why);
+        let killed = u32::from(hung.is_some());
+        let health = self.heard.borrow().as_ref().map(|heard| heard.health.clone());
+        let restarts = self.view.borrow().record.restarts;
+        let death = Death { note: child.note.clone(), exit, hung, restarts, health };
+        let crash = death::examine(&self.layout, &self.name, death);
+        let why = crash.cause.as_deref().unwrap_or("unknown");
+        warn!(node = %self.name, pid = child.note.pid, %exit, why, "node died");
+        self.remember(|record| {
+            record.last_exit = exit.to_string();
+            record.watchdog_kills = record.watchdog_kills.saturating_add(killed);
+        });
         self.view.send_modify(|view| {
             view.deaths += 1;
-            view.failure = format!("terminated: {exit}");
-            view.last_stderr.clone_from(&last_stderr);
+            view.failure = match &crash.cause {
+                Some(cause) => format!("{cause} ({exit})"),
+                None => format!("terminated: {exit}"),
+            };
+            view.last_stderr.clone_from(&crash.last_stderr);
         });
-        let crash = Crash {
-            node: self.name.clone(),
-            note: child.note.clone(),
-            died_ns: clock::now().0,
-            exit: exit.to_string(),
-            last_stderr,
-        };
-        let layout = self.layout.clone();
-        // On a thread of its own: copying files must not hold up the restart.
-        drop(tokio::task::spawn_blocking(move || crash::keep(&layout, &crash)));
+        death::keep(&self.layout, crash);
     }
 
     fn no_process(&mut self, life: Life) {
@@ -436,7 +437,11 @@ impl Node {
             view.started_ns = 0;
             view.release.clear();
             view.role.clear();
+            view.retry_at = self.retry_at;
         });
+        if life == Life::Stopped {
+            death::remove_group(&self.layout, &self.name);
+        }
     }
 
     fn remember(&mut self, change: impl FnOnce(&mut NodeRecord)) {

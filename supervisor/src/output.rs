@@ -79,6 +79,22 @@ pub(crate) fn tail(path: &Path, from: u64, bytes_max: u64) -> io::Result<String>
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// What lies in a file from `from` to `to`, the last `bytes_max` of it; all up to its end when it
+/// was cut since. Bytes that are no UTF-8 are replaced.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn between(path: &Path, from: u64, to: u64, bytes_max: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let (from, to) = if from > to || to > len { (0, len) } else { (from, to) };
+    let from = from.max(to.saturating_sub(bytes_max));
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(to - from).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

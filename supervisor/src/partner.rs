@@ -3,7 +3,7 @@
 //! Locks make sure that there is at most one of each.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,16 @@ impl Partner {
     /// # Errors
     /// When the supervisor's log cannot be opened.
     pub(crate) fn command(self, layout: &Layout) -> io::Result<Command> {
+        self.command_of(&child::own_program(), layout)
+    }
+
+    /// Like [`Partner::command`], of another program than this one.
+    ///
+    /// # Errors
+    /// When the supervisor's log cannot be opened.
+    pub(crate) fn command_of(self, program: &Path, layout: &Layout) -> io::Result<Command> {
         let log = output::open(&layout.supervisor_log())?;
-        let mut command = Command::new(child::own_program());
+        let mut command = Command::new(program);
         command.arg(self.subcommand()).arg("--prefix").arg(layout.prefix());
         command.current_dir(layout.prefix()).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);

@@ -15,6 +15,8 @@ pub(crate) struct NodeRecord {
     pub(crate) desired: bool,
     /// Restarts by supervisors since the last start by an operator.
     pub(crate) restarts: u32,
+    /// Of these restarts, those after the watchdog killed it.
+    pub(crate) watchdog_kills: u32,
     /// How its last process ended, empty when none did yet.
     pub(crate) last_exit: String,
     /// Start (ns since the Unix epoch) of its last process that said it runs, so that one
@@ -35,7 +37,8 @@ impl NodeRecord {
         }
     }
 
-    /// Replaces the record at `path`: after a crash there is the old one or the new one.
+    /// Replaces the record at `path`: after a crash, of the host too, there is the old one or
+    /// the new one.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -44,7 +47,12 @@ impl NodeRecord {
         let mut file = File::create(&draft)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_data()?;
-        fs::rename(&draft, path)
+        fs::rename(&draft, path)?;
+        // A boot of the host must find the new one, not only a later life of ours.
+        match path.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -60,6 +68,7 @@ mod tests {
         let record = NodeRecord {
             desired: true,
             restarts: 3,
+            watchdog_kills: 1,
             last_exit: "exit code 1".to_owned(),
             ran_ns: 7,
         };

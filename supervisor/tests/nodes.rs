@@ -146,7 +146,12 @@ async fn a_node_has_its_folder_its_environment_and_its_cpus() {
     host.up();
     host.start("pinned", 300).await;
     let spool = host.layout.node_spool("pinned");
-    let stdout = fs::read_to_string(spool.join("stdout.log")).unwrap();
+    let written = || fs::read_to_string(spool.join("stdout.log")).unwrap_or_default();
+    let give_up_at = Instant::now() + fixture::PATIENCE;
+    while written().lines().count() < 3 && Instant::now() < give_up_at {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let stdout = written();
     let expected =
         format!("{}\nof pinned\nCpus_allowed_list:\t0\n", spool.canonicalize().unwrap().display());
     assert_eq!(stdout, expected);
