@@ -12,6 +12,7 @@ use tyto_daemon::channel;
 use tyto_proto::v1::supervisor_client::SupervisorClient;
 use tyto_proto::v1::{ShutdownRequest, StatusReply, StatusRequest};
 
+use crate::capture_guard::{self, Captures};
 use crate::child;
 use crate::daemon;
 use crate::output;
@@ -43,7 +44,14 @@ pub(crate) fn start(layout: &Layout) -> anyhow::Result<u32> {
             if same_program(status.supervisor_pid).unwrap_or(true) {
                 return Ok(status.supervisor_pid);
             }
+            let captures = capture_guard::give(&layout.guard_sock()).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the guard has no capture sockets for its successor");
+                Captures::new()
+            });
             retire(layout).await?;
+            // The new supervisor asks there, before it has a guard of its own.
+            capture_guard::serve(&layout.guard_sock(), captures)
+                .context("cannot hand capture sockets on")?;
         }
         bring_up(layout).await
     })

@@ -11,6 +11,10 @@ pub struct Args {
     /// Run as the node that this file describes.
     #[arg(long, value_name = "FILE", required_unless_present = "read", conflicts_with = "read")]
     pub config: Option<PathBuf>,
+    /// Take the open capture socket that waits on standard input, instead of opening the
+    /// interface; this is how the supervisor starts a node.
+    #[arg(long, requires = "config")]
+    pub capture_from_stdin: bool,
     /// Analyse a capture file (pcap or pcapng, also packed with gzip or zstd; `-` is standard
     /// input) and write its logs, instead of running as a node.
     #[arg(long, value_name = "FILE", requires = "log_dir")]

@@ -16,36 +16,46 @@ use tyto_daemon::health::{self, Phase};
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::Identity;
 
+use crate::nic::Nic;
 use crate::output::Output;
-use crate::packet_thread::{Gauges, PacketThread};
+use crate::packet_thread::{Gauges, InterfaceWatch, PacketThread};
 use crate::pipeline::Pipeline;
 use crate::ship::{Overflow, Shipper};
+use tyto_capture::Offloads;
 use tyto_capture::live::AfPacket;
+use tyto_capture::socket::CaptureSocket;
 
 /// Threads of the runtime, besides packet thread and shipping: mostly TLS.
 pub const RUNTIME_THREADS: usize = 2;
 
-/// Runs the node that `config` is for until `shutdown`.
+/// Runs the node that `config` is for until `shutdown`. It captures from the socket `given`, or
+/// opens one of its own.
 ///
 /// # Errors
 /// When the node cannot begin (identity, spool, interface), or capture ended by a fault. What
 /// was captured before is logged all the same.
-pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: NodeConfig,
+    given: Option<CaptureSocket>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let identity = match config.role {
         Role::Standalone => None,
         Role::Worker => Some(Identity::load(&config).context("this node has no identity")?),
         other => bail!("a worker cannot run a {other}"),
     };
     // First, so that a wrong interface is told before anything else begins.
-    let capture = config.capture.as_ref().map(open).transpose()?;
+    let capture = config.capture.as_ref().map(|capture| open(capture, given)).transpose()?;
     let epoch = health::epoch_now();
     let shipper =
         Shipper::start(&config, identity.as_ref(), epoch).context("cannot deliver rows")?;
     let gauges = Arc::new(Gauges::default());
+    let nic = config.capture.as_ref().and_then(open_nic);
     let fill = {
         let (gauges, ship) = (gauges.clone(), shipper.health());
         move |report: &mut tyto_proto::v1::NodeHealth| {
             report.counters = gauges.report();
+            report.counters.extend(nic.iter().flat_map(Nic::report));
             ship(report);
         }
     };
@@ -56,7 +66,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
         Some(capture) => {
             let output = Output::new(Box::new(shipper.output(Overflow::Drop)));
             let pipeline = Pipeline::new(&config.analysis, uid_seed(&config.node, epoch), output);
-            let thread = PacketThread { capture, pipeline, stop: stop.clone(), gauges };
+            let (stop, interface) = (stop.clone(), InterfaceWatch::default());
+            let thread = PacketThread { capture, pipeline, stop, gauges, interface };
             Some(spawn(&config.node, thread)?)
         }
         None => {
@@ -81,15 +92,42 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     result
 }
 
-fn open(capture: &CaptureConfig) -> anyhow::Result<AfPacket> {
-    let opened = AfPacket::open(capture).context("cannot capture")?;
+fn open(capture: &CaptureConfig, given: Option<CaptureSocket>) -> anyhow::Result<AfPacket> {
+    let opened = match given {
+        Some(socket) => AfPacket::resume(&capture.interface, socket),
+        None => AfPacket::open(capture),
+    };
+    let opened = opened.context("cannot capture")?;
     info!(
         iface = capture.interface,
         fanout_id = capture.fanout_id,
         buffer_bytes = capture.buffer_size_bytes,
+        life = opened.readers(),
         "capturing"
     );
+    warn_of_offloads(capture, opened.offloads());
     Ok(opened)
+}
+
+/// The card's counters are a help, not a need.
+fn open_nic(capture: &CaptureConfig) -> Option<Nic> {
+    let opened = Nic::open(&capture.interface);
+    if let Err(error) = &opened {
+        warn!(iface = capture.interface, %error, "the network card's counters cannot be read");
+    }
+    opened.ok()
+}
+
+/// Merged packets have sizes and numbers that were never on the wire.
+fn warn_of_offloads(capture: &CaptureConfig, offloads: Offloads) {
+    let Offloads { gro, lro, tso } = offloads;
+    if offloads.merges_received() {
+        let hint = format!("ethtool -K {} gro off lro off", capture.interface);
+        warn!(
+            iface = capture.interface,
+            gro, lro, tso, hint, "packets are merged before they are captured"
+        );
+    }
 }
 
 /// Starts the packet thread; what it ended with comes out of the channel, or nothing when it

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tyto_core::time::Ts;
 use tyto_daemon::health;
 use tyto_proto::v1::Counter;
@@ -17,6 +17,8 @@ use tyto_capture::live::{AfPacket, CaptureStats, LiveError};
 
 /// How long to wait for a packet before time passes without one.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
+/// Time between two looks at the interface's name.
+const INTERFACE_LOOK_NS: u64 = 1_000_000_000;
 /// Packets analysed between two looks at timers, counters and the wish to stop.
 const TURN_PACKETS_MAX: u32 = 1024;
 
@@ -28,6 +30,14 @@ pub(crate) struct PacketThread {
     /// Set from outside: finish and return.
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) gauges: Arc<Gauges>,
+    pub(crate) interface: InterfaceWatch,
+}
+
+/// What was seen of the interface's name: the capture goes by its number.
+#[derive(Debug, Default)]
+pub(crate) struct InterfaceWatch {
+    looked: Ts,
+    renamed: Option<String>,
 }
 
 impl PacketThread {
@@ -69,6 +79,7 @@ impl PacketThread {
             if let Some(now) = passed {
                 self.pipeline.idle(now);
             }
+            self.look_at_interface()?;
             self.publish()?;
         }
         self.drain()
@@ -102,6 +113,23 @@ impl PacketThread {
         Ok(())
     }
 
+    /// Notices that the interface was renamed, which is told once, or removed.
+    fn look_at_interface(&mut self) -> Result<(), LiveError> {
+        let now = self.capture.now();
+        if now.0 < self.interface.looked.0.saturating_add(INTERFACE_LOOK_NS) {
+            return Ok(());
+        }
+        self.interface.looked = now;
+        let renamed = self.capture.renamed()?;
+        if renamed != self.interface.renamed {
+            if let Some(name) = &renamed {
+                warn!(iface = name, "the interface was renamed; capturing it all the same");
+            }
+            self.interface.renamed = renamed;
+        }
+        Ok(())
+    }
+
     fn publish(&mut self) -> Result<(), LiveError> {
         let capture = self.capture.statistics()?;
         self.gauges.publish(&capture, &self.pipeline.stats());
@@ -119,7 +147,7 @@ pub(crate) struct Gauges {
 type Read = fn(&CaptureStats, &PipelineStats) -> u64;
 
 /// What is reported: name and value.
-const GAUGES: [(&str, Read); 16] = [
+const GAUGES: [(&str, Read); 18] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),
@@ -128,7 +156,9 @@ const GAUGES: [(&str, Read); 16] = [
     ("packets_truncated", |capture, _| capture.truncated_packets),
     ("packets_malformed", |capture, _| capture.malformed_packets),
     ("interface_downs", |capture, _| capture.interface_downs),
+    ("packets_card_time", |capture, _| capture.card_time_packets),
     ("packets_analysed", |_, pipeline| pipeline.packets),
+    ("packets_empty", |_, pipeline| pipeline.empty),
     ("packets_unread", |_, pipeline| pipeline.unread),
     ("packets_bad_checksum", |_, pipeline| pipeline.bad_checksums),
     ("flows", |_, pipeline| pipeline.flows),

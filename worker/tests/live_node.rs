@@ -5,6 +5,7 @@
 mod namespace;
 
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -172,7 +173,8 @@ fn live_node_logs_each_connection_and_counts_each_packet() {
     runtime.block_on(async {
         let reports = supervise(folder.path());
         let shutdown = CancellationToken::new();
-        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), None, shutdown.clone()));
+        let node =
+            tokio::spawn(node::run(config(folder.path(), Some("v1")), None, shutdown.clone()));
         reports.wait_for("running", |report| report.phase == "running").await;
         let sent = send("10.9.0.1", "10.9.0.2");
         reports.wait_for("all packets", |report| counter(report, "packets_received") == sent).await;
@@ -227,7 +229,8 @@ fn replayed_capture_gives_the_connections_that_its_file_gives() {
     runtime.block_on(async {
         let reports = supervise(folder.path());
         let shutdown = CancellationToken::new();
-        let node = tokio::spawn(node::run(config(folder.path(), Some("v1")), None, shutdown.clone()));
+        let node =
+            tokio::spawn(node::run(config(folder.path(), Some("v1")), None, shutdown.clone()));
         reports.wait_for("running", |report| report.phase == "running").await;
         let sender = FrameSender::open("v0").unwrap();
         let mut file = PcapFile::open(&capture).unwrap();
@@ -301,4 +304,139 @@ fn node_whose_interface_is_removed_logs_what_it_saw_and_ends_by_a_fault() {
         assert!(format!("{error:#}").contains("interface `v1` was removed"), "{error:#}");
     });
     assert_eq!(archived_rows(folder.path(), "conn").len(), usize::from(FLOWS));
+}
+
+/// A worker process of its own, so that it can be held: started for `node`, ended when dropped.
+struct Worker(Child);
+
+impl Worker {
+    fn start(prefix: &Path, node: &NodeConfig) -> Self {
+        let path = prefix.join("node.yaml");
+        // JSON is YAML.
+        std::fs::write(&path, serde_json::to_string(node).unwrap()).unwrap();
+        let mut worker = Command::new(env!("CARGO_BIN_EXE_worker"));
+        Self(worker.arg("--config").arg(path).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Runs a worker with two blocks of ring that is held while packets come, and gives its
+/// counters when all is quiet, and how many packets were sent.
+async fn overrun(prefix: &Path, filter: Option<&str>) -> (v1::NodeHealth, u64) {
+    let reports = supervise(prefix);
+    let mut node = config(prefix, Some("v1"));
+    let capture = node.capture.as_mut().unwrap();
+    (capture.buffer_size_bytes, capture.block_size_bytes) = (1 << 17, 1 << 16);
+    (capture.snaplen_bytes, capture.filter) = (2048, filter.map(str::to_owned));
+    let worker = Worker::start(prefix, &node);
+    reports.wait_for("running", |report| report.phase == "running").await;
+    let mut sent = send("10.9.0.1", "10.9.0.2");
+    worker.signal("STOP");
+    sent += send("10.9.0.1", "10.9.0.2");
+    worker.signal("CONT");
+    sent += send("10.9.0.1", "10.9.0.2");
+    let quiet = |r: &v1::NodeHealth| {
+        let count = |name| counter(r, name);
+        count("nic_packets") >= sent
+            && count("packets_link") > 0
+            && count("packets_link") == count("packets_received") + count("packets_dropped")
+    };
+    reports.wait_for("the last packet", quiet).await;
+    // What still was on its way when the counters were read comes with the next report.
+    let pid = reports.last().unwrap().pid;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    reports.wait_for("the last packet", quiet).await;
+    assert_eq!(reports.last().unwrap().pid, pid);
+    (reports.last().unwrap(), sent)
+}
+
+fn in_runtime<T>(work: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
+/// docs/operate.md, "Where a packet can be lost": card, ring and worker account for each packet
+/// that was sent, also when the ring overflows.
+#[test]
+fn counters_of_card_ring_and_worker_account_for_each_packet() {
+    if !inside_namespace("counters_of_card_ring_and_worker_account_for_each_packet") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (report, sent) = in_runtime(overrun(folder.path(), None));
+    let count = |name| counter(&report, name);
+    assert_eq!(count("nic_packets") + count("nic_sent") + count("nic_dropped"), sent);
+    assert_eq!(count("packets_link"), sent);
+    assert_eq!(count("packets_received") + count("packets_dropped"), sent);
+    assert!(count("packets_dropped") > 0 && count("ring_freezes") > 0, "{report:?}");
+    assert_eq!(count("packets_analysed") + count("packets_empty"), count("packets_received"));
+    assert_eq!([count("packets_malformed"), count("packets_truncated")], [0, 0]);
+}
+
+/// What the filter rejects is the difference of card and ring.
+#[test]
+fn packets_that_the_filter_rejects_are_accounted_for_too() {
+    if !inside_namespace("packets_that_the_filter_rejects_are_accounted_for_too") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (report, sent) = in_runtime(overrun(folder.path(), Some("udp src portrange 20000-20015")));
+    let count = |name| counter(&report, name);
+    let matching = sent / u64::from(FLOWS) * 16;
+    assert_eq!(count("nic_packets"), sent);
+    assert_eq!(count("packets_link"), matching);
+    assert_eq!(count("nic_packets") - count("packets_link"), sent - matching);
+    assert_eq!(count("packets_received") + count("packets_dropped"), matching);
+    assert_eq!(count("packets_analysed"), count("packets_received"));
+}
+
+/// Tags that the kernel took out, single, double and of 802.1ad, do not keep a packet from its
+/// connection.
+#[test]
+fn tagged_packets_are_analysed_like_others() {
+    if !inside_namespace("tagged_packets_are_analysed_like_others") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tags: [&[u8]; 4] = [
+        &[],
+        &[0x81, 0x00, 0x20, 0x64],
+        &[0x88, 0xa8, 0x00, 0x07, 0x81, 0x00, 0x00, 0x64],
+        &[0x81, 0x00, 0x00, 0x07, 0x81, 0x00, 0x00, 0x64],
+    ];
+    in_runtime(async {
+        let reports = supervise(folder.path());
+        let shutdown = CancellationToken::new();
+        let node = config(folder.path(), Some("v1"));
+        let node = tokio::spawn(node::run(node, None, shutdown.clone()));
+        reports.wait_for("running", |report| report.phase == "running").await;
+        let sender = FrameSender::open("v0").unwrap();
+        for (port, tags) in (1..).zip(tags) {
+            let mut ip = [
+                0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0x66, 0xcd, 10, 9, 0, 1, 10, 9, 0, 2, 0, port,
+                0, 53, 0, 8, 0, 0,
+            ];
+            ip[10..12].copy_from_slice(&[0x66, 0xbb]);
+            sender.send(&[&[2; 6], &[4; 6], tags, &[0x08, 0x00], &ip].concat()).unwrap();
+        }
+        let all = u64::try_from(tags.len()).unwrap();
+        reports.wait_for("all packets", |r| counter(r, "packets_analysed") == all).await;
+        shutdown.cancel();
+        node.await.unwrap().unwrap();
+        let last = reports.last().unwrap();
+        assert_eq!([counter(&last, "packets_bad_checksum"), counter(&last, "flows")], [0, all]);
+    });
+    assert_eq!(archived_rows(folder.path(), "conn").len(), tags.len());
 }
