@@ -53,6 +53,8 @@ pub struct Entry {
     pub value_at: Option<At>,
     /// Last line of the value, from 1.
     pub last_line: u32,
+    /// It stands in `[DEFAULT]`.
+    pub is_inherited: bool,
 }
 
 impl CfgFile {
@@ -182,8 +184,8 @@ impl<'a> Reader<'a> {
             self.faults.push(Fault::new(&at, kind).hint("delete one of the two lines"));
             self.entries().retain(|entry| entry.key != key);
         }
-        let last_line = at.line;
-        self.entries().push(Entry { key, at, value, value_at, last_line });
+        let (last_line, is_inherited) = (at.line, self.target == Target::Default);
+        self.entries().push(Entry { key, at, value, value_at, last_line, is_inherited });
     }
 
     /// Continues the open value; `number` is that of a line with text.

@@ -375,7 +375,7 @@ pub(super) fn plain(value: &Value) -> String {
 
 impl Kind {
     /// True when a value of the file is of this kind.
-    fn accepts(&self, value: &Value) -> bool {
+    pub(super) fn accepts(&self, value: &Value) -> bool {
         match (self, value) {
             (Self::Bool, Value::Bool(_)) => true,
             (Self::Optional(_), Value::Null) => true,
