@@ -3,9 +3,11 @@
 pub mod analyzer;
 pub mod args;
 pub mod capture;
+pub mod confine;
 pub mod decode;
 pub mod flow;
 pub mod log;
+mod nic;
 pub mod node;
 pub mod output;
 mod packet_thread;

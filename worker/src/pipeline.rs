@@ -42,9 +42,11 @@ const BEGIN: Ts = Ts::new(1, 0);
 /// What a pipeline has seen and done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PipelineStats {
-    /// Packets taken from the source.
+    /// Packets taken from the source and analysed.
     pub packets: u64,
-    /// Their bytes on the wire.
+    /// Packets without a byte, which are not looked at and in no other number here.
+    pub empty: u64,
+    /// The others' bytes on the wire.
     pub wire_bytes: u64,
     /// Packets, also inside of tunnels, that could not be read: cut, broken, not IP.
     pub unread: u64,
@@ -135,6 +137,7 @@ impl Pipeline {
     /// Analyses one packet.
     pub fn packet(&mut self, frame: &Frame<'_>) {
         if frame.bytes.is_empty() || frame.wire_len == 0 {
+            self.stats.empty += 1;
             return;
         }
         // Logs count microseconds: so does all that is compared.

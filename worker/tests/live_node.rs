@@ -424,11 +424,10 @@ fn tagged_packets_are_analysed_like_others() {
         reports.wait_for("running", |report| report.phase == "running").await;
         let sender = FrameSender::open("v0").unwrap();
         for (port, tags) in (1..).zip(tags) {
-            let mut ip = [
-                0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0x66, 0xcd, 10, 9, 0, 1, 10, 9, 0, 2, 0, port,
+            let ip = [
+                0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0x66, 0xbd, 10, 9, 0, 1, 10, 9, 0, 2, 0, port,
                 0, 53, 0, 8, 0, 0,
             ];
-            ip[10..12].copy_from_slice(&[0x66, 0xbb]);
             sender.send(&[&[2; 6], &[4; 6], tags, &[0x08, 0x00], &ip].concat()).unwrap();
         }
         let all = u64::try_from(tags.len()).unwrap();
