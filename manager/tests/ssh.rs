@@ -1,12 +1,10 @@
-//! `remote/ssh.rs` against a real sshd on a loopback port, with keys and known_hosts of its own.
-//! Skipped, with the reason told, where sshd or ssh is missing.
+//! `remote/ssh.rs` against a real sshd (see [`sshd`]): what works, and each way to fail.
 #![allow(clippy::unwrap_used, reason = "a test may fall")]
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -14,127 +12,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tyto_core::config::settings::{SshMode, SshSettings};
 use tyto_manager::remote::error::RemoteError;
 use tyto_manager::remote::ssh::Ssh;
-use tyto_manager::remote::{Input, Output, Put, Remote};
+use tyto_manager::remote::{Input, Put, Remote};
 
-const SOON: Duration = Duration::from_secs(30);
+use sshd::{SOON, Sshd, sh};
 
-/// An sshd that lets one key in, and an ssh configuration with one host per way to fail.
-struct Sshd {
-    dir: tempfile::TempDir,
-    child: Child,
-    // Takes connections and says nothing.
-    _mute: TcpListener,
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-impl Sshd {
-    /// None, with the reason printed, where this machine has no sshd.
-    fn start() -> Option<Self> {
-        let sshd = ["/usr/sbin/sshd", "/usr/bin/sshd"].into_iter().find(|p| Path::new(p).exists());
-        let (Some(sshd), true) = (sshd, Path::new("/usr/bin/ssh").exists()) else {
-            eprintln!("skipped: no sshd or no ssh here (apt-get install openssh-server)");
-            return None;
-        };
-        if rustix::process::getuid().is_root() {
-            fs::create_dir_all("/run/sshd").unwrap();
-        }
-        let dir = tempfile::tempdir().unwrap();
-        for key in ["host", "other-host", "user", "stranger"] {
-            keygen(&dir.path().join(key));
-        }
-        fs::copy(dir.path().join("user.pub"), dir.path().join("authorized")).unwrap();
-        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, closed) = (free_port(), free_port());
-        let d = dir.path().display();
-        let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nPidFile none\n\
-             AuthorizedKeysFile {d}/authorized\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        );
-        fs::write(dir.path().join("sshd_config"), config).unwrap();
-        write_ssh_config(dir.path(), port, closed, mute.local_addr().unwrap().port());
-        let child = Command::new(sshd)
-            .args(["-D", "-e", "-f"])
-            .arg(dir.path().join("sshd_config"))
-            .stderr(fs::File::create(dir.path().join("sshd.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < SOON, "sshd does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(Self { dir, child, _mute: mute })
-    }
-
-    fn host(&self, alias: &str, mode: SshMode) -> Ssh {
-        let config_file = Some(self.dir.path().join("ssh_config"));
-        let settings =
-            SshSettings { mode, config_file, connect_timeout_s: 2, ..Default::default() };
-        Ssh::new(alias, settings).unwrap()
-    }
-
-    async fn error(&self, alias: &str) -> RemoteError {
-        self.host(alias, SshMode::Native).run("true", Input::None, SOON).await.unwrap_err()
-    }
-}
-
-fn keygen(path: &Path) {
-    let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(path)
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(made.success());
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn write_ssh_config(dir: &Path, port: u16, closed: u16, mute: u16) {
-    let known = |name: &str, key: &str| {
-        let key = fs::read_to_string(dir.join(key)).unwrap();
-        fs::write(dir.join(name), format!("[127.0.0.1]:{port} {key}")).unwrap();
-    };
-    known("known", "host.pub");
-    known("known-other", "other-host.pub");
-    fs::write(dir.join("known-none"), "").unwrap();
-    let d = dir.display();
-    let mut config =
-        "Match all\n  GlobalKnownHostsFile none\n  IdentitiesOnly yes\n  HostName 127.0.0.1\n"
-            .to_owned();
-    for (alias, port, known, key) in [
-        ("good", port, "known", "user"),
-        ("changed", port, "known-other", "user"),
-        ("unknown", port, "known-none", "user"),
-        ("refused", port, "known", "stranger"),
-        ("closed", closed, "known", "user"),
-        ("mute", mute, "known", "user"),
-    ] {
-        config += &format!(
-            "Host {alias}\n  Port {port}\n  UserKnownHostsFile {d}/{known}\n  IdentityFile {d}/{key}\n"
-        );
-    }
-    config += "Host nameless\n  HostName no-such-host.invalid\n";
-    // ssh takes the first value it finds: the aliases first, what holds for all at the end.
-    let (all, hosts) = config.split_at(config.find("Host good").unwrap());
-    fs::write(dir.join("ssh_config"), format!("{hosts}{all}")).unwrap();
-}
-
+mod sshd;
 fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-async fn sh(host: &Ssh, script: &str) -> Output {
-    host.run(script, Input::None, SOON).await.unwrap()
 }
 
 #[tokio::test]
@@ -211,21 +95,195 @@ async fn twelve_calls_at_once_share_one_connection() {
 }
 
 #[tokio::test]
-async fn each_way_to_fail_has_its_own_message() {
+async fn each_way_to_fail_has_its_own_message_and_says_what_to_type() {
     let Some(sshd) = Sshd::start() else { return };
+    let (d, port) = (sshd.dir.path().display(), sshd.port);
     let error = sshd.error("changed").await;
     assert!(matches!(error, RemoteError::HostKeyChanged { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("in {d}/known-other:1;")), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(
+        hint.contains(&format!("ssh-keygen -f {d}/known-other -R '[127.0.0.1]:{port}'")),
+        "{hint}"
+    );
     let error = sshd.error("unknown").await;
     assert!(matches!(error, RemoteError::HostKeyUnknown { .. }), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains(&format!("`ssh-keyscan -p {port} 127.0.0.1`")), "{hint}");
     let error = sshd.error("refused").await;
     assert!(matches!(error, RemoteError::LoginRefused { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("ssh-copy-id refused"));
     let error = sshd.error("closed").await;
     assert!(matches!(error, RemoteError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("`closed`"), "{error}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
     let error = sshd.error("nameless").await;
     assert!(matches!(error, RemoteError::NoAddress { .. }), "{error}");
     // A strict check never learns a key by itself.
     assert_eq!(fs::read(sshd.dir.path().join("known-none")).unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_there_is_refused_with_its_name() {
+    let Some(sshd) = Sshd::start() else { return };
+    let settings = SshSettings { user: Some("nobody-of-that-name".into()), ..sshd.settings() };
+    let host = Ssh::new("good", settings).unwrap();
+    let error = host.run("true", Input::None, SOON).await.unwrap_err();
+    assert!(matches!(error, RemoteError::LoginRefused { .. }), "{error}");
+    assert!(error.to_string().contains("nobody-of-that-name@127.0.0.1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_takes_passwords_only_says_so_and_nothing_is_asked() {
+    let options = "PubkeyAuthentication no\nPasswordAuthentication yes";
+    let Some(sshd) = Sshd::with(options, &[]) else { return };
+    let error = sshd.error("good").await;
+    assert!(matches!(error, RemoteError::PasswordOnly { .. }), "{error}");
+    assert!(error.to_string().contains("lets in by password only"), "{error}");
+    assert!(error.hint().unwrap().contains("PubkeyAuthentication yes"));
+}
+
+#[tokio::test]
+async fn a_jump_host_carries_calls_and_when_it_fails_it_is_named() {
+    let Some(sshd) = Sshd::start() else { return };
+    let behind = sshd.host("behind", SshMode::Native);
+    assert_eq!(sh(&behind, "echo here").await.stdout, b"here\n");
+    let said = |alias: &'static str| {
+        let sshd = &sshd;
+        async move { sshd.error(alias).await.to_string() }
+    };
+    let closed = said("behind-closed").await;
+    assert!(closed.contains("its jump host `closed` cannot be reached:"), "{closed}");
+    assert!(closed.contains("Connection refused"), "{closed}");
+    let changed = said("behind-changed").await;
+    assert!(changed.contains("its jump host `changed` shows another key"), "{changed}");
+    let mute = said("behind-mute").await;
+    assert!(mute.contains("jump host `mute`") || mute.contains("did not answer"), "{mute}");
+    let target = sshd.error("closed-behind").await;
+    assert!(matches!(target, RemoteError::Unreachable { .. }), "{target}");
+    assert!(target.to_string().contains("its jump host `good` says:"), "{target}");
+}
+
+#[tokio::test]
+async fn an_sshd_with_too_many_at_its_door_is_tried_again() {
+    let Some(sshd) = Sshd::with("MaxStartups 1:100:1\nLoginGraceTime 60", &[]) else { return };
+    let at_the_door = TcpStream::connect(("127.0.0.1", sshd.port)).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let error = sshd.error("good").await;
+    assert!(matches!(error, RemoteError::Busy { what: "a connection", .. }), "{error}");
+    assert!(error.hint().unwrap().contains("MaxStartups"));
+
+    let leaves = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        drop(at_the_door);
+    });
+    assert!(sh(&sshd.host("good", SshMode::Native), "true").await.ok());
+    leaves.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_waits_for_its_place_where_sshd_allows_one_session() {
+    let Some(sshd) = Sshd::with("MaxSessions 1", &[]) else { return };
+    let host = sshd.host("good", SshMode::Native);
+    sh(&host, "true").await;
+    let (slow, quick) = tokio::join!(sh(&host, "sleep 0.5; echo slow"), sh(&host, "echo quick"));
+    assert_eq!((slow.stdout_text().trim(), quick.stdout_text().trim()), ("slow", "quick"));
+
+    let open = host.open("cat", SOON).await.unwrap();
+    let error = host.run("true", Input::None, SOON).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Busy { what: "a session", .. }), "{error}");
+    assert!(error.hint().unwrap().contains("MaxSessions"));
+    drop(open);
+}
+
+#[tokio::test]
+async fn what_a_login_shell_prints_by_itself_is_no_output() {
+    let greets =
+        "ForceCommand echo 'Welcome!'; echo to you >&2; exec sh -c \"$SSH_ORIGINAL_COMMAND\"";
+    let Some(sshd) = Sshd::with(greets, &[]) else { return };
+    let host = sshd.host("good", SshMode::Native);
+    let output = host.run("cat; exit 3", Input::Bytes(b"in"), SOON).await.unwrap();
+    assert_eq!((output.code, output.stdout.as_slice()), (3, b"in".as_slice()));
+    let mut stream = host.open("echo first; cat", SOON).await.unwrap();
+    stream.writer.write_all(b"second").await.unwrap();
+    stream.writer.shutdown().await.unwrap();
+    drop(stream.writer);
+    let mut all = String::new();
+    stream.reader.read_to_string(&mut all).await.unwrap();
+    assert_eq!(all, "first\nsecond");
+}
+
+#[tokio::test]
+async fn csh_and_fish_for_a_login_shell_run_the_same_script() {
+    let script = "for w in 'it'\\''s' \"a b\" '!x' '\\'; do\n  printf '%s.' \"$w\"\ndone";
+    for shell in ["tcsh", "fish", "zsh", "bash"] {
+        if !PathBuf::from(format!("/usr/bin/{shell}")).exists() {
+            println!("skipped: no {shell} here (apt-get install {shell})");
+            continue;
+        }
+        // As sshd calls the login's shell.
+        let command = format!("ForceCommand {shell} -c \"$SSH_ORIGINAL_COMMAND\"");
+        let Some(sshd) = Sshd::with(&command, &[]) else { return };
+        for mode in [SshMode::Native, SshMode::Process] {
+            let output = sh(&sshd.host("good", mode), script).await;
+            assert_eq!(output.stdout_text(), "it's.a b.!x.\\.", "{shell} {mode:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_without_a_shell_is_told_in_its_own_words() {
+    let Some(sshd) = Sshd::with("ForceCommand /usr/sbin/nologin", &[]) else { return };
+    let error = sshd.error("good").await;
+    assert!(matches!(error, RemoteError::LoginShell { .. }), "{error}");
+    assert!(error.to_string().contains("This account is currently not available"), "{error}");
+}
+
+#[tokio::test]
+async fn a_home_that_is_not_there_is_no_fault() {
+    let Some(sshd) = Sshd::with("SetEnv HOME=/no/such/home", &[]) else { return };
+    let host = sshd.host("good", SshMode::Native);
+    assert_eq!(sh(&host, "echo ok").await.stdout, b"ok\n");
+}
+
+#[tokio::test]
+async fn an_ssh_that_is_stuck_is_ended_and_the_next_call_connects_anew() {
+    let Some(sshd) = Sshd::start() else { return };
+    for mode in [SshMode::Native, SshMode::Process] {
+        let host = sshd.host("good", mode);
+        stop_master(&sh(&host, "echo $SSH_CONNECTION").await.stdout_text());
+        let started = Instant::now();
+        assert!(sh(&host, "true").await.ok(), "{mode:?}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+
+        stop_master(&sh(&host, "echo $SSH_CONNECTION").await.stdout_text());
+        let started = Instant::now();
+        drop(host);
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+}
+
+/// Stops (as `kill -STOP`) the ssh at our end of this connection.
+fn stop_master(connection: &str) {
+    let port: u16 = connection.split(' ').nth(1).unwrap().parse().unwrap();
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let ours = |line: &&str| {
+        let local = line.split_whitespace().nth(1).unwrap();
+        local.ends_with(&format!(":{port:04X}"))
+    };
+    let line = table.lines().skip(1).find(ours).unwrap();
+    let socket = format!("socket:[{}]", line.split_whitespace().nth(9).unwrap());
+    let pid = process_with(&socket).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+}
+
+fn process_with(socket: &str) -> Option<rustix::process::Pid> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let mut files = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
+        let has_it = files.any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == *socket));
+        has_it.then(|| rustix::process::Pid::from_raw(pid))?
+    })
 }
 
 #[tokio::test]

@@ -1,24 +1,24 @@
-//! What can be told before anything is changed: addresses, releases, and whether each host is
-//! able to run its own.
+//! What can be told before anything is changed: names, releases, and whether each host is able
+//! to run its own. One call per host; all that is wrong with all hosts is told at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use tyto_core::config::error::At;
 use tyto_core::config::name::HostName;
 use tyto_core::config::node::Node;
 
 use super::bundle::{BundleError, Programs, Release};
+use super::elf;
+use super::fitness::{self, Expected};
 use super::ship::missing_bytes;
 use super::survey::{Questions, Survey, look};
 use crate::context::Context;
 use crate::hosts::{Host, Hosts};
 use crate::remote::error::RemoteError;
-use crate::remote::pool;
-use crate::report::Report;
-
-/// Room that must be left on a host beside the release, bytes: spools and logs begin at once.
-const SPARE_BYTES_MIN: u64 = 64 << 20;
+use crate::remote::names::{self, NameFault, Names};
+use crate::report::{Report, hinted};
 
 /// Hosts that can be deployed to, with what they have and what they shall have.
 #[derive(Debug)]
@@ -46,39 +46,134 @@ impl Preflight {
 /// When the programs or the configuration do not make a release.
 pub async fn preflight(ctx: &Context, report: &mut Report) -> anyhow::Result<Option<Preflight>> {
     let nodes: Vec<&Node> = ctx.cluster.nodes.iter().collect();
-    let addrs = addresses(ctx);
-    let faults = ctx.cluster.check_addresses(&addrs);
-    faults.iter().for_each(|fault| report.fault(fault));
-    if !faults.is_empty() {
-        return Ok(None);
-    }
-    let releases = releases(ctx, &addrs).await?;
+    let names = names::resolve_all(&ctx.cluster);
+    let mut is_fit = tell_names(ctx, &names, report);
+    // Without all addresses there is no release; what is wrong with hosts is told all the same.
+    let releases = if is_fit { releases(ctx, &names.addrs).await? } else { BTreeMap::default() };
     let mut hosts = Hosts::of(ctx, &nodes)?;
-    let (mut surveys, mut is_fit) = (BTreeMap::new(), true);
+    let mut surveys = BTreeMap::new();
     for (host, result) in survey_all(ctx, &hosts).await {
         match result {
-            Ok(survey) => {
-                for problem in problems(&survey, releases.get(&host)) {
-                    is_fit = false;
-                    report.error_hint(format!("host `{host}`: {}", problem.0), problem.1);
-                }
-                surveys.insert(host, survey);
-            }
+            Ok(survey) => drop(surveys.insert(host, survey)),
             Err(error) => {
                 is_fit &= error.is_unreachable();
-                report.remote_error(&host, &error);
+                tell_unsurveyed(&names, &host, &error, report);
             }
         }
     }
+    let bin = ctx.bin.clone();
+    let machine = tokio::task::spawn_blocking(move || elf::machine_of(&bin.join("supervisor")));
+    let machine = machine.await?.unwrap_or(std::env::consts::ARCH);
+    for (host, survey) in &surveys {
+        let release = releases.get(host);
+        let expected = expected(ctx, host, machine, &names, release, survey);
+        is_fit &= tell_faults(host, survey, &expected, report);
+    }
+    is_fit &= tell_same(ctx, &surveys, report);
     hosts.retain(|host| surveys.contains_key(&host.name));
     let answered = !surveys.is_empty();
     Ok((is_fit && answered).then_some(Preflight { hosts, surveys, releases }))
 }
 
-/// Addresses of the hosts that have one; who needs one that is missing says so.
-fn addresses(ctx: &Context) -> BTreeMap<HostName, IpAddr> {
-    let hosts = ctx.cluster.hosts().into_iter();
-    hosts.filter_map(|host| Some((host.clone(), pool::resolve(host).ok()?))).collect()
+/// Tells what is wrong with names and addresses; false when something is that keeps from going
+/// on. A name that only ssh has to know is not told here: ssh may know it.
+fn tell_names(ctx: &Context, names: &Names, report: &mut Report) -> bool {
+    let mut is_good = true;
+    for fault in &names.faults {
+        match fault {
+            NameFault::Unresolved { is_needed: false, .. } => {}
+            fault if fault.is_warning() => report.warn_hint(fault.to_string(), fault.hint()),
+            fault => {
+                is_good = false;
+                report.error_hint(fault.to_string(), fault.hint());
+            }
+        }
+    }
+    for fault in ctx.cluster.check_addresses(&names.addrs) {
+        is_good = false;
+        report.fault(&fault);
+    }
+    is_good
+}
+
+/// Tells why there is no survey of a host; a name that means nothing is told with its line in
+/// node.cfg, once.
+fn tell_unsurveyed(names: &Names, host: &HostName, error: &RemoteError, report: &mut Report) {
+    let of_host =
+        |fault: &&NameFault| matches!(fault, NameFault::Unresolved { host: h, .. } if h == host);
+    match (error, names.faults.iter().find(of_host)) {
+        (RemoteError::NoAddress { .. }, Some(NameFault::Unresolved { is_needed: true, .. })) => {}
+        (RemoteError::NoAddress { .. }, Some(fault)) => {
+            report.error_about(host, &hinted(fault.to_string(), fault.hint()));
+        }
+        _ => report.remote_error(host, error),
+    }
+}
+
+fn expected<'a>(
+    ctx: &'a Context,
+    host: &HostName,
+    machine: &'a str,
+    names: &Names,
+    release: Option<&Release>,
+    survey: &Survey,
+) -> Expected<'a> {
+    let nodes: Vec<&Node> = ctx.cluster.nodes.iter().filter(|node| node.host == *host).collect();
+    let ports = ctx.cluster.ports();
+    let ports = nodes.iter().filter_map(|&node| Some((node, *ports.get(&node.name)?))).collect();
+    Expected {
+        cluster: &ctx.cluster.settings.cluster,
+        prefix: ctx.layout.prefix(),
+        machine,
+        missing_bytes: release.map_or(0, |release| missing_bytes(release, survey)),
+        nodes,
+        ports,
+        addr: names.addrs.get(host).copied(),
+    }
+}
+
+/// Tells the faults of a host; false when one keeps it from running its release.
+fn tell_faults(
+    host: &HostName,
+    survey: &Survey,
+    expected: &Expected<'_>,
+    report: &mut Report,
+) -> bool {
+    let mut is_fit = true;
+    for fault in fitness::faults(survey, expected) {
+        let told = hinted(format!("host `{host}`: {fault}"), fault.hint());
+        if fault.is_warning() {
+            report.warn_about(host, &told);
+        } else {
+            is_fit = false;
+            report.error_about(host, &told);
+        }
+    }
+    is_fit
+}
+
+/// Tells of hosts that are one machine under two names; false when there are some.
+fn tell_same(ctx: &Context, surveys: &BTreeMap<HostName, Survey>, report: &mut Report) -> bool {
+    let same = fitness::same_hosts(surveys);
+    for (host, other, survey) in &same {
+        let text = format!(
+            "{}: host `{host}` is the same machine as `{other}` ({}): it calls itself `{}`, and \
+             both would use `{}`",
+            first_line(ctx, host),
+            first_line(ctx, other),
+            survey.facts.hostname,
+            ctx.layout.prefix().display(),
+        );
+        report.error_about(host, &hinted(text, format!("write `host={other}` in both places")));
+    }
+    same.is_empty()
+}
+
+/// Where node.cfg names a host first.
+fn first_line(ctx: &Context, host: &HostName) -> String {
+    let node = ctx.cluster.nodes.iter().find(|node| node.host == *host);
+    let at = |node: &Node| node.given.get("host").map_or(&node.at, |given| &given.at).clone();
+    node.map(at).as_ref().map_or_else(|| "node.cfg".to_owned(), At::to_string)
 }
 
 async fn releases(
@@ -103,12 +198,14 @@ async fn releases(
 }
 
 async fn survey_all(ctx: &Context, hosts: &Hosts) -> Vec<(HostName, Result<Survey, RemoteError>)> {
+    let ports = ctx.cluster.ports();
     hosts
         .each(|host: Host| {
             let nodes = ctx.cluster.nodes.iter().filter(|node| node.host == host.name);
             let interfaces: BTreeSet<String> =
                 nodes.clone().filter_map(|node| node.interface.clone()).collect();
             let questions = Questions {
+                ports: nodes.clone().filter_map(|node| ports.get(&node.name)).copied().collect(),
                 nodes: nodes.map(|node| node.name.to_string()).collect(),
                 interfaces: interfaces.into_iter().collect(),
             };
@@ -120,73 +217,4 @@ async fn survey_all(ctx: &Context, hosts: &Hosts) -> Vec<(HostName, Result<Surve
             }
         })
         .await
-}
-
-/// What keeps a host from running its release, each with what to do about it.
-fn problems(survey: &Survey, release: Option<&Release>) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
-    let ours = std::env::consts::ARCH;
-    if survey.machine != ours {
-        problems.push((
-            format!("it is {}; the programs beside ctl are for {ours}", survey.machine),
-            format!("build Tyto for {} and deploy from there", survey.machine),
-        ));
-    }
-    if !survey.missing_tools.is_empty() {
-        problems.push((
-            format!("its shell has no {}", survey.missing_tools.join(", ")),
-            "install coreutils and findutils, or busybox".to_owned(),
-        ));
-    }
-    if let Some(folder) = &survey.unwritable {
-        problems.push((
-            format!("`{folder}` is not writable for the login of ssh"),
-            format!("chown it to that login, or choose another `prefix` in tyto.yaml ({folder})"),
-        ));
-    }
-    for interface in &survey.missing_interfaces {
-        problems.push((
-            format!("there is no interface `{interface}`"),
-            format!("`ctl exec ls /sys/class/net` lists them; is it `{interface}` in node.cfg?"),
-        ));
-    }
-    let needed = release.map_or(0, |release| missing_bytes(release, survey));
-    if let Some(free) = survey.free_bytes
-        && free < needed + SPARE_BYTES_MIN
-    {
-        let (free, needed) = (free >> 20, (needed + SPARE_BYTES_MIN) >> 20);
-        problems.push((
-            format!("{free} MiB are free below the prefix; {needed} MiB are needed"),
-            "make room, or lower `keep_releases` in tyto.yaml".to_owned(),
-        ));
-    }
-    problems
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fit() -> Survey {
-        let free_bytes = Some(1 << 40);
-        Survey { machine: std::env::consts::ARCH.into(), free_bytes, ..Survey::default() }
-    }
-
-    #[test]
-    fn a_fit_host_has_no_problem_and_each_lack_is_one() {
-        assert!(problems(&fit(), None).is_empty());
-        let lacking = Survey {
-            machine: "vax".into(),
-            free_bytes: Some(1),
-            unwritable: Some("/opt".into()),
-            missing_interfaces: vec!["eth9".into()],
-            missing_tools: vec!["sha256sum".into()],
-            ..fit()
-        };
-        let all = problems(&lacking, None);
-        for (problem, word) in all.iter().zip(["vax", "sha256sum", "/opt", "eth9", "MiB"]) {
-            assert!(problem.0.contains(word), "{problem:?}");
-        }
-        assert_eq!(all.len(), 5);
-    }
 }

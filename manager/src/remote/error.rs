@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Output;
+use super::shell::quote;
 
 /// Most characters of a command's own words that an error repeats.
 const SAID_CHARS_MAX: usize = 2000;
@@ -33,12 +34,18 @@ pub enum RemoteError {
     HostKeyUnknown {
         /// The host as node.cfg names it.
         host: String,
+        /// As known_hosts would name it: `NAME` or `[NAME]:PORT`.
+        known_as: String,
     },
     /// The host shows another key than the one known.
-    #[error("host `{host}`: its key is NOT the one in known_hosts; somebody may be listening")]
+    #[error("host `{host}`: its key is NOT the one in {}; somebody may be listening", place.as_deref().unwrap_or("known_hosts"))]
     HostKeyChanged {
         /// The host as node.cfg names it.
         host: String,
+        /// As known_hosts names it: `NAME` or `[NAME]:PORT`.
+        known_as: String,
+        /// Where the other key stands, `FILE:LINE`.
+        place: Option<String>,
     },
     /// sshd did not let us in.
     #[error("host `{host}` refused the login: {said}")]
@@ -46,6 +53,42 @@ pub enum RemoteError {
         /// The host as node.cfg names it.
         host: String,
         /// What ssh said.
+        said: String,
+    },
+    /// sshd takes no keys.
+    #[error("host `{host}` lets in by {methods} only; ctl logs in by key and never asks")]
+    PasswordOnly {
+        /// The host as node.cfg names it.
+        host: String,
+        /// What sshd would take.
+        methods: String,
+    },
+    /// The host behind which it lies does not let us through.
+    #[error("host `{host}` cannot be reached: its jump host `{jump}` {said}")]
+    JumpHost {
+        /// The host as node.cfg names it.
+        host: String,
+        /// The jump host as ssh's configuration names it.
+        jump: String,
+        /// What is the matter with it.
+        said: String,
+    },
+    /// sshd has no place for one more connection or session, also after a while.
+    #[error("host `{host}`: its sshd has no place for {what} ({said})")]
+    Busy {
+        /// The host as node.cfg names it.
+        host: String,
+        /// `a connection` or `a session`.
+        what: &'static str,
+        /// What ssh said.
+        said: String,
+    },
+    /// The login's shell ended before it ran the command.
+    #[error("host `{host}`: the login's shell did not run the command, it said: {said}")]
+    LoginShell {
+        /// The host as node.cfg names it.
+        host: String,
+        /// Its words.
         said: String,
     },
     /// A call took too long.
@@ -69,6 +112,14 @@ pub enum RemoteError {
     /// The disk of the host is full.
     #[error("host `{host}`: no space left on the disk ({said})")]
     NoSpace {
+        /// The host as node.cfg names it.
+        host: String,
+        /// What the command said.
+        said: String,
+    },
+    /// The file system is mounted read-only.
+    #[error("host `{host}`: the file system is read-only ({said})")]
+    ReadOnly {
         /// The host as node.cfg names it.
         host: String,
         /// What the command said.
@@ -125,24 +176,6 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
-    /// What ssh said, sorted by what the operator has to do about it.
-    pub fn from_ssh(host: &str, said: &str) -> Self {
-        let host = host.to_owned();
-        let has = |text: &str| said.contains(text);
-        let short = last_line(said);
-        if has("REMOTE HOST IDENTIFICATION HAS CHANGED") || has("host key has changed") {
-            Self::HostKeyChanged { host }
-        } else if has("Host key verification failed") || has("host key is known for") {
-            Self::HostKeyUnknown { host }
-        } else if has("Permission denied") || has("Too many authentication failures") {
-            Self::LoginRefused { host, said: short }
-        } else if has("Could not resolve hostname") {
-            Self::NoAddress { host, said: short }
-        } else {
-            Self::Unreachable { host, said: short }
-        }
-    }
-
     /// A command that ended with an exit code other than 0.
     pub fn from_output(host: &str, what: &'static str, output: &Output) -> Self {
         let text = output.stderr_text();
@@ -154,7 +187,9 @@ impl RemoteError {
         let host = host.to_owned();
         if said.contains("No space left on device") || said.contains("Disk quota exceeded") {
             Self::NoSpace { host, said }
-        } else if said.contains("Permission denied") || said.contains("Read-only file system") {
+        } else if said.contains("Read-only file system") {
+            Self::ReadOnly { host, said }
+        } else if said.contains("Permission denied") || said.contains("Operation not permitted") {
             Self::NotPermitted { host, said }
         } else {
             Self::Failed { host, what, said }
@@ -170,15 +205,46 @@ impl RemoteError {
             Self::NoAddress { host, .. } => {
                 Some(format!("write an address after `host =`, or make `{host}` resolve here"))
             }
-            Self::HostKeyUnknown { host } => {
-                Some(format!("compare the fingerprint and accept it once: `ssh {host} true`"))
-            }
-            Self::HostKeyChanged { host } => Some(format!(
-                "if the host was set up anew: `ssh-keygen -R {host}`, then `ssh {host} true`"
+            Self::HostKeyUnknown { known_as, .. } => Some(format!(
+                "`{}` gets its key; add it to known_hosts when `ssh-keygen -lf FILE` of it shows \
+                 the fingerprint that the host itself shows",
+                keyscan(known_as)
             )),
-            Self::LoginRefused { host, .. } => {
-                Some(format!("log in must work by key, without questions: `ssh-copy-id {host}`"))
+            Self::HostKeyChanged { known_as, place, .. } => {
+                let file = place.as_ref().and_then(|place| place.rsplit_once(':'));
+                let file =
+                    file.map_or_else(String::new, |(file, _)| format!("-f {} ", quote(file)));
+                Some(format!(
+                    "only if the host was set up anew: `ssh-keygen {file}-R {}`, then `{}`",
+                    quote(known_as),
+                    keyscan(known_as)
+                ))
             }
+            Self::LoginRefused { host, .. } => Some(format!(
+                "log in must work by key, without questions: `ssh-copy-id {host}`; `ssh.user` and \
+                 `ssh.identity_file` in tyto.yaml say as whom"
+            )),
+            Self::PasswordOnly { host, .. } => Some(format!(
+                "`ssh-copy-id {host}`, and `PubkeyAuthentication yes` in its sshd_config"
+            )),
+            Self::JumpHost { jump, .. } => Some(format!("does `ssh {jump} true` work?")),
+            Self::Busy { what: "a session", .. } => {
+                Some("raise MaxSessions in its sshd_config; 10 is sshd's default".to_owned())
+            }
+            Self::Busy { .. } => {
+                Some("raise MaxStartups in its sshd_config, or lower `ssh.parallel_max`".to_owned())
+            }
+            Self::LoginShell { host, .. } => Some(format!(
+                "`ssh {host} echo ok` must print ok: give the login a shell, and let its start-up \
+                 files not end it"
+            )),
+            Self::NoSpace { .. } => {
+                Some("make room, or lower `keep_releases` in tyto.yaml".to_owned())
+            }
+            Self::ReadOnly { .. } => Some(
+                "mount it writable (`mount -o remount,rw …`), or choose another `prefix`"
+                    .to_owned(),
+            ),
             Self::NotPermitted { .. } => {
                 Some("let the login of ssh own the prefix, or choose another `prefix`".to_owned())
             }
@@ -196,6 +262,10 @@ impl RemoteError {
                 | Self::HostKeyUnknown { .. }
                 | Self::HostKeyChanged { .. }
                 | Self::LoginRefused { .. }
+                | Self::PasswordOnly { .. }
+                | Self::JumpHost { .. }
+                | Self::Busy { .. }
+                | Self::LoginShell { .. }
                 | Self::TimedOut { .. }
                 | Self::Lost { .. }
         )
@@ -208,10 +278,14 @@ impl RemoteError {
             Self::NoAddress { .. } => "no address",
             Self::HostKeyUnknown { .. } => "host key unknown",
             Self::HostKeyChanged { .. } => "host key changed",
-            Self::LoginRefused { .. } => "login refused",
+            Self::LoginRefused { .. } | Self::PasswordOnly { .. } => "login refused",
+            Self::JumpHost { .. } => "jump host",
+            Self::Busy { .. } => "sshd is busy",
+            Self::LoginShell { .. } => "login shell",
             Self::TimedOut { .. } => "timed out",
             Self::Lost { .. } => "connection lost",
             Self::NoSpace { .. } => "no space",
+            Self::ReadOnly { .. } => "read-only",
             Self::NotPermitted { .. } => "not permitted",
             Self::NotInstalled { .. } => "not installed",
             Self::NoSupervisor { .. } => "no supervisor",
@@ -220,8 +294,11 @@ impl RemoteError {
     }
 }
 
-/// The last line with something on it; ssh tells its reason there.
-fn last_line(text: &str) -> String {
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-    line.unwrap_or("no reason given").chars().take(SAID_CHARS_MAX).collect()
+/// The command that shows a host's key, from its name in known_hosts.
+fn keyscan(known_as: &str) -> String {
+    let port = known_as.strip_prefix('[').and_then(|rest| rest.split_once("]:"));
+    match port {
+        Some((name, port)) => format!("ssh-keyscan -p {port} {name}"),
+        None => format!("ssh-keyscan {known_as}"),
+    }
 }

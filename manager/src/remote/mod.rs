@@ -8,11 +8,16 @@
 pub mod channel;
 pub mod error;
 pub mod fanout;
+mod jump_host;
 pub mod local;
+mod login_shell;
+mod master;
+pub mod names;
 pub mod peers;
 pub mod pool;
 pub mod shell;
 pub mod ssh;
+mod ssh_words;
 
 use std::future::Future;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The hosts of a cluster, each connected once and at the first call only.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use tyto_core::config::settings::SshSettings;
@@ -9,6 +9,7 @@ use tyto_core::config::settings::SshSettings;
 use super::Remote;
 use super::error::RemoteError;
 use super::local::Local;
+use super::names;
 use super::ssh::Ssh;
 
 /// All hosts that were asked for so far.
@@ -54,22 +55,15 @@ pub fn is_this_machine(host: &str) -> bool {
     })
 }
 
-/// Address of a host, the first IPv4 one where there are several (as ZeekControl chooses).
+/// Address of a host: one that others can use, IPv4 where there is the choice (as ZeekControl
+/// chooses).
 ///
 /// # Errors
 /// When the name has none.
 pub fn resolve(host: &str) -> Result<IpAddr, RemoteError> {
-    if let Ok(addr) = host.parse() {
-        return Ok(addr);
-    }
     let none = |said: String| RemoteError::NoAddress { host: host.to_owned(), said };
-    let all: Vec<IpAddr> = (host, 0)
-        .to_socket_addrs()
-        .map_err(|error| none(error.to_string()))?
-        .map(|addr| addr.ip())
-        .collect();
-    let first = all.iter().find(|addr| addr.is_ipv4()).or_else(|| all.first());
-    first.copied().ok_or_else(|| none("the name is known but has none".to_owned()))
+    let all = names::addresses_of(host).map_err(none)?;
+    names::choose(&all).ok_or_else(|| none("the name is known but has none".to_owned()))
 }
 
 #[cfg(test)]

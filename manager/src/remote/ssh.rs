@@ -4,27 +4,25 @@
 //! Host keys are strict: a host that is not in known_hosts is refused, never added.
 //! Nothing is ever asked: no password, no prompt, no terminal.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use openssh::{Child, ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
+use openssh::{Child, Session, Stdio};
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::timeout;
-use tyto_core::config::settings::{SshMode, SshSettings};
+use tokio::time::{sleep, timeout};
+use tyto_core::config::settings::SshSettings;
 
 use super::error::RemoteError;
-use super::{ByteStream, Call, Input, Output, Remote, drain, feed};
+use super::login_shell::{AfterGreeting, command_line};
+use super::master::{Master, spread};
+use super::{ByteStream, Call, Input, Output, Remote, drain, feed, ssh_words};
 
 /// Calls over one connection at once; sshd allows 10 (MaxSessions).
 const CALLS_AT_ONCE_MAX: usize = 8;
-/// A silent connection is asked for a sign of life this often; ssh gives up after three.
-const SERVER_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// A connection without calls ends by itself after this many seconds, so that none is left for
-/// long when ctl is killed. (With `ControlPersist=no` it would stay for ever: it has no initial
-/// session whose end could end it.)
-const CONNECTION_IDLE_S: NonZeroUsize = NonZeroUsize::new(60).unwrap();
+/// Tries to get a session from an sshd that has no place for one more (MaxSessions).
+const SESSION_TRIES_MAX: u32 = 8;
+/// Wait after the first such try; doubled after each.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// Folders of connections that ended without us are removed after this long.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 /// Longest path of the folder of control sockets: ssh adds up to 48 bytes, and a socket's
@@ -42,7 +40,7 @@ pub struct Ssh {
     settings: SshSettings,
     control_dir: PathBuf,
     // Held while connecting: calls that come meanwhile wait for the one connection.
-    session: Mutex<Option<Arc<Session>>>,
+    session: Mutex<Option<Master>>,
     calls: Semaphore,
 }
 
@@ -62,76 +60,62 @@ impl Ssh {
     }
 
     /// The connection, made now if there is none.
-    async fn session(&self) -> Result<Arc<Session>, RemoteError> {
+    async fn session(&self) -> Result<Master, RemoteError> {
         let mut slot = self.session.lock().await;
-        if let Some(session) = slot.as_ref() {
-            if session.check().await.is_ok() {
-                return Ok(Arc::clone(session));
+        if let Some(master) = slot.as_ref() {
+            if master.is_alive().await {
+                return Ok(master.clone());
             }
+            master.end_if_stuck().await;
             *slot = None;
         }
-        let session = Arc::new(self.connect().await?);
-        *slot = Some(Arc::clone(&session));
-        Ok(session)
-    }
-
-    fn connect_timeout(&self) -> Duration {
-        Duration::from_secs(self.settings.connect_timeout_s)
-    }
-
-    async fn connect(&self) -> Result<Session, RemoteError> {
         if self.host.starts_with('-') {
             // ssh would take it for an option.
             let said = "a name must not begin with `-`".to_owned();
             return Err(RemoteError::NoAddress { host: self.host.clone(), said });
         }
-        let mut builder = SessionBuilder::default();
-        builder
-            .known_hosts_check(KnownHosts::Strict)
-            .control_persist(ControlPersist::IdleFor(CONNECTION_IDLE_S))
-            .control_directory(&self.control_dir)
-            .connect_timeout(self.connect_timeout())
-            .server_alive_interval(SERVER_ALIVE_INTERVAL);
-        let settings = self.settings.clone();
-        settings.user.map(|user| builder.user(user));
-        settings.port.map(|port| builder.port(port));
-        settings.known_hosts.map(|file| builder.user_known_hosts_file(file));
-        settings.identity_file.map(|file| builder.keyfile(file));
-        settings.config_file.map(|file| builder.config_file(file));
-        let connecting = async {
-            match self.settings.mode {
-                SshMode::Native => builder.connect_mux(&self.host).await,
-                SshMode::Process => builder.connect(&self.host).await,
-            }
-        };
-        // ssh counts the connection only; a host that accepts and then says nothing is ours.
-        let deadline = self.connect_timeout() + Duration::from_secs(5);
-        match timeout(deadline, connecting).await {
-            Ok(Ok(session)) => Ok(session),
-            Ok(Err(error)) => Err(self.error(&error)),
-            Err(_) => Err(self.timed_out("connect", deadline)),
-        }
+        let master = Master::connect(&self.host, &self.settings, &self.control_dir).await?;
+        *slot = Some(master.clone());
+        Ok(master)
     }
 
-    async fn spawn(&self, script: &str) -> Result<Child<Arc<Session>>, RemoteError> {
-        let session = self.session().await?;
-        let mut command = Session::to_command(session, "sh");
-        command.arg("-c").arg(script);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().await.map_err(|error| self.error(&error))
+    /// Starts a script; tries again while sshd has no place for one more session.
+    async fn spawn(&self, script: &str) -> Result<Child<Master>, RemoteError> {
+        let line = command_line(script);
+        let mut wait = FIRST_WAIT;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut command = Session::to_raw_command(self.session().await?, &line);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let error = match command.spawn().await {
+                Ok(child) => return Ok(child),
+                Err(error) => error,
+            };
+            let said = chain(&error);
+            if !ssh_words::is_session_refused(&said) {
+                return Err(self.lost(&error));
+            }
+            if tries == SESSION_TRIES_MAX {
+                return Err(RemoteError::Busy { host: self.host.clone(), what: "a session", said });
+            }
+            sleep(spread(wait)).await;
+            wait *= 2;
+        }
     }
 
     async fn finish(&self, script: &str, input: Input<'_>) -> Result<Output, RemoteError> {
         let mut child = self.spawn(script).await?;
         let stdin = child.stdin().take();
         let (out, err) = (child.stdout().take(), child.stderr().take());
+        let mut out = out.map(AfterGreeting::new);
         let feeding = async {
             match stdin {
                 Some(stdin) => feed(input, stdin).await,
                 None => Ok(()),
             }
         };
-        let (fed, stdout, stderr) = tokio::join!(feeding, drain(out), drain(err));
+        let (fed, stdout, stderr) = tokio::join!(feeding, drain(out.as_mut()), drain(err));
         fed.map_err(|(path, source)| RemoteError::Here { path, source })?;
         let lost = |error: std::io::Error| RemoteError::Lost {
             host: self.host.clone(),
@@ -141,16 +125,20 @@ impl Ssh {
         let code = match child.wait().await {
             Ok(status) => status.code().unwrap_or(EXIT_BY_SIGNAL),
             Err(openssh::Error::Remote(_)) => EXIT_NOT_FOUND,
-            Err(openssh::Error::RemoteProcessTerminated) if self.alive().await => EXIT_BY_SIGNAL,
-            Err(error) => return Err(self.error(&error)),
+            Err(openssh::Error::RemoteProcessTerminated) if self.is_alive().await => EXIT_BY_SIGNAL,
+            Err(error) => return Err(self.lost(&error)),
         };
-        Ok(Output { code, stdout, stderr })
+        let output = Output { code, stdout, stderr };
+        match out.and_then(|out| out.instead()) {
+            None => Ok(output),
+            Some(instead) => Err(self.no_shell(&instead, &output)),
+        }
     }
 
     /// True when the connection still answers.
-    async fn alive(&self) -> bool {
+    async fn is_alive(&self) -> bool {
         match self.session.lock().await.as_ref() {
-            Some(session) => session.check().await.is_ok(),
+            Some(master) => master.is_alive().await,
             None => false,
         }
     }
@@ -159,18 +147,16 @@ impl Ssh {
         RemoteError::TimedOut { host: self.host.clone(), what, deadline }
     }
 
-    fn error(&self, error: &openssh::Error) -> RemoteError {
-        let host = self.host.clone();
-        match error {
-            openssh::Error::Connect(cause) | openssh::Error::Master(cause) => {
-                if cause.kind() == std::io::ErrorKind::NotFound && cause.raw_os_error().is_some() {
-                    let source = std::io::Error::new(cause.kind(), cause.to_string());
-                    return RemoteError::Here { path: "ssh".into(), source };
-                }
-                RemoteError::from_ssh(&self.host, &cause.to_string())
-            }
-            other => RemoteError::Lost { host, said: chain(other) },
-        }
+    fn lost(&self, error: &openssh::Error) -> RemoteError {
+        RemoteError::Lost { host: self.host.clone(), said: chain(error) }
+    }
+
+    /// The login's shell ended without running the script.
+    fn no_shell(&self, instead: &str, output: &Output) -> RemoteError {
+        let stderr = output.stderr_text();
+        let said = [stderr.as_str(), instead].into_iter().find(|said| !said.is_empty());
+        let said = said.map_or_else(|| format!("exit code {}", output.code), ssh_words::last_line);
+        RemoteError::LoginShell { host: self.host.clone(), said }
     }
 }
 
@@ -194,9 +180,8 @@ impl Remote for Ssh {
             let _place = self.calls.acquire().await.ok();
             // Connecting has a deadline of its own, so that its error is the one told.
             self.session().await?;
-            timeout(deadline, self.finish(script, input))
-                .await
-                .unwrap_or_else(|_| Err(self.timed_out("command", deadline)))
+            let ran = timeout(deadline, self.finish(script, input)).await;
+            ran.unwrap_or_else(|_| Err(self.timed_out("command", deadline)))
         })
     }
 
@@ -210,7 +195,7 @@ impl Remote for Ssh {
                 return Err(RemoteError::Lost { host: self.host.clone(), said: "no pipes".into() });
             };
             let errors = child.stderr().take().map(|e| Box::new(e) as _);
-            let (reader, writer) = (Box::new(reader), Box::new(writer));
+            let (reader, writer) = (Box::new(AfterGreeting::new(reader)), Box::new(writer));
             Ok(ByteStream { reader, writer, errors, keep: Box::new(child) })
         })
     }
