@@ -31,7 +31,11 @@ const GONE_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
     Start,
-    Stop { patience: Duration },
+    /// `starts_again`: at once, so that captures go on meanwhile.
+    Stop {
+        patience: Duration,
+        starts_again: bool,
+    },
 }
 
 /// Starts nodes in ZeekControl's order. False when a node of a host that answers is not on its
@@ -46,16 +50,18 @@ pub async fn start(
         .await
 }
 
-/// Stops nodes in the reverse order. False when a node of a host that answers may still run.
+/// Stops nodes in the reverse order, perhaps to start them again at once. False when a node of a
+/// host that answers may still run.
 pub async fn stop(
     hosts: &Hosts,
     nodes: &[&Node],
     patience: Duration,
+    starts_again: bool,
     progress: &Progress,
     report: &mut Report,
 ) -> bool {
     let tiers = order::stop_tiers(nodes.iter().copied());
-    run(hosts, nodes, tiers, Verb::Stop { patience }, progress, report).await
+    run(hosts, nodes, tiers, Verb::Stop { patience, starts_again }, progress, report).await
 }
 
 async fn run(
@@ -154,7 +160,9 @@ async fn run_tier(
                 line.say(if verb == Verb::Start { "starting" } else { "stopping" });
                 match verb {
                     Verb::Start => start_on(&host, names, &ready).await,
-                    Verb::Stop { patience } => stop_on(&host, names, patience).await,
+                    Verb::Stop { patience, starts_again } => {
+                        stop_on(&host, names, patience, starts_again).await
+                    }
                 }
             }
         })
@@ -224,9 +232,10 @@ async fn stop_on(
     host: &Host,
     names: Vec<String>,
     patience: Duration,
+    starts_again: bool,
 ) -> Result<NodesResult, RemoteError> {
     let stopped = match Supervisor::open(Arc::clone(&host.remote), &host.layout).await {
-        Ok(mut supervisor) => supervisor.stop(names.clone(), patience).await,
+        Ok(mut supervisor) => supervisor.stop(names.clone(), patience, starts_again).await,
         Err(error) => Err(error),
     };
     match stopped {
@@ -234,7 +243,8 @@ async fn stop_on(
             // Nodes outlived it. A new one takes them over and can end them.
             start_supervisor(&*host.remote, &host.layout, host.deadline).await?;
             let remote = Arc::clone(&host.remote);
-            Supervisor::open(remote, &host.layout).await?.stop(names, patience).await
+            let mut supervisor = Supervisor::open(remote, &host.layout).await?;
+            supervisor.stop(names, patience, starts_again).await
         }
         Err(RemoteError::NoSupervisor { .. } | RemoteError::NotInstalled { .. }) => {
             let gone = |node| NodeResult { node, ok: true, ..NodeResult::default() };

@@ -81,6 +81,12 @@ impl Lab {
     /// # Errors
     /// When it takes longer than `limit`. How it ended is for the caller to judge.
     pub fn run_at(&self, seat: Seat, words: &[&str], limit: Duration) -> Result<Outcome> {
+        run(&self.words_at(seat, words), limit)
+    }
+
+    /// The command line that runs a command in a seat; all of it becomes that command by `exec`,
+    /// so that a signal to its process reaches it.
+    pub fn words_at(&self, seat: Seat, words: &[&str]) -> Vec<String> {
         let host = match seat {
             Seat::Operator => None,
             Seat::Host(host) => Some(host.to_string()),
@@ -90,7 +96,7 @@ impl Lab {
             Some(host) => vec!["exec", &self.name, host],
         };
         all.extend(words);
-        run(&lab_words(&all), limit)
+        lab_words(&all)
     }
 
     /// Writes a file of the configuration (`node.cfg`, …) that ctl reads in a seat.

@@ -55,7 +55,7 @@ async fn at_once(ctx: &Context, args: &ArgMatches, nodes: &[&Node]) -> anyhow::R
     let patience = apply::care(ctx, args).patience;
     ctx.progress.heading("stopping ...");
     // What may still run is not started: see what keeps it first.
-    if tiers::stop(&hosts, nodes, patience, &ctx.progress, &mut report).await {
+    if tiers::stop(&hosts, nodes, patience, true, &ctx.progress, &mut report).await {
         ctx.progress.heading("starting ...");
         tiers::start(&hosts, nodes, &ctx.progress, &mut report).await;
     }

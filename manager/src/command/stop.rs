@@ -26,7 +26,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     lock::with_lock(ctx, args, async |_| {
         let mut report = Report::new();
         let patience = Duration::from_secs(ctx.cluster.settings.stop_timeout_s);
-        tiers::stop(&hosts, &nodes, patience, &ctx.progress, &mut report).await;
+        tiers::stop(&hosts, &nodes, patience, false, &ctx.progress, &mut report).await;
         tiers::end_idle_supervisors(&hosts, &mut report).await;
         Ok(report)
     })

@@ -30,7 +30,7 @@ pub async fn stop_nodes(
             let names = nodes.get(&host.name).cloned().unwrap_or_default();
             async move {
                 let remote = Arc::clone(&host.remote);
-                Supervisor::open(remote, &host.layout).await?.stop(names, patience).await
+                Supervisor::open(remote, &host.layout).await?.stop(names, patience, false).await
             }
         })
         .await;
@@ -86,7 +86,7 @@ async fn stop_all(host: &Host, patience: Duration) -> Result<NodesResult, Remote
         return Ok(NodesResult::default());
     }
     let mut supervisor = Supervisor::open(Arc::clone(&host.remote), &host.layout).await?;
-    let reply = supervisor.stop(running, patience).await?;
+    let reply = supervisor.stop(running, patience, false).await?;
     supervisor.shutdown(false).await?;
     Ok(reply)
 }

@@ -63,7 +63,8 @@ impl Supervisor {
         within(&mut self.link, "start", wait + WAIT_SLACK, call).await
     }
 
-    /// Ends nodes, those by force that still run after `patience`.
+    /// Ends nodes, those by force that still run after `patience`. `keep_capture`: they are started
+    /// again at once, and their capture goes on meanwhile.
     ///
     /// # Errors
     /// When it does not answer; what became of each node is in the reply.
@@ -71,12 +72,10 @@ impl Supervisor {
         &mut self,
         nodes: Vec<String>,
         patience: Duration,
+        keep_capture: bool,
     ) -> Result<v1::NodesResult, RemoteError> {
-        let call = self.client.stop(v1::StopRequest {
-            nodes,
-            timeout_ms: millis(patience),
-            keep_capture: false,
-        });
+        let request = v1::StopRequest { nodes, timeout_ms: millis(patience), keep_capture };
+        let call = self.client.stop(request);
         within(&mut self.link, "stop", patience + WAIT_SLACK, call).await
     }
 

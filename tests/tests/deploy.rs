@@ -1,0 +1,344 @@
+//! Deploy as a plan (issue 3, point 6), on three lab hosts with a real sshd: what is told before
+//! is what is done; only nodes that are concerned restart; a change that fails stops at its first
+//! node and can be taken back; one operator at a time; a deploy that is cut off leaves each host
+//! on a whole release, and the next one finishes it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tyto_tests::cluster::Cluster;
+use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::program::Outcome;
+use tyto_tests::{tree, wait};
+
+const NODE_CFG: &str = "\
+[manager]
+type=manager
+host=10.99.0.1
+
+[logger-1]
+type=logger
+host=10.99.0.1
+
+[proxy-1]
+type=proxy
+host=10.99.0.1
+
+[worker-1]
+type=worker
+host=10.99.0.2
+interface=cap0
+lb_method=af_packet
+lb_procs=2
+
+[worker-2]
+type=worker
+host=10.99.0.3
+interface=cap0
+lb_method=af_packet
+lb_procs=2
+";
+const HOSTS: usize = 3;
+/// Time for a ctl that runs in the background to get somewhere.
+const SOON: Duration = Duration::from_secs(30);
+/// A reader may not wait for a change that goes on; that one takes longer than this.
+const READ_LIMIT: Duration = Duration::from_secs(15);
+
+type Pids = BTreeMap<String, u64>;
+
+#[test]
+fn what_is_planned_is_done_and_nothing_else() -> Result<()> {
+    let Some(cluster) = deployed("testdeploy", "what_is_planned_is_done_and_nothing_else")? else {
+        return Ok(());
+    };
+    nothing_new_is_nothing_done(&cluster)?;
+    a_key_restarts_the_nodes_that_have_it(&cluster)?;
+    a_further_proxy_restarts_nobody(&cluster)?;
+    a_rollback_restarts_what_differs(&cluster)?;
+    a_broken_program_stops_at_its_first_node(&cluster)?;
+    one_change_at_a_time(&cluster)?;
+    a_deploy_that_is_cut_off_is_finished_by_the_next(&cluster)
+}
+
+fn deployed(lab: &str, test: &str) -> Result<Option<Cluster>> {
+    let lab = match Lab::up(lab, HOSTS)? {
+        Ok(lab) => lab,
+        Err(why) => {
+            tree::skipped(test, &why);
+            return Ok(None);
+        }
+    };
+    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
+    cluster.wait_until_running(SOON)?;
+    Ok(Some(cluster))
+}
+
+fn nothing_new_is_nothing_done(cluster: &Cluster) -> Result<()> {
+    let before = cluster.pids()?;
+    let plan = plan(cluster)?;
+    ensure!(names(&plan["nodes"], "node").is_empty(), "{plan:#}");
+    let said = cluster.ctl(&["deploy", "--plan"])?.ok()?.stdout;
+    ensure!(said.contains("nothing would change"), "{said}");
+    let start = Instant::now();
+    cluster.ctl(&["deploy"])?.ok()?;
+    eprintln!("deploy: nothing changed on {HOSTS} hosts, {:?}", start.elapsed());
+    ensure!(cluster.pids()? == before, "a deploy of the same restarted nodes");
+    let entries = history(cluster)?;
+    ensure!(entries.len() == 1, "a deploy of the same is in the history: {entries:#?}");
+    ensure!(entries[0]["outcome"] == "done" && entries[0]["id"] == 1, "{entries:#?}");
+    Ok(())
+}
+
+fn a_key_restarts_the_nodes_that_have_it(cluster: &Cluster) -> Result<()> {
+    let changed = format!("{NODE_CFG}snaplen=9000\n");
+    cluster.lab.configure(Seat::Operator, "node.cfg", &changed)?;
+    let status = cluster.ctl(&["status"])?.ok()?;
+    ensure!(status.stderr.contains("differs from what is deployed"), "{}", status.stderr);
+    let plan = plan(cluster)?;
+    ensure!(names(&plan["nodes"], "node") == ["worker-2-1", "worker-2-2"], "{plan:#}");
+    ensure!(names(&plan["hosts"], "host") == ["10.99.0.3"], "{plan:#}");
+    let change = &plan["changes"][0];
+    ensure!(change["key"] == "snaplen" && change["new"] == "9000", "{plan:#}");
+    ensure!(change["at"] == "node.cfg:26", "{plan:#}");
+
+    let before = cluster.pids()?;
+    let said = cluster.ctl(&["deploy", "--settle", "1"])?.ok()?.stdout;
+    ensure!(said.contains("change snaplen: 65535 -> 9000 (node.cfg:26)"), "{said}");
+    ensure!(restarted(&before, &cluster.pids()?) == ["worker-2-1", "worker-2-2"], "{said}");
+    let status = cluster.ctl(&["status"])?.ok()?;
+    ensure!(!status.stderr.contains("differs"), "{}", status.stderr);
+    let entries = history(cluster)?;
+    let last = entries.last().context("no history")?;
+    ensure!(last["outcome"] == "done" && last["keys"][0] == "snaplen: 65535 -> 9000", "{last:#}");
+    let shown = cluster.ctl(&["history", "2", "--diff"])?.ok()?.stdout;
+    ensure!(shown.contains("+snaplen=9000"), "{shown}");
+    let first = cluster.ctl(&["history", "1"])?.ok()?.stdout;
+    ensure!(first.contains("[worker-2]") && !first.contains("snaplen=9000"), "{first}");
+    Ok(())
+}
+
+fn a_further_proxy_restarts_nobody(cluster: &Cluster) -> Result<()> {
+    let before = cluster.pids()?;
+    let more = format!("{NODE_CFG}snaplen=9000\n[proxy-2]\ntype=proxy\nhost=10.99.0.2\n");
+    cluster.lab.configure(Seat::Operator, "node.cfg", &more)?;
+    let plan = plan(cluster)?;
+    ensure!(names(&plan["nodes"], "node") == ["proxy-2"], "{plan:#}");
+    cluster.ctl(&["deploy"])?.ok()?;
+    let after = cluster.pids()?;
+    ensure!(restarted(&before, &after).is_empty() && after.contains_key("proxy-2"), "{after:?}");
+    Ok(())
+}
+
+/// Back to before the proxy: it is stopped, and nobody else notices. Then to the first deploy.
+fn a_rollback_restarts_what_differs(cluster: &Cluster) -> Result<()> {
+    let before = cluster.pids()?;
+    let said = cluster.ctl(&["rollback", "--plan"])?.ok()?.stdout;
+    ensure!(said.contains("stop proxy-2"), "{said}");
+    ensure!(cluster.pids()? == before, "a plan changed something");
+    let back = cluster.ctl(&["rollback"])?.ok()?;
+    ensure!(back.stderr.contains("differs from what is deployed"), "{}", back.stderr);
+    let status = cluster.status()?;
+    ensure!(status["proxy-2"].status == "stopped", "{status:?}");
+
+    cluster.lab.configure(Seat::Operator, "node.cfg", NODE_CFG)?;
+    let before = cluster.pids()?;
+    let back = cluster.ctl(&["--json", "rollback", "1", "--settle", "1"])?.ok()?.json()?;
+    let nodes = names(&back["result"]["nodes"], "node");
+    ensure!(nodes == ["worker-2-1", "worker-2-2"], "{back:#}");
+    let status = cluster.ctl(&["status"])?.ok()?;
+    ensure!(!status.stderr.contains("differs"), "{}", status.stderr);
+    ensure!(restarted(&before, &cluster.pids()?) == nodes, "{back:#}");
+    let plan = plan(cluster)?;
+    ensure!(names(&plan["hosts"], "host").is_empty(), "the files of now are deployed: {plan:#}");
+    Ok(())
+}
+
+/// A worker that ends at once: the first one fails, and no other node of it is touched.
+fn a_broken_program_stops_at_its_first_node(cluster: &Cluster) -> Result<()> {
+    let before = cluster.pids()?;
+    let programs = tempfile::tempdir()?;
+    copy_programs(programs.path())?;
+    std::fs::remove_file(programs.path().join("worker"))?;
+    let broken = "#!/bin/sh\necho 'worker: out of order' >&2\nexit 3\n";
+    write_program(&programs.path().join("worker"), broken)?;
+    let ctl = programs.path().join("ctl");
+    let failed = ctl_of(cluster, &ctl, &["deploy", "--settle", "1"])?.ended_with(1)?;
+    let told = &failed.stderr;
+    ensure!(told.contains("worker-1-1") && told.contains("worker: out of order"), "{told}");
+    ensure!(told.contains("ctl rollback") && told.contains("ctl diag worker-1-1"), "{told}");
+    let said = &failed.stdout;
+    ensure!(said.contains("not touched: worker-1-2, worker-2-1, worker-2-2"), "{said}");
+    ensure!(said.contains("hosts still on the release before: 10.99.0.1, 10.99.0.3"), "{said}");
+
+    let now = cluster.status()?;
+    let mut left: Pids = before.clone();
+    left.remove("worker-1-1");
+    for (node, pid) in &left {
+        ensure!(now[node].pid == Some(*pid), "`{node}` was touched: {now:?}");
+    }
+    let last = history(cluster)?.pop().context("no history")?;
+    ensure!(last["outcome"] == "failed", "{last:#}");
+
+    // With the ctl of before, or with that of the broken release: it does not matter.
+    ctl_of(cluster, &ctl, &["rollback", "--settle", "1"])?.ok()?;
+    cluster.wait_until_running(SOON)?;
+    let after = cluster.pids()?;
+    for (node, pid) in &left {
+        ensure!(after[node] == *pid, "the rollback touched `{node}`");
+    }
+    ensure!(names(&plan(cluster)?["nodes"], "node").is_empty(), "the old programs are back");
+    Ok(())
+}
+
+/// While one ctl changes the cluster, another is told who it is, readers do not wait, and a
+/// holder that is killed leaves no lock behind.
+fn one_change_at_a_time(cluster: &Cluster) -> Result<()> {
+    let mut holder = begin(cluster, &["restart", "worker-1-1", "--settle", "60"])?;
+    let refused = wait::until("the lock is held", SOON, || {
+        let second = cluster.ctl(&["stop", "worker-2-2", "--no-wait"])?;
+        if second.code == 0 {
+            cluster.ctl(&["start", "worker-2-2"])?.ok()?;
+            return Ok(Err("the second got the lock".to_owned()));
+        }
+        Ok(Ok(second.stderr))
+    })?;
+    ensure!(refused.contains("restart worker-1-1 --settle 60"), "{refused}");
+    ensure!(refused.contains("process ") && refused.contains("since "), "{refused}");
+    for words in [&["status"][..], &["deploy", "--plan"], &["history"], &["ledger"]] {
+        let start = Instant::now();
+        cluster.ctl(words)?;
+        ensure!(start.elapsed() < READ_LIMIT, "{words:?} waited {:?}", start.elapsed());
+    }
+    holder.kill()?;
+    let start = Instant::now();
+    cluster.ctl(&["start", "worker-2-2"])?.ok()?;
+    ensure!(start.elapsed() < READ_LIMIT, "the lock of a dead ctl was kept {:?}", start.elapsed());
+    cluster.wait_until_running(SOON)
+}
+
+/// Cut off after each of these times, every host has a whole release in use, and all nodes are
+/// there when the next deploy is over.
+fn a_deploy_that_is_cut_off_is_finished_by_the_next(cluster: &Cluster) -> Result<()> {
+    for (turn, after_ms) in [300, 900, 1500, 2500, 4000].into_iter().enumerate() {
+        let snaplen = 5000 + turn;
+        let changed = format!("{NODE_CFG}snaplen={snaplen}\n");
+        cluster.lab.configure(Seat::Operator, "node.cfg", &changed)?;
+        // Programs with another hash, so that large files travel too.
+        let programs = tempfile::tempdir()?;
+        copy_programs(programs.path())?;
+        let mut worker = std::fs::read(programs.path().join("worker"))?;
+        worker.extend_from_slice(format!("turn {turn}").as_bytes());
+        std::fs::remove_file(programs.path().join("worker"))?;
+        write_program(&programs.path().join("worker"), &worker)?;
+        let ctl = programs.path().join("ctl");
+        let mut cut = begin_with(cluster, &ctl, &["deploy", "--settle", "1"])?;
+        sleep(Duration::from_millis(after_ms));
+        cut.kill()?;
+        for host in 1..=HOSTS {
+            whole_release_in_use(cluster, host).with_context(|| format!("after {after_ms} ms"))?;
+        }
+        ctl_of(cluster, &ctl, &["deploy", "--settle", "1"])?.ok()?;
+        cluster.wait_until_running(SOON)?;
+        let left = ctl_of(cluster, &ctl, &["--json", "deploy", "--plan"])?.ok()?.json()?;
+        ensure!(names(&left["result"]["nodes"], "node").is_empty(), "{left:#}");
+        ensure!(names(&left["result"]["hosts"], "host").is_empty(), "{left:#}");
+    }
+    Ok(())
+}
+
+/// `current` leads to a release all of whose files have the hash that its manifest says.
+fn whole_release_in_use(cluster: &Cluster, host: usize) -> Result<()> {
+    let script = "cd /opt/tyto/current/ && \
+                  sed -n 's/^file [0-7]* \\([0-9a-f]*\\) \\(.*\\)/\\1  \\2/p' manifest | sha256sum -c --quiet";
+    cluster.lab.exec(host, &["sh", "-c", script])?.ok()?;
+    Ok(())
+}
+
+fn plan(cluster: &Cluster) -> Result<Value> {
+    Ok(cluster.ctl(&["--json", "deploy", "--plan"])?.ok()?.json()?["result"].take())
+}
+
+fn history(cluster: &Cluster) -> Result<Vec<Value>> {
+    let answer = cluster.ctl(&["--json", "history"])?.ok()?.json()?;
+    answer["result"].as_array().cloned().with_context(|| format!("no history: {answer:#}"))
+}
+
+/// One field of each row, sorted.
+fn names(rows: &Value, field: &str) -> Vec<String> {
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut names: Vec<String> =
+        rows.iter().filter_map(|row| row[field].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+/// Nodes of both times whose process is another.
+fn restarted(before: &Pids, after: &Pids) -> Vec<String> {
+    let other = |(name, pid): &(&String, &u64)| after.get(*name).is_some_and(|now| now != *pid);
+    before.iter().filter(other).map(|(name, _)| name.clone()).collect()
+}
+
+fn copy_programs(to: &Path) -> Result<()> {
+    for name in ["ctl", "manager", "supervisor", "worker", "logger", "proxy"] {
+        std::fs::copy(tree::program(name), to.join(name))?;
+    }
+    Ok(())
+}
+
+fn write_program(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, content)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Runs another ctl than that of the tree, with the programs beside it.
+fn ctl_of(cluster: &Cluster, ctl: &Path, words: &[&str]) -> Result<Outcome> {
+    let program = ctl.display().to_string();
+    let mut all = vec![program.as_str(), "--etc", "/opt/tyto/etc"];
+    all.extend(words);
+    cluster.lab.run_at(Seat::Operator, &all, tyto_tests::cluster::CTL_LIMIT)
+}
+
+/// A ctl in the background; killed with SIGKILL, and by its end.
+struct Background(Child);
+
+impl Background {
+    fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("a ctl in the background may still run: {error:#}");
+        }
+    }
+}
+
+fn begin(cluster: &Cluster, words: &[&str]) -> Result<Background> {
+    begin_with(cluster, &tree::program("ctl"), words)
+}
+
+fn begin_with(cluster: &Cluster, ctl: &PathBuf, words: &[&str]) -> Result<Background> {
+    let ctl = ctl.display().to_string();
+    let mut all = vec![ctl.as_str(), "--etc", "/opt/tyto/etc"];
+    all.extend(words);
+    let all = cluster.lab.words_at(Seat::Operator, &all);
+    let (program, rest) = all.split_first().context("no command")?;
+    let child = Command::new(program)
+        .args(rest)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(Background(child))
+}
