@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tyto_manager::{daemon, identity::ca};
+use tyto_manager::{daemon, identity::ca_command};
 
 /// The cluster's membership and health.
 #[derive(Parser)]
@@ -21,13 +21,13 @@ struct Args {
 enum Command {
     /// The cluster's certificate authority, which ctl calls
     #[command(subcommand)]
-    Ca(ca::CaCommand),
+    Ca(ca_command::CaCommand),
 }
 
 fn main() -> ExitCode {
     let Args { config, command } = Args::parse();
     let done = match command {
-        Some(Command::Ca(command)) => ca::run(&command, &mut std::io::stdout()),
+        Some(Command::Ca(command)) => ca_command::run(&command, &mut std::io::stdout()),
         None => tyto_daemon::start::run_node(&config.unwrap_or_default(), 2, daemon::run),
     };
     tyto_daemon::start::exit_code("manager", done)

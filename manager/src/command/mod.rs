@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::report::Report;
 
 mod capstats;
+mod certs;
 mod check;
 mod completions;
 mod config;
@@ -77,6 +78,7 @@ pub const COMMANDS: &[Command] = &[
     install::COMMAND,
     rollback::COMMAND,
     history::COMMAND,
+    certs::COMMAND,
     ledger::COMMAND,
     logs::COMMAND,
     diag::COMMAND,

@@ -136,7 +136,10 @@ async fn identify_all(ctx: &Context, preflight: &mut Preflight, report: &mut Rep
         .hosts
         .iter()
         .map(|host| (host, unidentified(ctx, preflight, &host.name, ca_pem.as_deref())))
-        .filter(|(_, subjects)| !subjects.is_empty())
+        .filter(|(host, subjects)| {
+            let trusted = preflight.surveys.get(&host.name).and_then(|survey| survey.ca.as_ref());
+            !subjects.is_empty() || (ca_pem.is_some() && trusted != ca_pem.as_ref())
+        })
         .map(|(host, subjects)| {
             let bin = release_bin(preflight, &host.name);
             (host.name.clone(), Wanted { remote: host.remote.clone(), bin, subjects })
@@ -173,8 +176,11 @@ async fn issue_all(
     for ((host, subjects), result) in names.iter().zip(subjects).zip(results) {
         match result {
             Ok(()) => {
-                let count = subjects.len();
-                ctx.progress.heading(&format!("({host}: certificates issued: {count})"));
+                let said = match subjects.len() {
+                    0 => "CAs to trust replaced".to_owned(),
+                    count => format!("certificates issued: {count}"),
+                };
+                ctx.progress.heading(&format!("({host}: {said})"));
                 let certs = preflight.surveys.get_mut(host).map(|survey| &mut survey.certs);
                 let since = Timestamp::now().into();
                 certs.into_iter().for_each(|certs| {
@@ -199,18 +205,14 @@ pub fn unidentified(
     ca_pem: Option<&str>,
 ) -> Vec<Subject> {
     let Some(survey) = preflight.surveys.get(host) else { return Vec::new() };
-    let known_ca = survey.ca.as_deref();
-    let trusts_it = known_ca.is_some() && ca_pem.is_none_or(|pem| known_ca == Some(pem));
-    let ca = ca_pem.or(known_ca).and_then(Certificate::from_pem);
+    // The first one signs, also when a rotation has hosts trust two.
+    let ca = ca_pem.or(survey.ca.as_deref()).and_then(Certificate::from_pem);
     let cluster = &ctx.cluster.settings.cluster;
     let now = Timestamp::now().into();
     let due = |subject: &Subject| -> Option<Renewal> {
         let Some(cert) = survey.certs.get(&subject.node).filter(|cert| cert.has_key) else {
             return Some(Renewal::Missing);
         };
-        if !trusts_it {
-            return Some(Renewal::OtherCa);
-        }
         renewal(&cert.pem, cluster, subject, ca.as_ref(), now)
     };
     let nodes = ctx.cluster.nodes.iter().filter(|node| node.host == *host);

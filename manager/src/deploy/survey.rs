@@ -46,9 +46,10 @@ pub struct Survey {
     pub releases: BTreeMap<String, Manifest>,
     /// Hashes of the files it has.
     pub store: BTreeSet<String>,
-    /// The CA's certificate as it trusts it, PEM.
+    /// Certificates of the CAs that it trusts, PEM.
     pub ca: Option<String>,
-    /// Certificate of the CA that it holds itself with its key, PEM; on the manager's host.
+    /// What the CA that it holds has hosts trust, PEM: its own certificate, during a rotation
+    /// also another one; the first one signs. On the manager's host only.
     pub own_ca: Option<String>,
     /// Certificates of its nodes.
     pub certs: BTreeMap<String, HostCert>,
@@ -113,7 +114,9 @@ for m in "$p"/releases/*/manifest; do
 done
 for f in "$p"/releases/.store/*; do [ -s "$f" ] && say has "${f##*/}"; done
 [ -f "$p/etc/tls/ca.pem" ] && { say ca; cat "$p/etc/tls/ca.pem"; }
-[ -s "$p/ca/ca.key" ] && [ -s "$p/ca/ca.pem" ] && { say own-ca; cat "$p/ca/ca.pem"; }
+[ -s "$p/ca/ca.key" ] && [ -s "$p/ca/ca.pem" ] && {
+  say own-ca; cat "$p/ca/trust.pem" 2>/dev/null || cat "$p/ca/ca.pem"
+}
 "##,
     );
     if !questions.interfaces.is_empty() {

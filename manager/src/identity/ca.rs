@@ -1,5 +1,6 @@
-//! `manager ca init` and `manager ca sign`, run by ctl on the manager's host. The CA is made at
-//! the first install: PREFIX/ca/ca.key (0600, in a folder of mode 0700) and ca.pem.
+//! The cluster's CA, on the manager's host: made at the first install as PREFIX/ca/ca.key (0600,
+//! in a folder of mode 0700) and ca.pem. ctl has it work there by `manager ca …`
+//! (`ca_command.rs`), so that its key never leaves that host.
 //!
 //! A request proves only that its sender holds a key. Who that is, is said by ctl: subject,
 //! names, uses and validity are set here and nothing of the request but its key is taken over.
@@ -11,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType, SerialNumber,
@@ -19,16 +19,13 @@ use rcgen::{
 use rcgen::{DistinguishedName, ExtendedKeyUsagePurpose};
 use tyto_core::config::name::is_node_name;
 use tyto_core::config::runtime::Role;
-use tyto_core::layout::Layout;
 
 /// Days that a node's certificate is valid. Deploy renews it past the half.
 pub const LEAF_VALID_DAYS: u64 = 30;
 /// Days that the CA is valid: ten years.
 const CA_VALID_DAYS: u64 = 3652;
-/// Clocks of hosts may be behind ours by this much.
-const CLOCK_SLACK: Duration = Duration::from_secs(3600);
-/// Most bytes of requests that one call reads.
-const REQUESTS_BYTES_MAX: u64 = 4 << 20;
+/// Clocks of hosts may be behind ours by this much; what is more is told (`not_yet_valid`).
+const CLOCK_SLACK: Duration = Duration::from_secs(600);
 /// Bytes of a serial number: random, so that two certificates never share one.
 const SERIAL_BYTES: usize = 16;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -83,58 +80,25 @@ pub enum CaError {
         /// Why.
         source: rcgen::Error,
     },
-}
-
-/// `manager ca …`.
-#[derive(Debug, clap::Subcommand)]
-pub enum CaCommand {
-    /// Make the cluster's CA unless it is there; print its certificate.
-    Init(CaPlace),
-    /// Sign the requests on standard input, in the order of the nodes given; print the certificates.
-    Sign {
-        /// Which CA.
-        #[command(flatten)]
-        place: CaPlace,
-        /// Whom each request is from.
-        #[arg(value_name = "ROLE/NODE", required = true)]
-        subjects: Vec<String>,
+    /// The rotation is not where the caller believes it to be.
+    #[error("the rotation of the CA is {found}, not {expected}")]
+    Phase {
+        /// Where it is.
+        found: String,
+        /// Where it was expected to be.
+        expected: String,
     },
-}
-
-/// Which CA.
-#[derive(Debug, clap::Args)]
-pub struct CaPlace {
-    /// Prefix of the installation.
-    #[arg(long)]
-    prefix: PathBuf,
-    /// Name of the cluster.
-    #[arg(long)]
-    cluster: String,
-}
-
-/// Does `command` and writes certificates to `out`.
-///
-/// # Errors
-/// What kept the CA from it.
-pub fn run(command: &CaCommand, out: &mut impl Write) -> anyhow::Result<()> {
-    let now = Timestamp::now().into();
-    let pem = match command {
-        CaCommand::Init(place) => Ca::init(&place.dir(), &place.cluster, now)?.cert_pem,
-        CaCommand::Sign { place, subjects } => {
-            let subjects = subjects.iter().map(|s| s.parse()).collect::<Result<Vec<_>, _>>()?;
-            let mut requests = String::new();
-            io::stdin().lock().take(REQUESTS_BYTES_MAX).read_to_string(&mut requests)?;
-            Ca::open(&place.dir(), &place.cluster)?.sign_all(&requests, &subjects, now)?
-        }
-    };
-    out.write_all(pem.as_bytes())?;
-    Ok(out.flush()?)
-}
-
-impl CaPlace {
-    fn dir(&self) -> PathBuf {
-        Layout::new(&self.prefix).ca_dir()
-    }
+    /// The rotation cannot be taken back any more.
+    #[error("hosts are dropping the old CA already; `ctl certs rotate` finishes that")]
+    TooLate,
+    /// The note of the rotation cannot be read.
+    #[error("`{}` is broken: {said}", path.display())]
+    Note {
+        /// The file.
+        path: PathBuf,
+        /// What is the matter.
+        said: String,
+    },
 }
 
 /// Whom a certificate is for.
@@ -179,12 +143,24 @@ impl Ca {
     /// When files cannot be written, or half a CA is there.
     pub fn init(dir: &Path, cluster: &str, now: SystemTime) -> Result<Self, CaError> {
         check_cluster(cluster)?;
-        let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
-        match (cert.exists(), key.exists()) {
-            (true, true) => return Self::open(dir, cluster),
-            (false, false) => {}
-            _ => return Err(CaError::Half(dir.to_owned())),
+        match (dir.join("ca.pem").exists(), dir.join("ca.key").exists()) {
+            (true, true) => Self::open(dir, cluster, "ca"),
+            (false, false) => Self::make(dir, cluster, "ca", now),
+            _ => Err(CaError::Half(dir.to_owned())),
         }
+    }
+
+    /// Makes a CA as STEM.key and STEM.pem of `dir`.
+    ///
+    /// # Errors
+    /// When files cannot be written.
+    pub(super) fn make(
+        dir: &Path,
+        cluster: &str,
+        stem: &str,
+        now: SystemTime,
+    ) -> Result<Self, CaError> {
+        let (cert, key) = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| CaError::File { path, source }
@@ -202,20 +178,20 @@ impl Ca {
         Ok(Self { cluster: cluster.to_owned(), cert_pem: made.pem(), issuer })
     }
 
-    /// The CA in `dir`.
+    /// The CA that STEM.key and STEM.pem of `dir` are.
     ///
     /// # Errors
     /// When there is none, or its files are unusable.
-    pub fn open(dir: &Path, cluster: &str) -> Result<Self, CaError> {
+    pub(super) fn open(dir: &Path, cluster: &str, stem: &str) -> Result<Self, CaError> {
         check_cluster(cluster)?;
-        let read = |name: &str| {
+        let read = |name: String| {
             let path = dir.join(name);
             fs::read_to_string(&path).map_err(|source| match source.kind() {
                 io::ErrorKind::NotFound => CaError::Missing(dir.to_owned()),
                 _ => CaError::File { path, source },
             })
         };
-        let (cert_pem, key_pem) = (read("ca.pem")?, read("ca.key")?);
+        let (cert_pem, key_pem) = (read(format!("{stem}.pem"))?, read(format!("{stem}.key"))?);
         let making = |source| CaError::Make { what: "CA from its files", source };
         let pair = KeyPair::from_pem(&key_pem).map_err(making)?;
         let issuer = Issuer::from_ca_cert_pem(&cert_pem, pair).map_err(making)?;
@@ -401,7 +377,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let made = Ca::init(dir.path(), "lab", now()).unwrap();
         let request = request(&[]);
-        let read = Ca::open(dir.path(), "lab").unwrap();
+        let read = Ca::open(dir.path(), "lab", "ca").unwrap();
         let a = Certificate::from_pem(&made.sign(&request, &worker(), now()).unwrap()).unwrap();
         let b = Certificate::from_pem(&read.sign(&request, &worker(), now()).unwrap()).unwrap();
         let ca = Certificate::from_pem(made.cert_pem()).unwrap();

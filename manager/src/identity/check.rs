@@ -7,7 +7,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
-use super::ca::Subject;
+use super::ca::{Subject, split_pem};
+use crate::deploy::bundle::sha256_hex;
+
+/// The share of its time after which a certificate is renewed: so a CA that cannot be reached
+/// is felt only after the other half.
+const RENEWED_AT: f64 = 0.5;
 
 /// What a certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub struct Certificate {
     pub server_auth: bool,
     /// Serial number.
     pub serial: Vec<u8>,
+    /// SHA-256 of its DER, lower-case hex.
+    pub sha256: String,
     /// Identifier of its key, if it says one.
     pub key_id: Option<Vec<u8>>,
     /// Identifier of the key that signed it, if it says one.
@@ -45,6 +52,10 @@ pub enum Renewal {
     OtherCa,
     /// Half of its time is over.
     Old,
+    /// All of its time is over.
+    Expired,
+    /// Its time has not begun.
+    NotYetValid,
 }
 
 impl Renewal {
@@ -55,6 +66,8 @@ impl Renewal {
             Self::OtherName => "certificate of another name",
             Self::OtherCa => "certificate of another CA",
             Self::Old => "certificate past half its time",
+            Self::Expired => "certificate has expired",
+            Self::NotYetValid => "certificate is not yet valid",
         }
     }
 }
@@ -73,6 +86,7 @@ impl Certificate {
             client_auth: false,
             server_auth: false,
             serial: cert.raw_serial().to_vec(),
+            sha256: sha256_hex(&der),
             key_id: None,
             issuer_key_id: None,
         };
@@ -100,6 +114,13 @@ impl Certificate {
         }
         Some(read)
     }
+
+    /// The share of its time that is over at `now`: 0 at its beginning, 1 at its end.
+    pub fn life_used(&self, now: SystemTime) -> f64 {
+        let life = self.not_after.duration_since(self.not_before).unwrap_or(Duration::ZERO);
+        let used = now.duration_since(self.not_before).unwrap_or(Duration::ZERO);
+        if life.is_zero() { 1.0 } else { used.as_secs_f64() / life.as_secs_f64() }
+    }
 }
 
 /// Whether the certificate in `pem` is to be made anew for `subject` of `cluster` under `ca`.
@@ -119,8 +140,18 @@ pub fn renewal(
     if !same_ca {
         return Some(Renewal::OtherCa);
     }
-    let life = cert.not_after.duration_since(cert.not_before).unwrap_or(Duration::ZERO);
-    (now > cert.not_before + life / 2).then_some(Renewal::Old)
+    if now > cert.not_after {
+        return Some(Renewal::Expired);
+    }
+    if now < cert.not_before {
+        return Some(Renewal::NotYetValid);
+    }
+    (cert.life_used(now) > RENEWED_AT).then_some(Renewal::Old)
+}
+
+/// The certificates of a PEM text.
+pub fn bundle(pem: &str) -> Vec<Certificate> {
+    split_pem(pem).iter().filter_map(|pem| Certificate::from_pem(pem)).collect()
 }
 
 fn moment(seconds: i64) -> Option<SystemTime> {
@@ -155,6 +186,9 @@ mod tests {
         };
         assert_eq!(check(&pem, "lab", &subject, &ca, start + day * 14), None);
         assert_eq!(check(&pem, "lab", &subject, &ca, start + day * 16), Some(Renewal::Old));
+        assert_eq!(check(&pem, "lab", &subject, &ca, start + day * 31), Some(Renewal::Expired));
+        let early = start - day;
+        assert_eq!(check(&pem, "lab", &subject, &ca, early), Some(Renewal::NotYetValid));
         assert_eq!(check(&pem, "lab", &subject, &other, start), Some(Renewal::OtherCa));
         assert_eq!(check(&pem, "field", &subject, &ca, start), Some(Renewal::OtherName));
         let worker = "worker/proxy-1".parse().unwrap();
