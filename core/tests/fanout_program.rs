@@ -5,9 +5,9 @@
 
 mod filter_packets;
 
+use filter_packets::flows::{Flow, around, plain, tcp_flow, tunnelled, udp6_flow};
 use filter_packets::{
-    A, A6, B, B6, IP, IP6, MAC_A, MAC_B, TCP, UDP, arp, ethernet, extension, fragment6, gre, ipv4,
-    ipv4_with_options, ipv6, tag, tcp, udp, vxlan,
+    A, A6, B, B6, IP, IP6, MAC_A, MAC_B, UDP, arp, ethernet, extension, fragment6, ipv4, ipv6, udp,
 };
 use proptest::prelude::*;
 use tyto_core::fanout_program::{FanoutProgram, ebpf};
@@ -35,84 +35,6 @@ fn sent(program: &Program, frame: &[u8]) -> u32 {
     program.run_with(frame, u32::try_from(frame.len()).unwrap(), &facts)
 }
 
-/// IP packets of both directions of a flow.
-type Flow = [(u16, Vec<u8>); 2];
-
-fn tcp_flow(number: u16) -> Flow {
-    let [low, high] = number.to_be_bytes();
-    let (from, to) = ([10, 0, high, low], B);
-    let (port, service) = (20_000 + number, 443);
-    [
-        (IP, ipv4(TCP, from, to, 0x4000, &tcp(port, service, 2, b""))),
-        (IP, ipv4_with_options(TCP, to, from, 0, &[1; 4], &tcp(service, port, 0x12, b"more"))),
-    ]
-}
-
-fn udp6_flow(number: u16) -> Flow {
-    let forward = udp(20_000 + number, 53, b"?");
-    let backward = udp(53, 20_000 + number, b"!!");
-    [
-        (IP6, ipv6(0, A6, B6, &extension(60, &extension(UDP, &forward)))),
-        (IP6, ipv6(UDP, B6, A6, &backward)),
-    ]
-}
-
-fn plain((kind, packet): &(u16, Vec<u8>)) -> Vec<u8> {
-    ethernet(MAC_A, MAC_B, *kind, packet)
-}
-
-/// What can be around a packet without a tunnel.
-fn on_link(kind: u16, packet: &[u8]) -> Vec<Vec<u8>> {
-    let tagged = tag(5, kind, packet);
-    let ppp: u16 = if kind == IP { 0x21 } else { 0x57 };
-    let session = [&[0x11, 0, 0, 5, 0, 9][..], &ppp.to_be_bytes(), packet].concat();
-    let labels = [&[0, 0x40, 0x00, 64, 0, 0x50, 0x31, 64][..], packet].concat();
-    vec![
-        ethernet(MAC_A, MAC_B, kind, packet),
-        ethernet(MAC_B, MAC_A, 0x8100, &tagged),
-        ethernet(MAC_B, MAC_A, 0x88a8, &tag(7, 0x8100, &tagged)),
-        ethernet(MAC_B, MAC_A, 0x9100, &tag(7, 0x9100, &tag(8, 0x8100, &tagged))),
-        ethernet(MAC_B, MAC_A, 0x8847, &labels),
-        ethernet(MAC_B, MAC_A, 0x8100, &tag(9, 0x8864, &session)),
-    ]
-}
-
-/// The tunnels that are looked into, all between the same two hosts; `forward` says which
-/// of them sends.
-fn tunnelled(kind: u16, packet: &[u8], forward: bool) -> Vec<(&'static str, Vec<u8>)> {
-    let (from, to) = if forward { (A, B) } else { (B, A) };
-    let frame = ethernet(MAC_A, MAC_B, kind, packet);
-    let tagged = ethernet(MAC_A, MAC_B, 0x8100, &tag(3, kind, packet));
-    let over_udp = |port, payload: &[u8]| ipv4(UDP, from, to, 0, &udp(50_001, port, payload));
-    let over_gre = |flags, kind, options: &[u8], payload: &[u8]| {
-        ipv4(47, from, to, 0, &gre(flags, kind, options, payload))
-    };
-    let geneve = |kind: u16, payload: &[u8]| {
-        [&[1, 0][..], &kind.to_be_bytes(), &[0, 0, 1, 0, 9, 9, 9, 9], payload].concat()
-    };
-    let gtp = |flags: u8, rest: &[u8]| [&[flags, 255, 0, 0, 0, 0, 0, 1][..], rest, packet].concat();
-    let ip_in_ip = if kind == IP { 4 } else { 41 };
-    let erspan3 = [&[0x20; 11][..], &[1], &[0; 8], &frame].concat();
-    vec![
-        ("GRE", over_gre(0, kind, &[], packet)),
-        ("GRE, key", over_gre(0x2000, kind, &[0, 0, 0, 9], packet)),
-        ("GRE, all options", over_gre(0xb000, kind, &[0; 12], packet)),
-        ("GRE, Ethernet", over_gre(0, 0x6558, &[], &frame)),
-        ("ERSPAN I", over_gre(0, 0x88be, &[], &frame)),
-        ("ERSPAN II", over_gre(0x1000, 0x88be, &[0; 4], &[&[0x10; 8][..], &frame].concat())),
-        ("ERSPAN III", over_gre(0x1000, 0x22eb, &[0; 4], &erspan3)),
-        ("IP in IP", ipv4(ip_in_ip, from, to, 0, packet)),
-        ("VXLAN", over_udp(4789, &vxlan(&frame))),
-        ("VXLAN, tagged", over_udp(4789, &vxlan(&tagged))),
-        ("Geneve", over_udp(6081, &geneve(0x6558, &tagged))),
-        ("Geneve, IP", over_udp(6081, &geneve(kind, packet))),
-        ("GTP", over_udp(2152, &gtp(0x30, &[]))),
-        ("GTP, sequence number", over_udp(2152, &gtp(0x32, &[0, 1, 0, 0]))),
-        ("GTP, extension", over_udp(2152, &gtp(0x34, &[0, 0, 0, 0x85, 1, 0, 9, 0]))),
-        ("GRE in VXLAN", over_udp(4789, &vxlan(&plain(&(IP, over_gre(0, kind, &[], packet)))))),
-    ]
-}
-
 #[test]
 fn both_directions_of_a_flow_hash_alike_whatever_is_around_them() {
     for inner in [false, true] {
@@ -120,7 +42,7 @@ fn both_directions_of_a_flow_hash_alike_whatever_is_around_them() {
         for flow in (0..50).flat_map(|number| [tcp_flow(number), udp6_flow(number)]) {
             let expected = received(&program, &plain(&flow[0]));
             for (kind, packet) in &flow {
-                for frame in on_link(*kind, packet) {
+                for frame in around(*kind, packet) {
                     assert_eq!(received(&program, &frame), expected, "{frame:02x?}");
                     // A tag in the frame, as the kernel sends it when the card has no place for it.
                     assert_eq!(sent(&program, &frame), expected, "sent {frame:02x?}");
@@ -137,7 +59,7 @@ fn a_flow_in_a_tunnel_hashes_as_outside_of_it_when_asked() {
         let expected = received(&inner, &plain(&flow[0]));
         for ((kind, packet), forward) in flow.iter().zip([true, false]) {
             for (name, packet) in tunnelled(*kind, packet, forward) {
-                for frame in on_link(IP, &packet) {
+                for frame in around(IP, &packet) {
                     assert_eq!(received(&inner, &frame), expected, "{name}: {frame:02x?}");
                 }
                 // Not asked: all of the tunnel goes one way, but for its ports.

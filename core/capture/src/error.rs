@@ -2,6 +2,8 @@
 
 use std::io;
 
+use tyto_core::filter::FilterError;
+
 /// Why live capture cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
@@ -64,6 +66,27 @@ pub enum LiveError {
          {0}` tells; take `hw_timestamps` out of the configuration"
     )]
     NoCardTimes(String),
+    /// The filter cannot be run on this interface.
+    #[error("interface `{interface}`: the filter does not fit{}", suggestion(source))]
+    Filter {
+        /// The interface.
+        interface: String,
+        /// Where and why.
+        source: FilterError,
+    },
+    /// The kernel does not take the program of the fanout group.
+    #[error(
+        "interface `{interface}`: the kernel refuses its fanout program{}",
+        program_advice(*is_ebpf, source)
+    )]
+    FanoutProgram {
+        /// The interface.
+        interface: String,
+        /// It is eBPF, else classic BPF.
+        is_ebpf: bool,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The interface was removed while capturing.
     #[error("interface `{0}` was removed")]
     Removed(String),
@@ -91,6 +114,8 @@ impl LiveError {
             Self::LinkLayer { .. }
             | Self::OtherLinkType { .. }
             | Self::Ring { .. }
+            | Self::Filter { .. }
+            | Self::FanoutProgram { .. }
             | Self::NoCardTimes(_) => false,
         }
     }
@@ -107,5 +132,22 @@ fn ring_advice(source: &io::Error) -> &'static str {
              of the page size"
         }
         _ => "`af_packet_buffer_size` and `af_packet_block_size` set them",
+    }
+}
+
+/// What to type instead of a filter that does not fit.
+fn suggestion(source: &FilterError) -> String {
+    source.suggestion().map(|hint| format!(" ({hint})")).unwrap_or_default()
+}
+
+/// What to do when the kernel refuses a fanout program.
+fn program_advice(is_ebpf: bool, source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) if is_ebpf => {
+            "; eBPF needs the capability CAP_BPF (CAP_SYS_ADMIN before Linux 5.8), \
+             `af_packet_fanout_mode=FANOUT_CBPF` does the same without"
+        }
+        _ if is_ebpf => "; `af_packet_fanout_mode=FANOUT_CBPF` does the same without eBPF",
+        _ => "; `af_packet_fanout_mode=FANOUT_HASH` needs none",
     }
 }

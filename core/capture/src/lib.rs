@@ -1,5 +1,6 @@
 //! Live capture: packet sockets with a ring that the kernel fills, and the frames in it.
 
+mod bpf;
 mod card;
 mod cursor;
 mod error;
@@ -8,6 +9,7 @@ mod link_layer;
 pub mod live;
 mod mapping;
 pub mod passing;
+mod program;
 mod ring;
 pub mod socket;
 mod sys;

@@ -8,7 +8,7 @@
 //! The socket is opened here, or by the supervisor, which keeps it for the next reader
 //! (`socket.rs`); where reading stands is kept beside it (`cursor.rs`).
 //!
-//! The unsafe code of this program is in `sys.rs` and `mapping.rs`, behind safe types.
+//! The unsafe code of this program is in `sys.rs`, `mapping.rs` and `bpf.rs`, behind safe types.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -13,6 +13,7 @@ use crate::cursor::{CursorFile, Made};
 use crate::error::LiveError;
 use crate::frame::LinkType;
 use crate::link_layer;
+use crate::program;
 use crate::ring::{self, RingSize};
 use crate::sys::{Interface, PacketSocket};
 
@@ -45,7 +46,8 @@ impl CaptureSocket {
     ///
     /// # Errors
     /// Without CAP_NET_RAW, when the interface is missing, down or neither Ethernet nor plain
-    /// IP, when there is no memory for the ring, or when the fanout group has another mode.
+    /// IP, when there is no memory for the ring, when the fanout group has another mode, or
+    /// when the kernel refuses the filter or the group's program.
     pub fn open(config: &CaptureConfig) -> Result<Self, LiveError> {
         let name = config.interface.as_str();
         let failed = |step: &'static str| {
@@ -72,13 +74,14 @@ impl CaptureSocket {
         }
         // Between bind and the fanout group this socket would get packets that other members
         // get too: until it is a member, it takes none.
-        socket.attach_filter(&[keep(0)]).map_err(failed("hold packets back"))?;
+        socket.attach_filter(&program::take_nothing()).map_err(failed("hold packets back"))?;
         socket.bind(interface.index).map_err(failed("bind to it"))?;
         if config.promiscuous {
             socket.add_promiscuous(interface.index).map_err(failed("enter promiscuous mode"))?;
         }
         if let Some(id) = config.fanout_id {
             socket.join_fanout(id, fanout_type(config)).map_err(failed("join its fanout group"))?;
+            program::spread(&socket, config, link_type)?;
         }
         let cursor = CursorFile::new(&made, config).map_err(failed("note how far it is read"))?;
         let opened = Self { socket, cursor };
@@ -171,7 +174,7 @@ impl CaptureSocket {
 
     /// Begins to take packets, or takes others from now on.
     fn let_in(&self, config: &CaptureConfig, made: &Made) -> Result<(), LiveError> {
-        let program = keep_program(config.snaplen_bytes, made.is_loopback);
+        let program = program::take(config, LinkType(made.link_type), made.is_loopback)?;
         let interface = || config.interface.clone();
         self.socket.attach_filter(&program).map_err(|source| LiveError::Open {
             interface: interface(),
@@ -247,30 +250,4 @@ fn fanout_type(config: &CaptureConfig) -> u16 {
     };
     let flags = if config.fanout_defrag { libc::PACKET_FANOUT_FLAG_DEFRAG } else { 0 };
     u16::try_from(mode | flags).unwrap_or_default()
-}
-
-/// The BPF program of a running capture: keeps the first `snaplen` bytes of each frame. On a
-/// loopback interface each frame comes twice, sent and received; the sent one is left out.
-fn keep_program(snaplen: u32, is_loopback: bool) -> Vec<libc::sock_filter> {
-    if !is_loopback {
-        return vec![keep(snaplen)];
-    }
-    let packet_type = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
-    let load = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    let jump_if_equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    vec![
-        instruction(load, 0, 0, packet_type),
-        instruction(jump_if_equal, 0, 1, libc::PACKET_OUTGOING.into()),
-        keep(0),
-        keep(snaplen),
-    ]
-}
-
-/// `ret #bytes`: keep so many bytes; 0 drops the frame.
-fn keep(bytes: u32) -> libc::sock_filter {
-    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, bytes)
-}
-
-fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: u16::try_from(code).unwrap_or_default(), jt, jf, k }
 }

@@ -111,6 +111,27 @@ impl PacketSocket {
         self.set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &libc::sock_fprog { len, filter })
     }
 
+    /// Gives the fanout group (PACKET_FANOUT_CBPF) its classic BPF program, whose result modulo
+    /// the number of members is the member that a packet goes to.
+    ///
+    /// # Errors
+    /// EINVAL when the socket is in no such group, or the kernel's checker refuses the program.
+    pub(crate) fn set_fanout_program(&self, program: &[libc::sock_filter]) -> io::Result<()> {
+        let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // The kernel only reads through this pointer, and only during the call.
+        let filter = program.as_ptr().cast_mut();
+        let program = libc::sock_fprog { len, filter };
+        self.set_option(libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &program)
+    }
+
+    /// The same with an eBPF program that is loaded (PACKET_FANOUT_EBPF); the group keeps it.
+    ///
+    /// # Errors
+    /// EINVAL when the socket is in no such group, or the descriptor is no such program.
+    pub(crate) fn set_fanout_descriptor(&self, program: &OwnedFd) -> io::Result<()> {
+        self.set_option(libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &program.as_raw_fd())
+    }
+
     /// Starts to receive all frames of one interface.
     ///
     /// # Errors
@@ -246,7 +267,8 @@ impl PacketSocket {
     fn set_option<T: OptionValue>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
         // SAFETY: the descriptor is open; pointer and length are those of `value`, which the
         // kernel reads during the call only. `sock_fprog`, the one value with a pointer in it,
-        // is made by `attach_filter` from a slice that outlives the call, with its length.
+        // is made by `attach_filter` and `set_fanout_program` from a slice that outlives the
+        // call, with its length.
         check(unsafe {
             libc::setsockopt(
                 self.fd.as_raw_fd(),

@@ -1,6 +1,8 @@
 //! Packets for tests of filters and fanout programs: put together by hand, layer by layer.
 #![allow(dead_code)] // each test program uses some of it
 
+pub(crate) mod flows;
+
 /// Addresses that the expressions of the tests name.
 pub(crate) const A: [u8; 4] = [10, 1, 2, 3];
 pub(crate) const B: [u8; 4] = [192, 168, 7, 9];
