@@ -330,7 +330,7 @@ fn header(text: &str) -> Option<&str> {
 }
 
 /// The lines of a file with any of the three line ends, and without a byte order mark.
-fn lines(text: &str) -> Vec<&str> {
+pub(super) fn lines(text: &str) -> Vec<&str> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
     let mut rest = text;
@@ -346,6 +346,6 @@ fn lines(text: &str) -> Vec<&str> {
 }
 
 /// What Python's `str.isspace` counts as space: four separators more than Rust does.
-fn is_space(c: char) -> bool {
+pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }

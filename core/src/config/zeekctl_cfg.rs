@@ -2,6 +2,7 @@
 //! any letter case, the last of several lines counts. Text in, options with their places out.
 //! What ZeekControl would refuse is kept apart, with the reason.
 
+use super::cfg_file::{is_space, lines};
 use super::error::At;
 use super::zeekctl_options::zeekctl_option;
 
@@ -32,13 +33,12 @@ impl ZeekctlCfg {
     /// Reads `text`.
     pub fn parse(file: &str, text: &str) -> Self {
         let (file, mut cfg) = (At::file(file), Self::default());
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (n, line) in text.lines().enumerate() {
-            let body = line.trim();
+        for (n, line) in lines(text).into_iter().enumerate() {
+            let body = line.trim_matches(is_space);
             if body.is_empty() || body.starts_with('#') {
                 continue;
             }
-            let column = line.chars().take_while(|c| c.is_whitespace()).count() + 1;
+            let column = line.chars().take_while(|&c| is_space(c)).count() + 1;
             let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             cfg.line(file.place(number(n + 1), number(column)), body);
         }
@@ -52,7 +52,7 @@ impl ZeekctlCfg {
         let Some((name, value)) = body.split_once('=') else {
             return idle(body, "it is no `Name = value`; ZeekControl refuses the file".to_owned());
         };
-        let (name, value) = (name.trim(), value.trim());
+        let (name, value) = (name.trim_matches(is_space), value.trim_matches(is_space));
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.');
         if name.is_empty() || !name.bytes().all(fits) || name.as_bytes()[0].is_ascii_digit() {
             return idle(name, "it is no name of an option; ZeekControl refuses it".to_owned());

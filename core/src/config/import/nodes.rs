@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::cfg_file::{CfgFile, Entry, Section};
+use super::super::cfg_file::{CfgFile, Entry, Section, lines};
 use super::super::cluster::{Cluster, ConfigFile, ConfigFiles};
 use super::super::error::{At, Fault, FaultKind, Faults};
 use super::super::name::is_node_name;
@@ -67,8 +67,7 @@ struct Editor<'a> {
 
 impl<'a> Editor<'a> {
     fn new(text: &str, notes: &'a mut Notes) -> Self {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
-        let lines = text.split(['\n', '\r']).map(str::to_owned).collect();
+        let lines = lines(text).into_iter().map(str::to_owned).collect();
         Self { lines, out: BTreeSet::new(), added: Vec::new(), notes }
     }
 
