@@ -141,7 +141,12 @@ impl PacketThread {
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     values: [AtomicU64; GAUGES.len()],
+    turns: AtomicU64,
 }
+
+/// Grows with each turn of the thread, several times a second on a silent link too: the
+/// supervisor takes a node that reports and whose `_turns` stand still for hung.
+const TURNS: &str = "packet_thread_turns";
 
 /// Where a counter's value comes from.
 type Read = fn(&CaptureStats, &PipelineStats) -> u64;
@@ -173,11 +178,35 @@ impl Gauges {
         for (value, (_, read)) in self.values.iter().zip(GAUGES) {
             value.store(read(capture, pipeline), Ordering::Relaxed);
         }
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The counters as they were published last.
     pub(crate) fn report(&self) -> Vec<Counter> {
         let values = self.values.iter().zip(GAUGES);
-        values.map(|(v, (name, _))| health::counter(name, v.load(Ordering::Relaxed))).collect()
+        let counters =
+            values.map(|(v, (name, _))| health::counter(name, v.load(Ordering::Relaxed)));
+        // A node without an interface has no packet thread, and so nothing that has to turn.
+        let turns = Some(self.turns.load(Ordering::Relaxed)).filter(|turns| *turns > 0);
+        counters.chain(turns.map(|turns| health::counter(TURNS, turns))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_reported_from_the_first_one_on() {
+        let gauges = Gauges::default();
+        let turns = |gauges: &Gauges| {
+            let report = gauges.report();
+            report.iter().find(|counter| counter.name == TURNS).map(|counter| counter.value)
+        };
+        assert_eq!(turns(&gauges), None, "idle");
+        for _ in 0..2 {
+            gauges.publish(&CaptureStats::default(), &PipelineStats::default());
+        }
+        assert_eq!(turns(&gauges), Some(2));
     }
 }
