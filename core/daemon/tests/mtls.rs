@@ -163,7 +163,10 @@ struct Server {
 
 impl Server {
     async fn start(identity: Identity) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), identity)
+    }
+
+    fn on(listener: TcpListener, identity: Identity) -> Self {
         let addr = listener.local_addr().unwrap();
         let end = CancellationToken::new();
         let router = channel::server().add_service(ManagerServer::new(Taker));
@@ -245,6 +248,20 @@ async fn a_node_of_the_cluster_gets_in_and_nothing_is_counted() {
     assert_eq!(identity.health().refusals, []);
     assert_eq!(server.identity.health().refusals, []);
     assert_eq!(identity.health().fault, "");
+}
+
+/// Hosts may have IPv6 addresses only.
+#[tokio::test]
+async fn a_node_of_the_cluster_gets_in_over_ipv6() {
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        eprintln!("skipped a_node_of_the_cluster_gets_in_over_ipv6: this host has no IPv6");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (manager, worker) = pair(dir.path(), &Ca::new());
+    let server = Server::on(listener, manager.identity());
+    assert!(server.peer.addr.is_ipv6());
+    report(&dial(&worker.identity(), &server.peer), 0).await.unwrap();
 }
 
 #[tokio::test]
