@@ -10,7 +10,7 @@ use tyto_capture::live::{EXIT_INTERFACE_GONE, LiveError};
 use tyto_capture::passing;
 use tyto_daemon::start;
 use tyto_worker::args::Args;
-use tyto_worker::{node, read};
+use tyto_worker::{confine, node, read};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -34,6 +34,9 @@ fn run_node(config: &Path, capture_from_stdin: bool) -> anyhow::Result<()> {
     } else {
         None
     };
+    if given.is_some() {
+        confine::enter(&start::load_config(config)?);
+    }
     start::run_node(config, node::RUNTIME_THREADS, |config, shutdown| {
         node::run(config, given, shutdown)
     })

@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use namespace::{FLOWS, PACKETS_PER_FLOW, inside_namespace, send};
+use rustix::process::Pid;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
-use tyto_capture::live::FrameSender;
+use tyto_capture::live::{EXIT_INTERFACE_GONE, FrameSender};
+use tyto_capture::passing;
+use tyto_capture::socket::CaptureSocket;
 use tyto_core::config::runtime::{
     AnalysisConfig, CaptureConfig, ChecksumMode, FanoutMode, LogsConfig, NodeConfig, Role,
     ShipConfig,
@@ -438,4 +441,61 @@ fn tagged_packets_are_analysed_like_others() {
         assert_eq!([counter(&last, "packets_bad_checksum"), counter(&last, "flows")], [0, all]);
     });
     assert_eq!(archived_rows(folder.path(), "conn").len(), tags.len());
+}
+
+/// Starts the program as the supervisor does: with a socket on stdin.
+fn program(folder: &Path, socket: &CaptureSocket) -> std::process::Child {
+    let etc = Layout::new(folder).release("r1").join("etc/nodes");
+    std::fs::create_dir_all(&etc).unwrap();
+    let file = etc.join("zeek.yaml");
+    let config = config(folder, Some("v1"));
+    std::fs::write(&file, serde_yaml::to_string(&config).unwrap()).unwrap();
+    let (ours, theirs) = passing::pair().unwrap();
+    passing::send(ours, b"capture", Some(socket)).unwrap();
+    std::process::Command::new(env!("CARGO_BIN_EXE_worker"))
+        .arg("--config")
+        .arg(file)
+        .arg("--capture-from-stdin")
+        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .spawn()
+        .unwrap()
+}
+
+/// The program, confined as under a supervisor, is killed in the middle and followed by
+/// another, which is told to end; then the interface is removed under a third.
+#[test]
+fn programs_that_follow_each_other_on_one_socket_count_each_packet_once() {
+    if !inside_namespace("programs_that_follow_each_other_on_one_socket_count_each_packet_once") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reports = supervise(folder.path());
+        let capture = config(folder.path(), Some("v1")).capture.unwrap();
+        let socket = CaptureSocket::open(&capture).unwrap();
+        let received = |packets: u64| {
+            move |report: &v1::NodeHealth| counter(report, "packets_received") == packets
+        };
+        let mut sent = send("10.9.0.1", "10.9.0.2");
+        let mut first = program(folder.path(), &socket);
+        reports.wait_for("the first packets", received(sent)).await;
+        first.kill().unwrap();
+        first.wait().unwrap();
+
+        sent += send("10.9.0.1", "10.9.0.2");
+        let mut second = program(folder.path(), &socket);
+        reports.wait_for("packets of two lives", received(sent)).await;
+        let pid = Pid::from_child(&second);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(second.wait().unwrap().success());
+        assert_eq!(archived_rows(folder.path(), "conn").len(), usize::from(FLOWS));
+
+        sent += send("10.9.0.1", "10.9.0.2");
+        let mut third = program(folder.path(), &socket);
+        reports.wait_for("packets of three lives", received(sent)).await;
+        namespace::ip("link del v1");
+        assert_eq!(third.wait().unwrap().code(), Some(EXIT_INTERFACE_GONE.into()));
+    });
 }
