@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::deploy::survey::Survey;
 use crate::identity::authority::{CaState, Phase};
 use crate::identity::check::{self, Certificate, Renewal, renewal};
+use crate::identity::refused;
 use crate::identity::rollout::{Rollout, Surveys, subject};
 use crate::lock::{self, Lock};
 use crate::report::{Report, hinted};
@@ -205,14 +206,10 @@ fn warn(row: &Row, status: Option<&NodeStatus>, report: &mut Report) {
     if let Some(fault) = &row.fault {
         report.error_hint(format!("node `{node}`: {fault}"), format!("ctl certs renew {node}"));
     }
-    let identity = status.and_then(identity_of);
-    for refusal in identity.iter().flat_map(|identity| &identity.refusals) {
-        let who = if refusal.by_peer { "was refused" } else { "refused a peer" };
-        let last = moment(UNIX_EPOCH + Duration::from_nanos(refusal.last_ns));
-        report.warn(format!(
-            "node `{node}` {who} ({}), {} times, last at {last}: {}",
-            refusal.reason, refusal.count, refusal.last_text
-        ));
+    for line in
+        status.iter().flat_map(|status| refused::lines(status, Duration::MAX, Timestamp::now()))
+    {
+        report.warn(line);
     }
 }
 

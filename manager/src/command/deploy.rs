@@ -184,9 +184,13 @@ fn due_certificates(ctx: &Context, preflight: &Preflight) -> Vec<Due> {
     let Some(head) = head else { return Vec::new() };
     let ca = preflight.surveys.get(&head.host).and_then(|survey| survey.own_ca.clone());
     let of_host = |host: &Host| {
-        let subjects = install::unidentified(ctx, preflight, &host.name, ca.as_deref());
+        let due = install::unidentified(ctx, preflight, &host.name, ca.as_deref());
         let host = host.name.clone();
-        subjects.into_iter().map(move |subject| Due { host: host.clone(), node: subject.node })
+        due.into_iter().map(move |(subject, renewal)| Due {
+            host: host.clone(),
+            node: subject.node,
+            reason: renewal.as_str(),
+        })
     };
     preflight.hosts.iter().flat_map(of_host).collect()
 }

@@ -12,6 +12,7 @@ use tyto_core::config::node::Node;
 
 use super::facts::Listener;
 use super::survey::Survey;
+use crate::identity::ca::CLOCK_SLACK;
 
 /// Room that must be left on a host beside the release, bytes: spools and logs begin at once.
 pub const SPARE_BYTES_MIN: u64 = 64 << 20;
@@ -19,8 +20,8 @@ pub const SPARE_BYTES_MIN: u64 = 64 << 20;
 /// together then.
 const CLOCK_OFF_NS_MIN: i128 = 1_000_000_000;
 /// A clock that is behind by more than this makes a new certificate one of the future: the CA
-/// dates them back by an hour.
-const CLOCK_BEHIND_NS_MAX: i128 = 3600 * 1_000_000_000;
+/// dates them back by so much.
+const CLOCK_BEHIND_NS_MAX: i128 = CLOCK_SLACK.as_nanos() as i128;
 /// A clock that is ahead by more than this finds certificates expired before deploy renews them,
 /// which it does past half of their thirty days.
 const CLOCK_AHEAD_NS_MAX: i128 = 15 * 24 * 3600 * 1_000_000_000;
@@ -300,7 +301,7 @@ fn clock(survey: &Survey, faults: &mut Vec<HostFault>) {
         is_ahead: off > 0,
         shows: second(shows),
         here: second(here(shows, off)),
-        breaks_tls: off > CLOCK_AHEAD_NS_MAX || off < -CLOCK_BEHIND_NS_MAX,
+        breaks_tls: !(-CLOCK_BEHIND_NS_MAX..=CLOCK_AHEAD_NS_MAX).contains(&off),
     });
 }
 
@@ -314,8 +315,8 @@ fn duration(ns: u128) -> String {
     let s = ns / 1_000_000_000;
     match s {
         0..120 => format!("{s}.{} s", ns / 100_000_000 % 10),
-        120..7200 => format!("{} min", s / 60),
-        7200..172_800 => format!("{} h", s / 3600),
+        120..7200 => format!("{} min", (s + 30) / 60),
+        7200..172_800 => format!("{} h", (s + 1800) / 3600),
         _ => format!("{} days", s / 86_400),
     }
 }

@@ -13,6 +13,7 @@ use crate::hosts::Host;
 use crate::identity::ca::Subject;
 use crate::identity::check::{Certificate, Renewal, renewal};
 use crate::identity::issue::{CaHost, Wanted, issue};
+use crate::identity::rollout::subject;
 use crate::lock::Lock;
 use crate::remote::error::RemoteError;
 use crate::report::{Report, hinted};
@@ -136,12 +137,15 @@ async fn identify_all(ctx: &Context, preflight: &mut Preflight, report: &mut Rep
         .hosts
         .iter()
         .map(|host| (host, unidentified(ctx, preflight, &host.name, ca_pem.as_deref())))
-        .filter(|(host, subjects)| {
+        .filter(|(host, due)| {
             let trusted = preflight.surveys.get(&host.name).and_then(|survey| survey.ca.as_ref());
-            !subjects.is_empty() || (ca_pem.is_some() && trusted != ca_pem.as_ref())
+            !due.is_empty() || (ca_pem.is_some() && trusted != ca_pem.as_ref())
         })
-        .map(|(host, subjects)| {
+        // Without the CA, what is only past half of its time goes on with the other half.
+        .filter(|(_, due)| ca_host.is_some() || due.iter().any(|(_, why)| *why != Renewal::Old))
+        .map(|(host, due)| {
             let bin = release_bin(preflight, &host.name);
+            let subjects = due.into_iter().map(|(subject, _)| subject).collect();
             (host.name.clone(), Wanted { remote: host.remote.clone(), bin, subjects })
         })
         .collect();
@@ -197,13 +201,13 @@ async fn issue_all(
 }
 
 /// Nodes of a host that need a certificate under the CA given, or under the one that the host
-/// knows when the manager's host does not answer.
+/// knows when the manager's host does not answer; each with the reason.
 pub fn unidentified(
     ctx: &Context,
     preflight: &Preflight,
     host: &HostName,
     ca_pem: Option<&str>,
-) -> Vec<Subject> {
+) -> Vec<(Subject, Renewal)> {
     let Some(survey) = preflight.surveys.get(host) else { return Vec::new() };
     // The first one signs, also when a rotation has hosts trust two.
     let ca = ca_pem.or(survey.ca.as_deref()).and_then(Certificate::from_pem);
@@ -216,10 +220,7 @@ pub fn unidentified(
         renewal(&cert.pem, cluster, subject, ca.as_ref(), now)
     };
     let nodes = ctx.cluster.nodes.iter().filter(|node| node.host == *host);
-    nodes
-        .map(|node| Subject { role: node.role, node: node.name.to_string() })
-        .filter(|subject| due(subject).is_some())
-        .collect()
+    nodes.map(subject).filter_map(|subject| due(&subject).map(|reason| (subject, reason))).collect()
 }
 
 /// Makes the releases current on all hosts; what runs there stays. False when a host that answers

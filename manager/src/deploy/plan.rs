@@ -155,6 +155,8 @@ pub struct Due {
     pub host: HostName,
     /// The node.
     pub node: String,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// What is stopped for good.

@@ -17,7 +17,7 @@ pub fn lines(plan: &Plan) -> Vec<String> {
     let mut lines = release_lines(plan);
     lines.extend(plan.changes.iter().map(change_line));
     for due in &plan.certificates {
-        lines.push(format!("issue a certificate for {}", due.node));
+        lines.push(format!("issue a certificate for {} ({})", due.node, due.reason));
     }
     for stop in &plan.stops {
         lines.push(match &stop.node {
@@ -44,6 +44,7 @@ fn release_lines(plan: &Plan) -> Vec<String> {
         let from = host.from.as_deref().unwrap_or("none");
         let what = match (host.files.len(), programs.as_slice()) {
             (0, _) => "nothing to copy".to_owned(),
+            (1, []) => format!("1 file to copy, {}", size(&host.files)),
             (count, []) => format!("{count} files to copy, {}", size(&host.files)),
             (count, programs) => format!(
                 "{count} files to copy, {} ({})",
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(
             lines(&plan),
             [
-                "h1, h2: release a-c after a-b, 1 files to copy, 1 KiB",
+                "h1, h2: release a-c after a-b, 1 file to copy, 1 KiB",
                 "change snaplen: 9000 -> 65535 (node.cfg:7): w-1, w-2",
                 "restart first w-1 (other configuration: snaplen)",
                 "restart w-2 (other configuration: snaplen)",

@@ -25,7 +25,7 @@ pub const LEAF_VALID_DAYS: u64 = 30;
 /// Days that the CA is valid: ten years.
 const CA_VALID_DAYS: u64 = 3652;
 /// Clocks of hosts may be behind ours by this much; what is more is told (`not_yet_valid`).
-const CLOCK_SLACK: Duration = Duration::from_secs(600);
+pub const CLOCK_SLACK: Duration = Duration::from_secs(600);
 /// Bytes of a serial number: random, so that two certificates never share one.
 const SERIAL_BYTES: usize = 16;
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -6,4 +6,5 @@ pub mod ca;
 pub mod ca_command;
 pub mod check;
 pub mod issue;
+pub mod refused;
 pub mod rollout;
