@@ -106,7 +106,7 @@ fn a_manager_that_is_the_logger_gets_one_beside_it() {
         ["worker-1-1 bond0 2", "worker-1-2 bond0 3", "worker-1-3 bond0 4", "worker-1-4 bond0 5"]
     );
     let capture = &cluster.node("worker-1-2").unwrap().capture;
-    assert_eq!((capture.fanout_id, capture.fanout_defrag), (Some(23), Some(false)));
+    assert_eq!((capture.fanout_id, capture.fanout_defrag), (None, Some(false)));
     assert_eq!(
         notes(&imported, Change::Changed),
         [
@@ -184,6 +184,14 @@ fn sections_with_several_interfaces_become_one_for_each_in_zeekcontrols_order() 
     let env = cluster.env(cluster.node("worker-b-2").unwrap());
     assert_eq!((env["B"].as_str(), env["TZ"].as_str()), ("100%", "UTC"));
     assert_eq!(cluster.node("worker-c-1").unwrap().host, "2001:db8::c");
+    let changed = notes(&imported, Change::Changed);
+    for part in [
+        "node.cfg:26 pf_ring::zc:99@0: 99: a cluster of PF_RING; write the interface it reads",
+        "node.cfg:54 myricom::eth5: eth5: packets come from AF_PACKET sockets",
+        "node.cfg:51 [worker.d]: `worker-d`: a name is a folder and part of a certificate",
+    ] {
+        assert!(changed.iter().any(|note| note == part), "{part}\n{changed:#?}");
+    }
     // The lines of the operator's file keep their numbers.
     let lines: Vec<&str> = imported.node_cfg.lines().collect();
     assert_eq!(lines[21], "# Ten processes by PF_RING.");
@@ -218,20 +226,22 @@ fn what_zeekcontrol_refuses_too_is_told_and_not_taken() {
 }
 
 #[test]
-fn groups_that_clash_lose_their_numbers_and_values_out_of_range_are_named() {
+fn numbers_of_groups_are_made_anew_and_values_out_of_range_are_named() {
     let nodes = "[m]\ntype=manager\nhost=h\n[p]\ntype=proxy\nhost=h\n[l]\ntype=logger\nhost=h\n\
                  [a]\ntype=worker\nhost=s\ninterface=eth0\nlb_method=af_packet\nlb_procs=2\n\
                  af_packet_fanout_id=23\n\
                  [b]\ntype=worker\nhost=s\ninterface=eth1\nlb_method=af_packet\nlb_procs=2\n\
                  af_packet_fanout_id=23\naf_packet_block_size=10000\n";
     let imported = imported("MemLimit = 5\nPcapSnaplen = x\nZeekPort = 80\n", nodes, "");
-    cluster(&imported);
+    assert!(cluster(&imported).nodes.iter().all(|node| node.capture.fanout_id.is_none()));
+    let not_needed = notes(&imported, Change::NotNeeded);
+    assert_eq!(not_needed.len(), 2);
+    assert!(not_needed[0].starts_with("node.cfg:16 af_packet_fanout_id=23: each interface gets"));
     let left_out = notes(&imported, Change::LeftOut).join("\n");
     for part in [
         "zeekctl.cfg:1 MemLimit: `memory_bytes_max` would be 5120; it takes a whole number",
         "zeekctl.cfg:2 PcapSnaplen: `x` is not what ZeekControl takes",
         "zeekctl.cfg:3 ZeekPort: `port` would be 80; it takes a whole number from 1024",
-        "node.cfg:23 af_packet_fanout_id=23: fanout id 23 is also that of interface `eth0`",
         "node.cfg:24 af_packet_block_size=10000: ",
     ] {
         assert!(left_out.contains(part), "{part}\n{left_out}");

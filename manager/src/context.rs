@@ -26,7 +26,7 @@ pub const NETWORKS_CFG: &str = "networks.cfg";
 pub const TYTO_YAML: &str = "tyto.yaml";
 
 /// Where the files are when nothing else is said and ctl is not installed.
-const DEFAULT_ETC: &str = "/opt/tyto/etc";
+pub(crate) const DEFAULT_ETC: &str = "/opt/tyto/etc";
 
 /// Bytes of a configuration file at most; ten thousand nodes stay far below it.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;

@@ -29,6 +29,8 @@ pub struct NodeKey {
     pub unset: Unset,
     /// What it does; for [`Scope::Nothing`] why it does nothing.
     pub doc: &'static str,
+    /// ZeekControl does not have it.
+    pub is_ours: bool,
 }
 
 /// What counts when a node does not have a key.
@@ -66,6 +68,10 @@ impl NodeKey {
         Self { unset: Unset::Setting(name), ..self }
     }
 
+    const fn ours(self) -> Self {
+        Self { is_ours: true, ..self }
+    }
+
     const fn made(self, how: &'static str) -> Self {
         Self { unset: Unset::Made(how), ..self }
     }
@@ -77,7 +83,7 @@ const fn key(
     expected: &'static str,
     doc: &'static str,
 ) -> NodeKey {
-    NodeKey { name, scope, expected, unit: "", unset: Unset::Nothing, doc }
+    NodeKey { name, scope, expected, unit: "", unset: Unset::Nothing, doc, is_ours: false }
 }
 
 const fn nothing(name: &'static str, doc: &'static str) -> NodeKey {
@@ -110,10 +116,12 @@ pub const NODE_KEYS: &[NodeKey] = &[
         "a tcpdump expression, such as `not port 22`",
         "only packets that it matches are captured; the kernel drops all others",
     )
-    .setting("filter"),
+    .setting("filter")
+    .ours(),
     key("snaplen", Scope::Capture, "bytes from 128 to 262144", "bytes kept of each packet")
         .unit("bytes")
-        .setting("snaplen_bytes"),
+        .setting("snaplen_bytes")
+        .ours(),
     key(
         "lb_method",
         Scope::Worker,
@@ -147,16 +155,19 @@ pub const NODE_KEYS: &[NodeKey] = &[
         "memory that each process may use, bytes; 0: no limit",
     )
     .unit("bytes")
-    .setting("memory_bytes_max"),
+    .setting("memory_bytes_max")
+    .ours(),
     key(
         "nice",
         Scope::Any,
         "a whole number from -20 to 19",
         "niceness of each process; a higher one yields to others",
     )
-    .setting("nice"),
+    .setting("nice")
+    .ours(),
     key("core_dumps", Scope::Any, "T or F", "let the kernel write a core when a process crashes")
-        .setting("core_dumps"),
+        .setting("core_dumps")
+        .ours(),
     key(
         "af_packet_buffer_size",
         Scope::Capture,
@@ -208,7 +219,8 @@ pub const NODE_KEYS: &[NodeKey] = &[
         "T or F",
         "with FANOUT_CBPF and FANOUT_EBPF: packets in a tunnel are spread by their inner flow",
     )
-    .setting("af_packet.fanout_inner"),
+    .setting("af_packet.fanout_inner")
+    .ours(),
     key(
         "af_packet_enable_defrag",
         Scope::Capture,
@@ -222,7 +234,8 @@ pub const NODE_KEYS: &[NodeKey] = &[
         "T or F",
         "see all packets of the link, not only those for this host",
     )
-    .setting("af_packet.promiscuous"),
+    .setting("af_packet.promiscuous")
+    .ours(),
     key(
         "af_packet_checksum_validation_mode",
         Scope::Capture,

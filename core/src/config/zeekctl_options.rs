@@ -270,7 +270,7 @@ pub const ZEEKCTL_OPTIONS: &[Group] = &[
             ),
             by_itself("TmpDir", SPOOL_TMP),
             by_itself("TmpExecDir", SPOOL_TMP),
-            by_itself("StatsDir", "there are no files of statistics"),
+            not_there("StatsDir", "there are no files of statistics"),
             by_itself("BrokerDBDir", PROXIES),
             by_itself("DefaultStoreDir", PROXIES),
             by_itself("CfgDir", ETC),

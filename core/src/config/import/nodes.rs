@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::cfg_file::{CfgFile, Entry, Section, lines};
 use super::super::cluster::{Cluster, ConfigFile, ConfigFiles};
-use super::super::error::{At, Fault, FaultKind, Faults};
+use super::super::error::{At, FaultKind, Faults};
 use super::super::name::is_node_name;
 use super::super::node_keys::{Scope, node_key};
 use super::super::value;
@@ -123,9 +123,17 @@ impl<'a> Editor<'a> {
         self.notes.add(&section.at, &format!("[{}]", section.name), Change::Changed, text);
     }
 
-    /// Keys without a meaning, and keys that are not known.
+    /// Keys without a meaning, and keys that are not known. Numbers of fanout groups are not
+    /// taken over: with the same one, our workers would join the group of a Zeek that still
+    /// runs, and take flows away from it.
     fn unknown(&mut self, entry: &Entry) {
         match node_key(&entry.key.replace('.', "_")) {
+            Some(key) if key.name == "af_packet_fanout_id" && !entry.value.is_empty() => {
+                let why = "each interface gets a number of its own, other than Zeek's";
+                let subject = format!("{}={}", entry.key, entry.value);
+                self.notes.add(&entry.at, &subject, Change::NotNeeded, why);
+                self.comment(entry, &format!("not needed: {why}"));
+            }
             Some(key) if key.scope == Scope::Nothing && !entry.value.is_empty() => {
                 self.leave_out(entry, key.doc);
             }
@@ -179,7 +187,10 @@ impl<'a> Editor<'a> {
             let text = format!("{name}: a standalone node has one interface; workers have more");
             self.notes.add(&entry.at, &entry.value, Change::Changed, text);
         } else if !is_same {
-            let text = format!("{name}: packets come from AF_PACKET sockets");
+            let text = match name.bytes().all(|b| b.is_ascii_digit()) {
+                true => format!("{name}: a cluster of PF_RING; write the interface it reads"),
+                false => format!("{name}: packets come from AF_PACKET sockets"),
+            };
             self.notes.add(&entry.at, &entry.value, Change::Changed, text);
         }
         if names.len() > 1 || !is_same {
@@ -222,7 +233,7 @@ impl<'a> Editor<'a> {
             self.added.push(text);
         }
         for entry in section.entries.iter().filter(|entry| !entry.is_inherited) {
-            self.comment(entry, "see the end of the file");
+            self.comment(entry, "");
         }
         self.comment_line(section.at.line, "a section for each interface: see the end of the file");
         let text = format!("{}: one section for each interface", names.join(" "));
@@ -286,9 +297,6 @@ impl<'a> Editor<'a> {
                     of_line.filter(|_| !matches!(*key, "type" | "host" | "interface" | "lb_procs"))
                 }
                 FaultKind::BadFilter { .. } => of_line,
-                FaultKind::FanoutTaken { .. } | FaultKind::FanoutSplit { .. } => {
-                    fanout_id(cfg, fault)
-                }
                 _ => None,
             };
             let size = usize::try_from(fault.at.line).unwrap_or_default();
@@ -352,13 +360,6 @@ impl<'a> Editor<'a> {
 
 fn entry<'a>(section: &'a Section, name: &str) -> Option<&'a Entry> {
     section.entries.iter().find(|entry| entry.key == name)
-}
-
-/// The `af_packet_fanout_id` of the section whose header a fault names.
-fn fanout_id<'a>(cfg: &'a CfgFile, fault: &Fault) -> Option<&'a Entry> {
-    let section = cfg.sections.iter().find(|section| section.at.line == fault.at.line)?;
-    let is_id = |entry: &&Entry| entry.key.replace('.', "_") == "af_packet_fanout_id";
-    section.entries.iter().find(is_id)
 }
 
 /// The name of an interface without the packet source before it and the instance behind it
