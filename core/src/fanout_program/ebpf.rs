@@ -4,7 +4,7 @@
 //! does. No helper is called and no map is used.
 
 use crate::filter::Program;
-use crate::filter::instruction::{Instruction, SCRATCH_WORDS, ancillary, op};
+use crate::filter::instruction::{Instruction, ancillary, op};
 
 /// One instruction of eBPF (`struct bpf_insn`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,10 +166,9 @@ fn plain(at: usize, instruction: Instruction) -> Result<Vec<EbpfInstruction>, Un
     Ok(vec![one])
 }
 
-/// A word of scratch memory, from the end of the stack. Classic BPF has sixteen.
+/// A word of scratch memory, from the end of the stack. A [`Program`] uses sixteen at most.
 fn slot(word: u32) -> i16 {
     let word = i16::try_from(word).unwrap_or_default();
-    debug_assert!((word as usize) < SCRATCH_WORDS);
     -4 * (word + 1)
 }
 

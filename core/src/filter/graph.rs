@@ -1,6 +1,6 @@
 //! Conditions into a program: a graph of tests, each with a way on for "holds" and for "does
-//! not", in which tests whose outcome is known on the way are passed by and what is in the
-//! registers already is not loaded again.
+//! not", in which tests whose outcome is known on the way are passed by, equal ends are shared,
+//! and what is in the registers already is not loaded again.
 //!
 //! Every node's ways lead to nodes made before it, so falling numbers are an order in which
 //! all jumps go forward.
@@ -19,7 +19,7 @@ const NODES_MAX: usize = 1 << 14;
 /// Outcomes remembered on a way; the first ones are those that later tests ask for again.
 const FACTS_MAX: usize = 32;
 /// Rounds of leaving out; each makes room for the next, and few are ever needed.
-const ROUNDS_MAX: usize = 8;
+const ROUNDS_MAX: usize = 16;
 
 /// A node, or one of the two ends.
 type NodeId = usize;
@@ -126,7 +126,8 @@ impl Graph {
     ) -> Result<Program, ProgramError> {
         let mut entry = entry;
         for _ in 0..ROUNDS_MAX {
-            if !self.leave_out(&mut entry) {
+            let is_shorter = self.leave_out(&mut entry);
+            if !self.merge(&mut entry) && !is_shorter {
                 break;
             }
         }
@@ -161,6 +162,32 @@ impl Graph {
             if let Some(place) = self.nodes.get_mut(index) {
                 *place = node;
             }
+        }
+        changed
+    }
+
+    /// Leads ways to nodes that test the same and go on alike to the first of them. Returns
+    /// whether there were any.
+    fn merge(&mut self, entry: &mut NodeId) -> bool {
+        let mut changed = false;
+        let mut first: HashMap<(usize, NodeId, NodeId), NodeId> = HashMap::new();
+        let mut alike: Vec<NodeId> = (0..self.nodes.len() + FIRST_NODE).collect();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            for way in [&mut node.then, &mut node.otherwise] {
+                let target = alike.get(*way).copied().unwrap_or(*way);
+                changed |= target != *way;
+                *way = target;
+            }
+            let id = index + FIRST_NODE;
+            let same = *first.entry((node.test, node.then, node.otherwise)).or_insert(id);
+            let same = if node.then == node.otherwise { node.then } else { same };
+            if let Some(place) = alike.get_mut(id) {
+                *place = same;
+            }
+        }
+        if let Some(target) = alike.get(*entry) {
+            changed |= *target != *entry;
+            *entry = *target;
         }
         changed
     }
