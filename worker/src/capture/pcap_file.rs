@@ -341,15 +341,15 @@ mod tests {
     fn a_file_cut_within_a_packet_ends_before_it_and_says_so() {
         let whole = pcap(0xa1b2_c3d4, false, &[(1, 0, &[1; 40], 40), (2, 0, &[2; 40], 40)]);
         assert!(matches!(read(&whole), (2, None, Ok(()))));
-        let second = Some(CutOff { packets: 1, at: 24 + 16 + 40 });
+        let second = CutOff { packets: 1, at: 24 + 16 + 40 };
         for left in [1, 40, 41, 55] {
             let (packets, cut_off, ended) = read(&whole[..whole.len() - left]);
-            assert_eq!((packets, cut_off), (1, second), "{left} bytes less");
+            assert_eq!((packets, cut_off), (1, Some(second)), "{left} bytes less");
             assert!(ended.is_ok());
         }
         assert!(matches!(read(&whole[..whole.len() - 56]), (1, None, Ok(()))));
         assert_eq!(
-            second.unwrap().to_string(),
+            second.to_string(),
             "ends within a packet: 1 are whole, the next begins at byte 80"
         );
     }
