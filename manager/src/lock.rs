@@ -16,17 +16,17 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::context::Context;
 use crate::hosts::{Host, Hosts};
 use crate::progress::Progress;
-use crate::remote::ByteStream;
 use crate::remote::error::RemoteError;
-use crate::remote::shell::quote_path;
+
+mod keeper;
+
+use keeper::{Asked, Keeper, open_keeper};
 
 /// How long another ctl is waited for, as in ZeekControl.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,13 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two words to the operator while waiting.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
-/// Time between two signs of life to the keeper of the lock, which waits 30 s for one.
-const SIGN_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the keeper may take to give the lock back.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
-/// Most of the keeper's complaint that is repeated, bytes.
-const COMPLAINT_BYTES_MAX: u64 = 2048;
-
 /// Who changes the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -179,22 +174,6 @@ impl LockWatch {
     }
 }
 
-/// The process on the manager's host that keeps the lock for us.
-#[derive(Debug)]
-struct Keeper {
-    host: String,
-    // Dropped to end the task, and with it the keeper.
-    end: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
-}
-
-/// What came of asking the host.
-enum Asked {
-    Kept(Keeper),
-    /// No program there that could keep a lock, or no host that answers.
-    Cannot(Option<RemoteError>),
-}
-
 impl Lock {
     /// Takes the lock, waiting for another ctl to give it back unless `--no-wait` was given.
     ///
@@ -204,12 +183,16 @@ impl Lock {
         let no_wait = args.try_get_one::<bool>("no-wait").ok().flatten().copied();
         let patience = if no_wait == Some(true) { Duration::ZERO } else { PATIENCE };
         let waiting = Waiting { progress: &ctx.progress, patience, began: Instant::now() };
-        if let Asked::Kept(keeper) = ask(ctx, &waiting, true).await? {
-            return Ok(Self { _folder: None, keeper: Some(keeper) });
-        }
+        let is_silent = match ask(ctx, &waiting).await? {
+            Asked::Kept(keeper) => return Ok(Self { _folder: None, keeper: Some(keeper) }),
+            Asked::Cannot(why) => why.is_some(),
+        };
         let folder = lock_folder(&ctx.etc, &waiting).await?;
+        if is_silent {
+            return Ok(Self { _folder: Some(folder), keeper: None });
+        }
         // Whoever had the folder may have brought the program meanwhile.
-        let keeper = match ask(ctx, &waiting, false).await? {
+        let keeper = match ask(ctx, &waiting).await? {
             Asked::Kept(keeper) => Some(keeper),
             Asked::Cannot(_) => None,
         };
@@ -279,140 +262,17 @@ impl Waiting<'_> {
     }
 }
 
-/// Asks the manager's host for the lock. `warns`: a host that does not answer is told of.
-async fn ask(ctx: &Context, waiting: &Waiting<'_>, warns: bool) -> Result<Asked, LockError> {
+/// Asks the manager's host for the lock.
+async fn ask(ctx: &Context, waiting: &Waiting<'_>) -> Result<Asked, LockError> {
     let Some(head) = ctx.cluster.head() else { return Ok(Asked::Cannot(None)) };
     let hosts = Hosts::named(ctx, vec![head.host.clone()])?;
     let Some(host) = hosts.find(&head.host) else { return Ok(Asked::Cannot(None)) };
     let program = host.layout.current_bin("supervisor");
     let (asked, _) = open_keeper(host, &program, waiting).await?;
-    if let (Asked::Cannot(Some(error)), true) = (&asked, warns) {
+    if let Asked::Cannot(Some(error)) = &asked {
         ctx.progress.heading(&format!("(no lock on host `{}`: {})", host.name, error.short()));
     }
     Ok(asked)
-}
-
-/// Starts a keeper and waits until it has the lock; whether another one had it before.
-async fn open_keeper(
-    host: &Host,
-    program: &Path,
-    waiting: &Waiting<'_>,
-) -> Result<(Asked, bool), LockError> {
-    let program = quote_path(program);
-    let prefix = quote_path(host.layout.prefix());
-    let script = format!(
-        "[ -x {program} ] || {{ echo none; exit 0; }}; exec {program} hold-lock --prefix {prefix}"
-    );
-    let stream = match host.remote.open(&script, host.deadline).await {
-        Ok(stream) => stream,
-        Err(error) => return Ok((Asked::Cannot(Some(error)), false)),
-    };
-    let ByteStream { reader, mut writer, errors, keep } = stream;
-    let mut note = serde_json::to_string(&Holder::this()).unwrap_or_default();
-    note.push('\n');
-    // When it is gone already, its words tell.
-    drop(writer.write_all(note.as_bytes()).await);
-    drop(writer.flush().await);
-    let mut lines = BufReader::new(reader).lines();
-    let mut holder: Option<Holder> = None;
-    let mut told = Instant::now();
-    loop {
-        let patience = match &holder {
-            Some(_) => waiting.left().min(TELL_INTERVAL),
-            None => host.deadline,
-        };
-        let line = match timeout(patience, lines.next_line()).await {
-            Ok(Ok(line)) => line,
-            Ok(Err(error)) => {
-                let lost =
-                    RemoteError::Lost { host: host.name.to_string(), said: error.to_string() };
-                return Ok((Asked::Cannot(Some(lost)), false));
-            }
-            Err(_) => match &holder {
-                Some(holder) if waiting.left().is_zero() => return Err(waiting.held(holder)),
-                Some(holder) => {
-                    waiting.tell(holder);
-                    told = Instant::now();
-                    drop(writer.write_all(b"\n").await);
-                    drop(writer.flush().await);
-                    continue;
-                }
-                None => {
-                    let (host, what) = (host.name.to_string(), "lock");
-                    let error = RemoteError::TimedOut { host, what, deadline: patience };
-                    return Ok((Asked::Cannot(Some(error)), false));
-                }
-            },
-        };
-        match line.as_deref().map(|line| line.split_once(' ').unwrap_or((line, ""))) {
-            Some(("held", _)) => {
-                let keeper = keep_alive(host, lines, writer, keep);
-                return Ok((Asked::Kept(keeper), holder.is_some()));
-            }
-            Some(("busy", who)) => {
-                let who: Holder = serde_json::from_str(who).unwrap_or_default();
-                if waiting.left().is_zero() {
-                    return Err(waiting.held(&who));
-                }
-                if holder.as_ref() != Some(&who) || told.elapsed() >= TELL_INTERVAL {
-                    waiting.tell(&who);
-                    told = Instant::now();
-                }
-                holder = Some(who);
-            }
-            Some(("none", _)) => return Ok((Asked::Cannot(None), false)),
-            Some(_) => {}
-            None => return Ok((Asked::Cannot(complaint(host, errors).await), false)),
-        }
-    }
-}
-
-/// Why a keeper ended at once: the words of an old program that knows no lock, or a fault.
-async fn complaint(
-    host: &Host,
-    errors: Option<Box<dyn tokio::io::AsyncRead + Send + Unpin>>,
-) -> Option<RemoteError> {
-    let mut said = Vec::new();
-    if let Some(errors) = errors {
-        let mut errors = errors.take(COMPLAINT_BYTES_MAX);
-        drop(timeout(RELEASE_PATIENCE, errors.read_to_end(&mut said)).await);
-    }
-    let said = String::from_utf8_lossy(&said).trim().to_owned();
-    Some(RemoteError::Failed { host: host.name.to_string(), what: "take the lock", said })
-}
-
-/// Tells the keeper now and then that we live, until we are done or it is gone.
-fn keep_alive(
-    host: &Host,
-    mut lines: Lines<BufReader<Box<dyn tokio::io::AsyncRead + Send + Unpin>>>,
-    mut writer: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
-    keep: Box<dyn Send>,
-) -> Keeper {
-    let (end, mut ended) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move {
-        let _keep = keep;
-        loop {
-            tokio::select! {
-                // The sender is never used: that it is dropped is the word.
-                _ = &mut ended => break,
-                line = lines.next_line() => match line {
-                    Ok(Some(_)) => {}
-                    Ok(None) | Err(_) => return,
-                },
-                () = sleep(SIGN_INTERVAL) => {
-                    let said = writer.write_all(b"\n").await;
-                    if said.is_err() || writer.flush().await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-        // It ends at the end of our words, and its own words end when it has given the lock back.
-        drop(writer.shutdown().await);
-        drop(writer);
-        while let Ok(Some(_)) = lines.next_line().await {}
-    });
-    Keeper { host: host.name.to_string(), end: Some(end), task }
 }
 
 /// Locks the folder of the configuration against other ctls of this machine.
