@@ -63,7 +63,7 @@ pub enum LiveError {
     /// Time stamps of the network card are wanted, and it has none.
     #[error(
         "interface `{0}`: its card does not stamp every packet that it receives, as `ethtool -T \
-         {0}` tells; take `hw_timestamps` out of the configuration"
+         {0}` tells; `af_packet_enable_hw_timestamping=F` in node.cfg does without"
     )]
     NoCardTimes(String),
     /// The filter cannot be run on this interface.

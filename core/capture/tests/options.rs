@@ -92,7 +92,8 @@ fn time_stamps_of_a_card_that_has_none_are_refused() {
         let error = AfPacket::open(&wanted).unwrap_err();
         let expected = format!(
             "interface `{interface}`: its card does not stamp every packet that it receives, as \
-             `ethtool -T {interface}` tells; take `hw_timestamps` out of the configuration"
+             `ethtool -T {interface}` tells; `af_packet_enable_hw_timestamping=F` in node.cfg does \
+             without"
         );
         assert_eq!(error.to_string(), expected);
     }
