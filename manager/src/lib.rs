@@ -1,8 +1,10 @@
 //! ctl and the manager: everything that an operator's command does, and the cluster's membership.
 
+pub mod boot;
 pub mod cli;
 pub mod command;
 pub mod context;
+pub mod crashes;
 pub mod daemon;
 pub mod deploy;
 pub mod hosts;
@@ -12,5 +14,6 @@ pub mod lock;
 pub mod progress;
 pub mod remote;
 pub mod report;
+pub mod sight;
 pub mod status_table;
 pub mod tiers;

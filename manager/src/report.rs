@@ -437,6 +437,8 @@ mod tests {
             status: status.to_owned(),
             pid: None,
             started_ns: None,
+            why: None,
+            boot: None,
         };
         let mut report = Report::new();
         report.status(vec![row("running")]);

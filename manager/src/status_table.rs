@@ -24,6 +24,10 @@ pub struct StatusRow {
     pub pid: Option<u32>,
     /// When that started, ns since the Unix epoch.
     pub started_ns: Option<u64>,
+    /// What went wrong last; none when nothing did.
+    pub why: Option<String>,
+    /// What starts its host's supervisor at boot, empty: nothing; none when that was not asked.
+    pub boot: Option<String>,
 }
 
 /// The lines of the table, local time.
@@ -80,7 +84,8 @@ mod tests {
     fn row(name: &str, role: Role, status: &str, pid: Option<u32>) -> StatusRow {
         let host = "localhost".to_owned();
         let (name, status) = (name.to_owned(), status.to_owned());
-        StatusRow { name, role, host, status, pid, started_ns: None }
+        let (started_ns, why, boot) = (None, None, None);
+        StatusRow { name, role, host, status, pid, started_ns, why, boot }
     }
 
     #[test]

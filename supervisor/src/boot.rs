@@ -51,6 +51,8 @@ pub(crate) struct Boot {
     pub(crate) changed: bool,
     /// What is left to do by hand; empty when nothing is.
     pub(crate) hint: String,
+    /// Why it could not be arranged; empty when it could.
+    pub(crate) error: String,
 }
 
 /// Why the boot could not be arranged.

@@ -108,8 +108,16 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Csr(args) => csr::run(&args, &mut io::stdout().lock())?,
         Command::Cert(args) => cert::run(&args, io::stdin().lock())?,
         Command::Boot { action, at } => {
-            let boot = boot::run(&at.layout()?, action)?;
+            // Told in JSON either way: ctl reads it.
+            let (boot, code) = match boot::run(&at.layout()?, action) {
+                Ok(boot) => (boot, ExitCode::SUCCESS),
+                Err(error) => {
+                    let error = telemetry::chain(&error);
+                    (boot::Boot { error, ..boot::Boot::default() }, ExitCode::FAILURE)
+                }
+            };
             writeln!(io::stdout(), "{}", serde_json::to_string(&boot)?)?;
+            return Ok(code);
         }
         Command::StandBy(at) => {
             let Err(error) = boot::stand_by(&at.layout()?);

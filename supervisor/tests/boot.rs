@@ -78,7 +78,7 @@ fn a_crontab_that_cannot_be_read_is_not_replaced() {
     fs::set_permissions(&crontab, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", bin.path().display());
     let output = boot(&host, "install", Path::new(&path));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success() && said.contains("you may not use cron"), "{said}");
     assert!(bin.path().join("-l").exists() && !bin.path().join("-").exists());
 }
@@ -91,7 +91,7 @@ fn a_host_without_any_init_of_ours_gets_the_line_to_add_by_hand() {
     let host = Host::new(&[]);
     let empty = tempfile::tempdir().unwrap();
     let output = boot(&host, "install", empty.path());
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout);
     let line = format!("@reboot {}/current/bin/supervisor start", host.layout.prefix().display());
     assert!(!output.status.success() && said.contains(&line), "{said}");
 }

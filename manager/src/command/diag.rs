@@ -1,33 +1,42 @@
-//! `ctl diag`: how a node stands and the last words it left on its host. Takes no lock.
+//! `ctl diag`: how a node stands, what it wrote last, and what was kept of its crashes. Takes no
+//! lock, and needs no supervisor on the host.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
+use jiff::Timestamp;
 use serde_json::json;
 use tyto_proto::v1::NodeStatus;
 
 use super::{Command, Run, nodes_arg};
 use crate::context::Context;
+use crate::crashes::{self, Crash, Excerpt, Remains};
 use crate::hosts::{Host, Hosts};
+use crate::identity::refused;
 use crate::remote::Input;
 use crate::remote::error::RemoteError;
-use crate::remote::shell::{quote, quote_path};
 use crate::report::Report;
-
-/// Last lines shown of each file.
-const LINES: usize = 30;
 
 pub(super) const COMMAND: Command = Command {
     name: "diag",
-    summary: "Tells why a node is as it is: state, last exit, last output",
+    summary: "Tells why a node is as it is: state, last output, last crash",
     details: "State and last exit as the supervisor knows them, the end of stderr.log and \
-              stdout.log, and the folders of crashes that were kept.",
+              stdout.log, then the last crash: how and why it ended, versions, backtrace (where \
+              it left a core and the host has a debugger), output, its last report, what the \
+              supervisor traced, its configuration. Earlier crashes are listed; their folders \
+              hold the same files. Works too when no supervisor runs there.",
     args: || vec![nodes_arg()],
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
 };
 
-/// What is known of one node: what its supervisor says, what is on the disk.
-type Findings = (Option<NodeStatus>, String);
+/// What is known of a host's nodes: what their supervisor says, or why it does not, and what is
+/// on the disk.
+struct Findings {
+    known: Vec<NodeStatus>,
+    silent: Option<String>,
+    remains: Vec<Remains>,
+}
 
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
@@ -44,12 +53,13 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     for (host, result) in results {
         match result {
             Ok(findings) => {
-                for (node, (status, files)) in findings {
-                    report.line(format!("[{node}]"));
-                    report.line(describe(status.as_ref()));
-                    report.raw(files.clone());
-                    let state = status.as_ref().map(|status| status.state.clone());
-                    all.push(json!({ "node": node, "state": state, "files": files }));
+                if let Some(silent) = &findings.silent {
+                    report.warn(format!("{host}: {silent}; this is what lies on its disk"));
+                }
+                for remains in &findings.remains {
+                    let status = findings.known.iter().find(|known| known.node == remains.node);
+                    tell(status, remains, &mut report);
+                    all.push(result_of(status, remains));
                 }
             }
             Err(error) => report.remote_error(&host, &error),
@@ -59,37 +69,57 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn find(host: Arc<Host>, names: Vec<String>) -> Result<Vec<(String, Findings)>, RemoteError> {
+async fn find(host: Arc<Host>, names: Vec<String>) -> Result<Findings, RemoteError> {
     // The disk tells something even when the supervisor does not.
-    let status = host.status().await.map(|reply| reply.nodes).unwrap_or_default();
-    let mut findings = Vec::new();
-    for name in names {
-        let script = script(&host, &name);
-        let output = host.remote.run(&script, Input::None, host.deadline).await?;
-        let known = status.iter().find(|status| status.node == name).cloned();
-        findings.push((name, (known, output.stdout_text())));
-    }
-    Ok(findings)
+    let (known, silent) = match host.status().await {
+        Ok(reply) if reply.supervisor_pid == 0 => {
+            (reply.nodes, Some("no supervisor runs".to_owned()))
+        }
+        Ok(reply) => (reply.nodes, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let script = crashes::script(&host.layout, &names);
+    let output = host.remote.run(&script, Input::None, host.deadline).await?;
+    Ok(Findings { known, silent, remains: crashes::parse(&output.stdout_text()) })
 }
 
-/// ZeekControl's blocks: `==== file`, or `==== No file`.
-fn script(host: &Host, node: &str) -> String {
-    format!(
-        "cd {spool} 2>/dev/null || {{ echo '==== No working folder'; exit 0; }}\n\
-         for f in stderr.log stdout.log; do\n\
-           if [ -s $f ]; then echo; echo \"==== $f\"; tail -n {LINES} $f; \
-           else echo; echo \"==== No $f\"; fi\n\
-         done\n\
-         l=; n=0; for c in {crashes}/crash-{node}-[0-9][0-9][0-9][0-9]-[0-9][0-9]-*; do\n\
-           [ -d \"$c\" ] && {{ l=$c; n=$((n+1)); }}\n\
-         done\n\
-         if [ -n \"$l\" ]; then echo; echo \"==== last of $n crashes: $l\"; \
-           for f in \"$l\"/*; do [ -s \"$f\" ] && {{ echo \"---- ${{f##*/}}\"; \
-           tail -n {LINES} \"$f\"; }}; done; fi; exit 0",
-        spool = quote_path(&host.layout.node_spool(node)),
-        crashes = quote_path(&host.layout.crashes()),
-        node = quote(node),
-    )
+/// ZeekControl's blocks: `[node]`, then `==== file` or `==== No file`.
+fn tell(status: Option<&NodeStatus>, remains: &Remains, report: &mut Report) {
+    report.line(format!("[{}]", remains.node));
+    report.line(describe(status));
+    let refused = |status| refused::lines(status, Duration::MAX, Timestamp::now());
+    status.into_iter().flat_map(refused).for_each(|line| report.line(line));
+    for excerpt in &remains.outputs {
+        report.raw(block(excerpt));
+    }
+    let Some((last, earlier)) = remains.crashes.split_last() else {
+        report.line("\n==== No crash");
+        return;
+    };
+    report.line(format!("\n==== last crash: {}", line_of(last)));
+    for excerpt in last.files.iter().filter(|excerpt| !excerpt.lines.is_empty()) {
+        report.raw(block(excerpt));
+    }
+    if !earlier.is_empty() {
+        report.line("\n==== earlier crashes");
+        earlier.iter().rev().for_each(|crash| report.line(line_of(crash)));
+    }
+    report.line("");
+}
+
+fn block(excerpt: &Excerpt) -> String {
+    if excerpt.lines.is_empty() {
+        return format!("\n==== No {}\n", excerpt.file);
+    }
+    format!("\n==== {}\n{}\n", excerpt.file, excerpt.lines.join("\n"))
+}
+
+fn line_of(crash: &Crash) -> String {
+    let Crash { dir, exit, cause, .. } = crash;
+    match cause.as_str() {
+        "" | "unknown" => format!("{dir}: {exit}"),
+        cause => format!("{dir}: {exit}, {cause}"),
+    }
 }
 
 fn describe(status: Option<&NodeStatus>) -> String {
@@ -101,8 +131,17 @@ fn describe(status: Option<&NodeStatus>) -> String {
         status.restarts,
         if status.release.is_empty() { "-" } else { &status.release }
     );
+    if status.watchdog_kills > 0 {
+        text.push_str(&format!(", killed by the watchdog {} times", status.watchdog_kills));
+    }
     if !status.last_exit.is_empty() {
         text.push_str(&format!(", last exit: {}", status.last_exit));
+    }
+    if !status.failure.is_empty() {
+        text.push_str(&format!("\nwhy: {}", status.failure));
+    }
+    if status.retry_in_ms > 0 {
+        text.push_str(&format!("\nstarted again in {:.1} s", status.retry_in_ms as f64 / 1000.0));
     }
     if let Some(health) = &status.health {
         text.push_str(&format!("\nlast report {} ms ago", status.health_age_ms));
@@ -111,4 +150,57 @@ fn describe(status: Option<&NodeStatus>) -> String {
         }
     }
     text
+}
+
+fn result_of(status: Option<&NodeStatus>, remains: &Remains) -> serde_json::Value {
+    let (last, earlier) = match remains.crashes.split_last() {
+        Some((last, earlier)) => (Some(last), earlier),
+        None => (None, &[][..]),
+    };
+    json!({
+        "node": remains.node,
+        "state": status.map(|status| &status.state),
+        "why": status.map(|status| &status.failure),
+        "last_exit": status.map(|status| &status.last_exit),
+        "restarts": status.map(|status| status.restarts),
+        "watchdog_kills": status.map(|status| status.watchdog_kills),
+        "retry_in_ms": status.map(|status| status.retry_in_ms),
+        "outputs": remains.outputs,
+        "last_crash": last,
+        "earlier_crashes": earlier,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_in_a_crash_loop_says_why_and_when_it_is_tried_again() {
+        let status = NodeStatus {
+            state: "failed".into(),
+            restarts: 4,
+            watchdog_kills: 2,
+            last_exit: "exit code 3".into(),
+            failure: "terminated: exit code 3".into(),
+            retry_in_ms: 28_400,
+            ..NodeStatus::default()
+        };
+        assert_eq!(
+            describe(Some(&status)),
+            "state failed, pid 0, restarts 4, release -, killed by the watchdog 2 times, \
+             last exit: exit code 3\nwhy: terminated: exit code 3\nstarted again in 28.4 s"
+        );
+        assert_eq!(describe(None), "not known to a supervisor");
+    }
+
+    #[test]
+    fn blocks_are_those_of_zeekcontrol() {
+        let excerpt = |lines: &[&str]| Excerpt {
+            file: "stderr.log".into(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        assert_eq!(block(&excerpt(&["a", "b"])), "\n==== stderr.log\na\nb\n");
+        assert_eq!(block(&excerpt(&[])), "\n==== No stderr.log\n");
+    }
 }

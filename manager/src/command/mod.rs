@@ -12,13 +12,16 @@ use crate::report::Report;
 mod capstats;
 mod certs;
 mod check;
+mod cleanup;
 mod completions;
 mod config;
 mod deploy;
+mod df;
 mod diag;
 mod exec;
 mod history;
 mod explain;
+mod import;
 mod install;
 mod keys;
 mod ledger;
@@ -82,6 +85,8 @@ pub const COMMANDS: &[Command] = &[
     ledger::COMMAND,
     logs::COMMAND,
     diag::COMMAND,
+    cleanup::COMMAND,
+    df::COMMAND,
     top::COMMAND,
     netstats::COMMAND,
     capstats::COMMAND,
@@ -90,6 +95,7 @@ pub const COMMANDS: &[Command] = &[
     nodes::COMMAND,
     config::COMMAND,
     explain::COMMAND,
+    import::COMMAND,
     keys::COMMAND,
     completions::COMMAND,
 ];

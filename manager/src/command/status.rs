@@ -2,11 +2,12 @@
 //! one question tells of all of them; supervisors are asked about the others. Takes no lock; a host
 //! that does not answer costs its own rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
+use jiff::Timestamp;
 use tokio::time::timeout;
 use tyto_core::config::name::HostName;
 use tyto_core::config::node::Node;
@@ -18,8 +19,9 @@ use crate::context::Context;
 use crate::deploy::bundle::configuration_half;
 use crate::deploy::drift;
 use crate::hosts::Hosts;
+use crate::identity::refused;
 use crate::remote::peers::Manager;
-use crate::report::Report;
+use crate::report::{Report, hinted};
 use crate::status_table::StatusRow;
 
 /// A node that the manager heard of this long ago at most runs: nodes report each second.
@@ -34,9 +36,11 @@ pub(super) const COMMAND: Command = Command {
               a host that does not answer; standard error says why. Other states: stopped, \
               initializing, terminating, crashed (it died and is not started again by itself), \
               backoff (about to be started again), failed (it dies again and again), unwatched (it \
-              runs, but its host's supervisor was killed; `ctl start` brings one back). A node \
+              runs, but its host's supervisor was killed; `ctl start` brings one back). Why a node \
+              is down is told on standard error. A node \
               that runs is shown as the manager heard of it at most 2.5 seconds ago; with --live \
-              the supervisor of each host is asked.",
+              the supervisor of each host is asked. In JSON `boot` tells what starts a host's \
+              supervisor when it boots (where its supervisor was asked).",
     args: || {
         let live = Arg::new("live").long("live").action(ArgAction::SetTrue);
         vec![nodes_arg(), live.help("Ask the supervisor of each host, not the manager")]
@@ -49,6 +53,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let mut report = Report::new();
     let mut known: BTreeMap<HostName, Vec<NodeStatus>> = BTreeMap::new();
     let mut in_use = BTreeMap::new();
+    let mut boots: BTreeMap<HostName, String> = BTreeMap::new();
     let heard = if args.get_flag("live") { Vec::new() } else { heard(ctx, &nodes).await? };
     let is_heard = |node: &Node| heard.iter().any(|status| node.name == status.node.as_str());
     let silent: Vec<&Node> = nodes.iter().copied().filter(|node| !is_heard(node)).collect();
@@ -61,13 +66,28 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
             Ok(reply) => {
                 let half = configuration_half(&reply.release).to_owned();
                 in_use.insert(host.clone(), half);
+                if reply.supervisor_pid != 0 {
+                    boots.insert(host.clone(), reply.boot);
+                }
                 known.insert(host, reply.nodes);
             }
             Err(error) => report.remote_error(&host, &error),
         }
     }
     drift::warn(ctx, &in_use, &mut report);
-    report.status(nodes.iter().map(|node| row(node, known.get(&node.host))).collect());
+    let is_shown =
+        |status: &&NodeStatus| nodes.iter().any(|node| node.name == status.node.as_str());
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    for status in known.values().flatten().filter(is_shown) {
+        if told.insert(&status.node) {
+            let lines = refused::lines(status, refused::NEWS, Timestamp::now());
+            lines.into_iter().for_each(|line| report.warn(line));
+        }
+    }
+    let rows: Vec<StatusRow> =
+        nodes.iter().map(|node| row(node, known.get(&node.host), boots.get(&node.host))).collect();
+    tell_why(&rows, &mut report);
+    report.status(rows);
     Ok(report)
 }
 
@@ -108,7 +128,7 @@ fn running(member: MemberState) -> Option<NodeStatus> {
 }
 
 /// The row of a node; none known when its host did not answer.
-fn row(node: &Node, known: Option<&Vec<NodeStatus>>) -> StatusRow {
+fn row(node: &Node, known: Option<&Vec<NodeStatus>>, boot: Option<&String>) -> StatusRow {
     let status = known.map(|nodes| nodes.iter().find(|status| node.name == status.node.as_str()));
     let (word, pid, started_ns) = match status {
         None => ("???", None, None),
@@ -120,6 +140,7 @@ fn row(node: &Node, known: Option<&Vec<NodeStatus>>) -> StatusRow {
             Some(s.started_ns).filter(|&ns| ns != 0),
         ),
     };
+    let why = status.flatten().map(why).filter(|why| !why.is_empty());
     StatusRow {
         name: node.name.to_string(),
         role: node.role,
@@ -127,5 +148,43 @@ fn row(node: &Node, known: Option<&Vec<NodeStatus>>) -> StatusRow {
         status: word.to_owned(),
         pid,
         started_ns,
+        why,
+        boot: boot.cloned(),
+    }
+}
+
+/// What went wrong with a node, and what it said last.
+fn why(status: &NodeStatus) -> String {
+    match status.last_stderr.last() {
+        Some(said) if !status.failure.is_empty() => format!("{}: {said}", status.failure),
+        _ => status.failure.clone(),
+    }
+}
+
+/// Says about each node that is down against the operator's wish why that is.
+fn tell_why(rows: &[StatusRow], report: &mut Report) {
+    for row in rows {
+        let hint = format!("ctl diag {}", row.name);
+        let why = row.why.as_deref().unwrap_or("it died");
+        match row.status.as_str() {
+            "failed" => report.error_about(
+                &row.name,
+                &hinted(
+                    format!("fails again and again, {why}"),
+                    format!(
+                        "{hint}; when that is \
+                    mended: ctl start {}",
+                        row.name
+                    ),
+                ),
+            ),
+            "crashed" => report.error_about(&row.name, &hinted(format!("crashed, {why}"), hint)),
+            "waiting" => report.warn_about(&row.name, &anyhow::anyhow!(why.to_owned())),
+            "backoff" => {
+                let text = format!("is about to be started again, {why}");
+                report.warn_about(&row.name, &hinted(text, hint));
+            }
+            _ => {}
+        }
     }
 }
