@@ -9,7 +9,7 @@ use super::survey::Questions;
 /// Asked first, so that the reading is near the moment of the call.
 pub(super) const CLOCK_SCRIPT: &str = "say clock \"$(date +%s.%N)\"\n";
 
-/// `$p` is the prefix, `$d` the part of its path that is there, `$m` the mount point of that;
+/// `$p` is the prefix, `$d` the part of its path that is there, `$mp` the mount point of that;
 /// `say` tells a fact.
 const SCRIPT: &str = r##"say kernel "$(uname -r)"
 say login "$(id -u)" "$(id -un 2>/dev/null)"
@@ -18,8 +18,8 @@ say folder "$b" "$(stat -L -c %d:%i "$d" 2>/dev/null)" "$d"
 say name "$(uname -n)"
 while read -r k v; do [ "$k" != CapEff: ] || say caps "$v"; done 2>/dev/null </proc/self/status
 [ -e /proc/net/packet ] || say no-packet-sockets
-while read -r _ t f o _; do [ "$t" != "$m" ] || x="$f $o"; done 2>/dev/null </proc/mounts
-[ -z "${x:-}" ] || say mount $x "$m"
+while read -r _ t f o _; do [ "$t" != "$mp" ] || x="$f $o"; done 2>/dev/null </proc/mounts
+[ -z "${x:-}" ] || say mount $x "$mp"
 k=$(sed -n 's/^cluster: *//p' "$p/current/etc/host.yaml" 2>/dev/null)
 [ -z "$k" ] || say cluster "$k"
 n=0

@@ -102,11 +102,11 @@ for t in cat chmod cp cut date df dirname find id ln ls mkdir mv readlink rm sed
   tail touch; do
   command -v "$t" >/dev/null 2>&1 || say no-tool "$t"
 done
-d=$p; while [ ! -e "$d" ] && [ "$d" != / ]; do d=$(dirname "$d"); done
+d=$p; while [ ! -e "$d" ] && [ -n "$d" ]; do d=${d%/*}; done; d=${d:-/}
 for w in "$d" "$p/releases" "$p/etc" "$p/spool" "$p/run" "$p/logs"; do
   [ ! -e "$w" ] || [ -w "$w" ] || { say unwritable "$w"; break; }
 done
-set -- $(df -Pk "$d" 2>/dev/null | tail -n 1); say free-kib "${4:-}"; m=${6:-}
+set -- $(df -Pk "$d" 2>/dev/null | tail -n 1); say free-kib "${4:-}"; mp=${6:-}
 c=$(readlink "$p/current" 2>/dev/null) && say current "${c##*/}"
 for m in "$p"/releases/*/manifest; do
   r=${m%/manifest}; whole "$r" || continue

@@ -154,7 +154,8 @@ impl dyn Remote + '_ {
     /// is another one.
     pub async fn put(&self, put: Put<'_>, deadline: Duration) -> Result<(), RemoteError> {
         let script = put_script(&put);
-        self.must("store a file", &script, put.content, deadline).await.map(|_| ())
+        let stored = self.must("store a file", &script, put.content, deadline).await;
+        stored.map(|_| ()).map_err(|error| with_size(error, put.content))
     }
 }
 
@@ -165,12 +166,29 @@ fn put_script(put: &Put<'_>) -> String {
     // $$ is the shell's own process id: two deploys at once do not share the file.
     format!(
         "umask 077; p={path}; t=$p.new.$$; trap 'rm -f \"$t\"' EXIT; \
-         cat >\"$t\" || exit 1; \
+         cat >\"$t\" || {{ rm -f \"$t\"; \
+           set -- $(df -Pk \"${{p%/*}}\" | tail -n 1); echo \"$4 KiB are free\" >&2; exit 1; }}; \
          h=$(sha256sum <\"$t\") || exit 1; \
          [ \"${{h%% *}}\" = {hash} ] || {{ echo \"$p: arrived damaged, or changed while it was copied\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -f \"$t\" \"$p\"",
         mode = put.mode
     )
+}
+
+/// Says how large the file is for which there was no space.
+fn with_size(error: RemoteError, content: Input<'_>) -> RemoteError {
+    let bytes = match content {
+        Input::None => 0,
+        Input::Bytes(bytes) => bytes.len() as u64,
+        Input::File(path) => path.metadata().map_or(0, |file| file.len()),
+    };
+    match error {
+        RemoteError::NoSpace { host, said } => {
+            let needed = format!("{} KiB are needed for this file", bytes.div_ceil(1024));
+            RemoteError::NoSpace { host, said: format!("{}; {needed}", said.replace('\n', "; ")) }
+        }
+        other => other,
+    }
 }
 
 /// Writes `input` to a command and closes its standard input. A command that ends without

@@ -15,16 +15,16 @@ use tyto_manager::remote::ssh::Ssh;
 use tyto_manager::remote::{Input, Output, Remote};
 
 /// Longer than anything here takes.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// What every sshd here has beside the options of its test.
 const SSHD_CONFIG: &str = "PidFile none\nStrictModes no\nUsePAM no\n\
     KbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintLastLog no\n";
 
 /// An sshd that lets one key in; it ends with this value.
-pub struct Sshd {
-    pub dir: tempfile::TempDir,
-    pub port: u16,
+pub(crate) struct Sshd {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) port: u16,
     child: Child,
     // Takes connections and says nothing.
     _mute: TcpListener,
@@ -39,13 +39,13 @@ impl Drop for Sshd {
 
 impl Sshd {
     /// None, with the reason printed, where this machine has no sshd.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         Self::with("", &[])
     }
 
     /// With lines of sshd_config before ours (sshd takes the first it finds), and run by other
     /// programs: `["setarch", "linux32"]`.
-    pub fn with(options: &str, run_by: &[&str]) -> Option<Self> {
+    pub(crate) fn with(options: &str, run_by: &[&str]) -> Option<Self> {
         let sshd = ["/usr/sbin/sshd", "/usr/bin/sshd"].into_iter().find(|p| Path::new(p).exists());
         let (Some(sshd), true) = (sshd, Path::new("/usr/bin/ssh").exists()) else {
             eprintln!("skipped: no sshd or no ssh here (apt-get install openssh-server)");
@@ -88,30 +88,30 @@ impl Sshd {
         Some(Self { dir, port, child, _mute: mute })
     }
 
-    pub fn settings(&self) -> SshSettings {
+    pub(crate) fn settings(&self) -> SshSettings {
         let config_file = Some(self.dir.path().join("ssh_config"));
         SshSettings { config_file, connect_timeout_s: 2, ..Default::default() }
     }
 
-    pub fn host(&self, alias: &str, mode: SshMode) -> Ssh {
+    pub(crate) fn host(&self, alias: &str, mode: SshMode) -> Ssh {
         Ssh::new(alias, SshSettings { mode, ..self.settings() }).unwrap()
     }
 
-    pub async fn error(&self, alias: &str) -> RemoteError {
+    pub(crate) async fn error(&self, alias: &str) -> RemoteError {
         self.host(alias, SshMode::Native).run("true", Input::None, SOON).await.unwrap_err()
     }
 }
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
 /// Runs a script that cannot fail.
-pub async fn sh(host: &Ssh, script: &str) -> Output {
+pub(crate) async fn sh(host: &Ssh, script: &str) -> Output {
     host.run(script, Input::None, SOON).await.unwrap()
 }
 
-pub fn keygen(path: &Path) {
+pub(crate) fn keygen(path: &Path) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(path)
@@ -121,7 +121,7 @@ pub fn keygen(path: &Path) {
     assert!(made.success());
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
