@@ -5,9 +5,11 @@
 //! PREFIX/releases/ID/etc/{host.yaml,peers.yaml,nodes/NODE.yaml}     what ctl generated for this host
 //! PREFIX/current -> releases/ID                          switched atomically
 //! PREFIX/etc/{node.cfg,networks.cfg,tyto.yaml}           the operator's, where ctl runs
-//! PREFIX/etc/tls/{ca.pem,NODE.pem,NODE.key}              made on this host, keys 0600
+//! PREFIX/etc/tls/{ca.pem,NODE.pem,NODE.key}              made on this host, keys 0600; NODE.key.new
+//!                                                        waits for its certificate
 //! PREFIX/history/N.json                                  what was deployed; on the manager's host only, 0700
-//! PREFIX/ca/{ca.pem,ca.key}                              on the manager's host only
+//! PREFIX/ca/{ca.pem,ca.key}                              on the manager's host only; next.* and
+//!                                                        others while the CA is replaced
 //! PREFIX/spool/NODE/{stdout.log,stderr.log,ship/,…}      working folder of a node
 //! PREFIX/spool/tmp/crash-NODE-TIME/                      what the supervisor kept of a crash
 //! PREFIX/run/{supervisor.sock,supervisor.lock,guard.lock,guard.sock,supervisor.log,manager.sock,deploy.lock}

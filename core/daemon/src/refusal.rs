@@ -13,6 +13,11 @@ use crate::clock;
 
 /// A refusal with the same words is traced again after this long; until then it is only counted.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// Refusals for one reason are traced no more often than this, whatever their words: they hold
+/// what strangers say of themselves.
+const SAY_APART: Duration = Duration::from_secs(1);
+/// Characters of a refusal's words that are kept.
+const TEXT_CHARS_MAX: usize = 600;
 
 /// Why a peer is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +93,10 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal told in these words.
+    /// A refusal told in these words, made fit for a terminal: a stranger chose some of them.
     pub(crate) fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into() }
+        let printable = |c: char| if c.is_control() { '?' } else { c };
+        Self { reason, text: text.into().chars().take(TEXT_CHARS_MAX).map(printable).collect() }
     }
 
     /// The certificate is signed by nobody that `trusted` has.
@@ -221,11 +227,11 @@ impl Refusals {
             let mut slots = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let slot = &mut slots[by as usize][refusal.reason as usize];
             let age = Duration::from_nanos(now.0.saturating_sub(slot.told.0));
-            let is_news = slot.text != refusal.text || age >= SAY_AGAIN;
+            let is_news = age >= SAY_AGAIN || slot.text != refusal.text && age >= SAY_APART;
             slot.count += 1;
             slot.last = now;
+            slot.text.clone_from(&refusal.text);
             if is_news {
-                slot.text.clone_from(&refusal.text);
                 slot.told = now;
             }
             is_news
@@ -275,6 +281,14 @@ mod tests {
         let found: Vec<_> =
             found.iter().map(|r| (&*r.reason, r.by_peer, r.count, &*r.last_text)).collect();
         assert_eq!(found, [("stranger", false, 2, "who is that"), ("expired", true, 1, "too old")]);
+    }
+
+    #[test]
+    fn what_a_stranger_says_of_itself_is_cut_and_cannot_steer_a_terminal() {
+        let text = format!("\u{1b}[2J{}", "x".repeat(100_000));
+        let refusal = Refusal::new(Reason::Stranger, text);
+        assert_eq!(refusal.text.chars().count(), TEXT_CHARS_MAX);
+        assert!(refusal.text.starts_with("?[2Jxx"));
     }
 
     #[test]

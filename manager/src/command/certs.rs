@@ -18,7 +18,7 @@ use crate::identity::authority::{CaState, Phase};
 use crate::identity::check::{self, Certificate, Renewal, renewal};
 use crate::identity::refused;
 use crate::identity::rollout::{Rollout, Surveys, subject};
-use crate::lock::{self, Lock};
+use crate::lock;
 use crate::report::{Report, hinted};
 
 pub(super) const COMMAND: Command = Command {
@@ -62,14 +62,17 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         ));
     }
     match action {
-        "renew" => renew(ctx, args).await,
+        "renew" => lock::with_lock(ctx, args, async |_| renew(ctx, args).await).await,
         "rotate" => {
             let named = args.get_many::<String>("nodes").into_iter().flatten().next();
             if let Some(node) = named {
                 let text = format!("a rotation is of the whole cluster, not of `{node}`");
                 return Err(hinted(text, "ctl certs rotate"));
             }
-            rotate(ctx, args, flags).await
+            match flags {
+                Some("status") => where_it_is(ctx).await,
+                _ => lock::with_lock(ctx, args, async |_| rotate(ctx, flags).await).await,
+            }
         }
         _ => list(ctx, args).await,
     }
@@ -267,7 +270,6 @@ fn show(rows: &[Row], bundle: &[Certificate], report: &mut Report) {
 
 async fn renew(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
-    let _lock = Lock::take(ctx, args).await?;
     let mut report = Report::new();
     let rollout = Rollout::new(ctx)?;
     let state = rollout.ca.show(&ctx.layout, rollout.deadline()).await?;
@@ -291,16 +293,17 @@ async fn renew(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn rotate(ctx: &Context, args: &ArgMatches, flag: Option<&str>) -> anyhow::Result<Report> {
+async fn where_it_is(ctx: &Context) -> anyhow::Result<Report> {
+    let mut report = Report::new();
+    let rollout = Rollout::new(ctx)?;
+    say_where(&rollout.ca.show(&ctx.layout, rollout.deadline()).await?, &mut report);
+    Ok(report)
+}
+
+async fn rotate(ctx: &Context, flag: Option<&str>) -> anyhow::Result<Report> {
     let mut report = Report::new();
     let rollout = Rollout::new(ctx)?;
     let deadline = rollout.deadline();
-    if flag == Some("status") {
-        let state = rollout.ca.show(&ctx.layout, deadline).await?;
-        say_where(&state, &mut report);
-        return Ok(report);
-    }
-    let _lock = Lock::take(ctx, args).await?;
     let mut state = rollout.ca.show(&ctx.layout, deadline).await?;
     if state.phase.is_none() && flag.is_some() {
         return Err(hinted("no rotation of the CA is under way", "ctl certs rotate"));

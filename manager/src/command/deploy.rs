@@ -130,6 +130,7 @@ async fn make_plan(ctx: &Context, preflight: &mut Preflight, report: &mut Report
     };
     let mut plan = plan(&scene, report).await;
     plan.certificates = certificates;
+    plan.trust = behind_in_trust(ctx, preflight);
     for host in strays::gone_hosts(ctx, preflight) {
         plan.stops.push(Stopping { host, node: None });
     }
@@ -176,6 +177,19 @@ async fn ask(preflight: &mut Preflight, report: &mut Report) -> BTreeMap<HostNam
 fn leave_out(preflight: &mut Preflight, host: &HostName, error: &RemoteError, report: &mut Report) {
     report.remote_error(host, error);
     preflight.hosts.retain(|kept| kept.name != *host);
+}
+
+/// Hosts whose nodes trust other CAs than they should; as after a first install they trust none,
+/// that comes with their certificates.
+fn behind_in_trust(ctx: &Context, preflight: &Preflight) -> Vec<HostName> {
+    let head = ctx.cluster.head().filter(|node| node.role == Role::Manager);
+    let ca = head.and_then(|head| preflight.surveys.get(&head.host)?.own_ca.as_ref());
+    let Some(ca) = ca else { return Vec::new() };
+    let of = |host: &Host| {
+        let trusted = preflight.surveys.get(&host.name)?.ca.as_ref()?;
+        (trusted != ca).then(|| host.name.clone())
+    };
+    preflight.hosts.iter().filter_map(of).collect()
 }
 
 /// Certificates that are due. Nodes take them up without a restart.

@@ -116,6 +116,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Certificates that are due, by host and node.
     pub certificates: Vec<Due>,
+    /// Hosts that are to trust other CAs than they do.
+    pub trust: Vec<HostName>,
     /// Nodes that are stopped for good.
     pub stops: Vec<Stopping>,
     /// Nodes that are started or restarted, in order.
@@ -189,6 +191,7 @@ impl Plan {
             && self.stops.is_empty()
             && self.nodes.is_empty()
             && self.certificates.is_empty()
+            && self.trust.is_empty()
     }
 
     /// Adds the nodes to touch and puts all in order. `idle`: hosts on which nothing runs.

@@ -16,6 +16,10 @@ pub fn lines(plan: &Plan) -> Vec<String> {
     }
     let mut lines = release_lines(plan);
     lines.extend(plan.changes.iter().map(change_line));
+    if !plan.trust.is_empty() {
+        let hosts: Vec<&str> = plan.trust.iter().map(|host| &**host).collect();
+        lines.push(format!("{}: replace the CAs to trust", hosts.join(", ")));
+    }
     for due in &plan.certificates {
         lines.push(format!("issue a certificate for {} ({})", due.node, due.reason));
     }
