@@ -364,7 +364,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parsers_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let text = String::from_utf8_lossy(&bytes);
-        let _ = try_import(&text, &text, &text);
+        drop(try_import(&text, &text, &text));
         let cfg = ZeekctlCfg::parse("f", &text);
         cfg.resolve(&text, "/opt/zeek");
         let files = ConfigFiles {
@@ -372,6 +372,6 @@ proptest! {
             networks: Some(file("w", &text)),
             settings: Some(file("s", &text)),
         };
-        let _ = Cluster::load(files);
+        drop(Cluster::load(files));
     }
 }

@@ -61,7 +61,7 @@ fn what_is_imported_is_a_configuration_and_is_explained() {
     assert_eq!(about("local_net")["source"]["file"], "networks.cfg");
     let logger = ctl(&["--etc", etc, "explain", "loggers", "log_rotation_interval_s"]);
     let logger = String::from_utf8(logger.stdout).unwrap();
-    assert!(logger.contains("900    seconds  tyto.yaml:5"), "{logger}");
+    assert!(logger.contains("900  seconds  tyto.yaml:5"), "{logger}");
 }
 
 #[test]
