@@ -19,8 +19,9 @@ pub(super) const COMMAND: Command = Command {
     name: "process",
     summary: "Analyses a capture file here and writes its logs",
     details: "Runs the worker beside this ctl on the file, with the configuration of the first \
-              worker or of the standalone node. The logs are in spool/tmp/testing below the \
-              prefix, or where --log-dir says; those of an earlier run are removed first.",
+              worker or of the standalone node, its filter included. The logs are in \
+              spool/tmp/testing below the prefix, or where --log-dir says; those of an earlier run \
+              are removed first.",
     args: || {
         let path = || value_parser!(PathBuf);
         vec![
@@ -53,6 +54,11 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let program = ctx.bin.join("worker");
     let mut worker = Process::new(&program);
     worker.arg("--read").arg(trace).arg("--log-dir").arg(&dir).args(options(ctx, node));
+    let own = node.and_then(|node| node.capture.filter.as_ref());
+    if let Some(filter) = own.or(ctx.cluster.settings.filter.as_ref()) {
+        worker.arg(format!("--filter={filter}"));
+    }
+    worker.args(ctx.cluster.networks.iter().map(|network| format!("--local-net={}", network.net)));
     worker.stdin(Stdio::null()).kill_on_drop(true);
     let output =
         worker.output().await.with_context(|| format!("cannot run `{}`", program.display()))?;
