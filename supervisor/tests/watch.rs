@@ -72,20 +72,21 @@ async fn a_node_whose_reports_stay_out_is_killed_and_counted() {
     let node = host.node_until("worker-1", |node| node.watchdog_kills == 1 && node.pid != 0).await;
     eprintln!("from SIGSTOP to the new process: {} ms", stopped_at.elapsed().as_millis());
     assert!(!lives(pid) && node.pid != pid);
-    assert_eq!(
-        (node.restarts, node.failure.as_str()),
-        (1, "hung: no report for 2 s (signal 9 (SIGKILL))")
-    );
     let crash = host.crash("worker-1", "supervisor.log");
     let report = fs::read_to_string(crash.join("report.txt")).unwrap();
-    assert!(report.contains("cause: hung: no report for 2 s\n"), "{report}");
+    let cause = report.lines().find_map(|line| line.strip_prefix("cause: ")).unwrap();
+    assert!(cause.starts_with("hung: no report for "), "{cause}");
+    assert_eq!(
+        (node.restarts, node.failure.as_str()),
+        (1, format!("{cause} (signal 9 (SIGKILL))").as_str())
+    );
     let trace = fs::read_to_string(crash.join("supervisor.log")).unwrap();
     assert!(trace.contains("node hangs; killing it"), "{trace}");
 }
 
 #[tokio::test]
 async fn a_loop_that_stands_still_in_a_node_that_reports_is_seen() {
-    let host = Host::with(&[("worker-1", LIVES)], LimitsConfig::default(), watching(2));
+    let host = Host::with(&[("worker-1", LIVES)], LimitsConfig::default(), watching(4));
     host.up();
     host.start("worker-1", 0).await;
     let pid = host.node("worker-1").await.pid;
@@ -105,7 +106,7 @@ async fn a_loop_that_stands_still_in_a_node_that_reports_is_seen() {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let node = host.node_until("worker-1", |node| node.watchdog_kills == 1).await;
-    assert!(node.failure.starts_with("hung: the packet thread has not turned for 2 s"), "{node:?}");
+    assert!(node.failure.starts_with("hung: the packet thread has not turned for "), "{node:?}");
     let stats = fs::read_to_string(host.crash("worker-1", "stats.txt").join("stats.txt")).unwrap();
     assert!(stats.contains("packet_thread_turns = 4\n"), "{stats}");
 }

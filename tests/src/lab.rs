@@ -129,12 +129,30 @@ impl Lab {
         Ok(Replay(child))
     }
 
+    /// Ends all that runs on a host and boots it: then there is sshd, and what its disk holds.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn reboot(&self, host: usize) -> Result<()> {
+        run(&lab_words(&["reboot", &self.name, &host.to_string()]), LAB_LIMIT)?.ok()?;
+        Ok(())
+    }
+
     /// Unplugs a host: it no longer answers.
     ///
     /// # Errors
     /// When that fails.
     pub fn cut(&self, host: usize) -> Result<()> {
         run(&lab_words(&["cut", &self.name, &host.to_string()]), COMMAND_LIMIT)?.ok()?;
+        Ok(())
+    }
+
+    /// Plugs a host in again.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn mend(&self, host: usize) -> Result<()> {
+        run(&lab_words(&["mend", &self.name, &host.to_string()]), COMMAND_LIMIT)?.ok()?;
         Ok(())
     }
 }
