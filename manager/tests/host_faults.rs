@@ -162,7 +162,7 @@ async fn a_clock_that_is_off_is_told_with_both_times() {
 /// An sshd whose `p` is a small file system of its own, mounted with these options.
 fn mounted(options: &str) -> Option<Sshd> {
     if !is_root() {
-        println!("skipped: mounting needs root");
+        eprintln!("skipped: mounting needs root");
         return None;
     }
     let script = format!("mkdir p && mount -t tmpfs -o {options} none p && exec \"$@\"");

@@ -68,6 +68,16 @@ impl Cluster {
     /// # Errors
     /// When that fails.
     pub fn deploy(lab: Lab, seat: Seat, node_cfg: &str) -> Result<Self> {
+        let cluster = Self::configure(lab, seat, node_cfg)?;
+        cluster.ctl(&["deploy"])?.ok()?;
+        Ok(cluster)
+    }
+
+    /// Writes the configuration in a seat.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn configure(lab: Lab, seat: Seat, node_cfg: &str) -> Result<Self> {
         let tyto_yaml = match seat {
             Seat::Operator => format!("{TYTO_YAML}{SSH_YAML}"),
             Seat::Host(_) => TYTO_YAML.to_owned(),
@@ -75,9 +85,7 @@ impl Cluster {
         lab.configure(seat, "node.cfg", node_cfg)?;
         lab.configure(seat, "networks.cfg", "")?;
         lab.configure(seat, "tyto.yaml", &tyto_yaml)?;
-        let cluster = Self { lab, seat };
-        cluster.ctl(&["deploy"])?.ok()?;
-        Ok(cluster)
+        Ok(Self { lab, seat })
     }
 
     /// Runs ctl.
