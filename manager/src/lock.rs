@@ -77,12 +77,20 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Name of the user who runs ctl, by the environment that the login set, else the number.
+/// Name of the user who runs ctl: as the login said, else as /etc/passwd does, else the number.
 fn user() -> String {
-    let named =
-        ["SUDO_USER", "LOGNAME", "USER"].into_iter().filter_map(|key| std::env::var(key).ok());
-    let mut named = named.filter(|name| !name.is_empty());
-    named.next().unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+    let keys = ["SUDO_USER", "LOGNAME", "USER"].into_iter();
+    let mut told = keys.filter_map(|key| std::env::var(key).ok()).filter(|name| !name.is_empty());
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let passwd = || std::fs::read_to_string("/etc/passwd").ok();
+    told.next().or_else(|| user_of(&passwd()?, &uid)).unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// `alice:x:1000:…`
+fn user_of(passwd: &str, uid: &str) -> Option<String> {
+    let fields = |line: &str| -> Vec<String> { line.split(':').map(str::to_owned).collect() };
+    let mut lines = passwd.lines().map(fields);
+    lines.find(|fields| fields.get(2).is_some_and(|field| field == uid))?.into_iter().next()
 }
 
 /// `ctl deploy --plan`: the program by its name only.
@@ -380,6 +388,13 @@ mod tests {
                      3: FLOCK  ADVISORY  WRITE 7 08:01:77 0 EOF\n";
         assert_eq!(flock_holder(locks, 77), Some(7));
         assert_eq!(flock_holder(locks, 79), None);
+    }
+
+    #[test]
+    fn a_user_has_the_name_of_etc_passwd() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n";
+        assert_eq!(user_of(passwd, "1000").as_deref(), Some("alice"));
+        assert_eq!(user_of(passwd, "100"), None);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -108,13 +107,13 @@ fn a_key_restarts_the_nodes_that_have_it(cluster: &Cluster) -> Result<()> {
 
     let before = cluster.pids()?;
     let said = cluster.ctl(&["deploy", "--settle", "1"])?.ok()?.stdout;
-    ensure!(said.contains("change snaplen: 65535 -> 9000 (node.cfg:26)"), "{said}");
+    ensure!(said.contains("change snaplen: 9216 -> 9000 (node.cfg:26)"), "{said}");
     ensure!(restarted(&before, &cluster.pids()?) == ["worker-2-1", "worker-2-2"], "{said}");
     let status = cluster.ctl(&["status"])?.ok()?;
     ensure!(!status.stderr.contains("differs"), "{}", status.stderr);
     let entries = history(cluster)?;
     let last = entries.last().context("no history")?;
-    ensure!(last["outcome"] == "done" && last["keys"][0] == "snaplen: 65535 -> 9000", "{last:#}");
+    ensure!(last["outcome"] == "done" && last["keys"][0] == "snaplen: 9216 -> 9000", "{last:#}");
     let shown = cluster.ctl(&["history", "2", "--diff"])?.ok()?.stdout;
     ensure!(shown.contains("+snaplen=9000"), "{shown}");
     let first = cluster.ctl(&["history", "1"])?.ok()?.stdout;
@@ -221,10 +220,17 @@ fn one_change_at_a_time(cluster: &Cluster) -> Result<()> {
     cluster.wait_until_running(SOON)
 }
 
-/// Cut off after each of these times, every host has a whole release in use, and all nodes are
-/// there when the next deploy is over.
+/// Cut off at each of these words, every host has a whole release in use, and all nodes are there
+/// when the next deploy is over.
 fn a_deploy_that_is_cut_off_is_finished_by_the_next(cluster: &Cluster) -> Result<()> {
-    for (turn, after_ms) in [300, 900, 1500, 2500, 4000].into_iter().enumerate() {
+    const WORDS: [&str; 5] = [
+        "checking configurations",
+        "installing ...",
+        "copied)",
+        "restarting workers of 10.99.0.2 first",
+        "restarting workers ...",
+    ];
+    for (turn, word) in WORDS.into_iter().enumerate() {
         let snaplen = 5000 + turn;
         let changed = format!("{NODE_CFG}snaplen={snaplen}\n");
         cluster.lab.configure(Seat::Operator, "node.cfg", &changed)?;
@@ -237,10 +243,13 @@ fn a_deploy_that_is_cut_off_is_finished_by_the_next(cluster: &Cluster) -> Result
         write_program(&programs.path().join("worker"), &worker)?;
         let ctl = programs.path().join("ctl");
         let mut cut = begin_with(cluster, &ctl, &["deploy", "--settle", "1"])?;
-        sleep(Duration::from_millis(after_ms));
+        wait::until("what ctl says", SOON, || {
+            let said = std::fs::read_to_string(&cut.1)?;
+            Ok(if said.contains(word) { Ok(()) } else { Err(said) })
+        })?;
         cut.kill()?;
         for host in 1..=HOSTS {
-            whole_release_in_use(cluster, host).with_context(|| format!("after {after_ms} ms"))?;
+            whole_release_in_use(cluster, host).with_context(|| format!("cut off at `{word}`"))?;
         }
         ctl_of(cluster, &ctl, &["deploy", "--settle", "1"])?.ok()?;
         cluster.wait_until_running(SOON)?;
@@ -305,8 +314,8 @@ fn ctl_of(cluster: &Cluster, ctl: &Path, words: &[&str]) -> Result<Outcome> {
     cluster.lab.run_at(Seat::Operator, &all, tyto_tests::cluster::CTL_LIMIT)
 }
 
-/// A ctl in the background; killed with SIGKILL, and by its end.
-struct Background(Child);
+/// A ctl in the background, and the file of what it says; killed with SIGKILL, and by its end.
+struct Background(Child, tempfile::TempPath);
 
 impl Background {
     fn kill(&mut self) -> Result<()> {
@@ -334,11 +343,8 @@ fn begin_with(cluster: &Cluster, ctl: &PathBuf, words: &[&str]) -> Result<Backgr
     all.extend(words);
     let all = cluster.lab.words_at(Seat::Operator, &all);
     let (program, rest) = all.split_first().context("no command")?;
-    let child = Command::new(program)
-        .args(rest)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    Ok(Background(child))
+    let (said, path) = tempfile::NamedTempFile::new()?.into_parts();
+    let mut command = Command::new(program);
+    command.args(rest).stdin(Stdio::null()).stdout(said).stderr(Stdio::null());
+    Ok(Background(command.spawn()?, path))
 }

@@ -54,7 +54,12 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let mut known: BTreeMap<HostName, Vec<NodeStatus>> = BTreeMap::new();
     let mut in_use = BTreeMap::new();
     let mut boots: BTreeMap<HostName, String> = BTreeMap::new();
-    let heard = if args.get_flag("live") { Vec::new() } else { heard(ctx, &nodes).await? };
+    let (heard, last) = if args.get_flag("live") {
+        (Vec::new(), None)
+    } else {
+        let (heard, last) = tokio::join!(heard(ctx, &nodes), drift::last_change(ctx));
+        (heard?, last)
+    };
     let is_heard = |node: &Node| heard.iter().any(|status| node.name == status.node.as_str());
     let silent: Vec<&Node> = nodes.iter().copied().filter(|node| !is_heard(node)).collect();
     for node in nodes.iter().filter(|node| is_heard(node)) {
@@ -73,6 +78,9 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
             }
             Err(error) => report.remote_error(&host, &error),
         }
+    }
+    if let Some(last) = last {
+        drift::add_last(&last, &mut in_use, &mut report);
     }
     drift::warn(ctx, &in_use, &mut report);
     let is_shown =

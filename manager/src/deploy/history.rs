@@ -165,6 +165,20 @@ impl History {
         Ok(entries)
     }
 
+    /// The last entry; none when there is none.
+    ///
+    /// # Errors
+    /// When the host cannot be reached.
+    pub async fn last(&self) -> Result<Option<Entry>, RemoteError> {
+        let script = format!(
+            "cd {} 2>/dev/null || exit 0; n=0; for f in *.json; do i=${{f%.json}}; \
+             [ \"$i\" -gt \"$n\" ] 2>/dev/null && n=$i; done; [ -s \"$n.json\" ] || exit 0; \
+             printf '{MARK}%s\\n' \"$n\"; head -n 1 \"$n.json\"",
+            quote_path(&self.host.layout.history())
+        );
+        Ok(parse(&self.run(&script, Input::None).await?).pop())
+    }
+
     /// One entry with the files as they were; none when it is not there (any more).
     ///
     /// # Errors
@@ -296,6 +310,7 @@ mod tests {
             told,
             [(1, "ctl deploy", Outcome::Done), (2, "ctl rollback", Outcome::Unfinished)]
         );
+        assert_eq!(history.last().await.unwrap().map(|e| e.id), Some(2));
         let (_, read) = history.entry(1).await.unwrap().unwrap();
         assert_eq!(read, files);
         assert!(history.entry(3).await.unwrap().is_none());
