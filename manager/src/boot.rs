@@ -50,6 +50,12 @@ pub async fn arrange(hosts: &Hosts, action: Action, report: &mut Report) -> Vec<
     answers
 }
 
+/// Has nothing start at the boot of a host that left the cluster. A host without supervisor, or
+/// without anything to take away, is none to tell about.
+pub async fn forget(host: &Host) {
+    drop(ask(Arc::new(host.clone()), Action::Remove).await);
+}
+
 async fn ask(host: Arc<Host>, action: Action) -> Result<Boot, RemoteError> {
     let word = match action {
         Action::Install => "install",

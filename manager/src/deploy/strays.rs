@@ -10,6 +10,7 @@ use tyto_core::config::runtime::Role;
 use tyto_proto::v1::{NodesResult, StatusReply};
 
 use super::preflight::Preflight;
+use crate::boot;
 use crate::context::Context;
 use crate::hosts::{Host, Hosts};
 use crate::remote::error::RemoteError;
@@ -82,6 +83,8 @@ pub async fn stop_hosts(
 async fn stop_all(host: &Host, patience: Duration) -> Result<NodesResult, RemoteError> {
     let names = |reply: StatusReply| reply.nodes.into_iter().map(|node| node.node).collect();
     let running: Vec<String> = names(host.status().await?);
+    // Or its next boot would bring a supervisor back.
+    boot::forget(host).await;
     if running.is_empty() {
         return Ok(NodesResult::default());
     }
