@@ -38,6 +38,8 @@ async fn run(ctx: &Context, _args: &ArgMatches) -> anyhow::Result<Report> {
 fn keys(cluster: &Cluster, node: &Node) -> BTreeMap<&'static str, String> {
     let mut keys: BTreeMap<&str, String> = NODE_KEYS
         .iter()
+        // ZeekControl's keys are all there, ours where they are given.
+        .filter(|key| !key.is_ours || node.given.contains_key(key.name))
         .map(|key| {
             (
                 key.name,
