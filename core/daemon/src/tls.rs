@@ -118,6 +118,8 @@ impl Identity {
     /// Follows the files until `end`: each [`RELOAD_INTERVAL`], what is new on disk is used.
     pub async fn keep_fresh(&self, end: crate::shutdown::CancellationToken) {
         let mut seen = self.shared.files.stamp();
+        // What came between the first reading and this is no difference to look for.
+        self.reload();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RELOAD_INTERVAL) => {}
