@@ -51,11 +51,14 @@ pub async fn run(
         Shipper::start(&config, identity.as_ref(), epoch).context("cannot deliver rows")?;
     let gauges = Arc::new(Gauges::default());
     let nic = config.capture.as_ref().and_then(open_nic);
+    let merges = capture.as_ref().map(|capture| capture.offloads().merges_received());
     let fill = {
         let (gauges, ship) = (gauges.clone(), shipper.health());
         move |report: &mut tyto_proto::v1::NodeHealth| {
             report.counters = gauges.report();
             report.counters.extend(nic.iter().flat_map(Nic::report));
+            let merges = merges.map(|merges| health::counter("nic_merges", merges.into()));
+            report.counters.extend(merges);
             ship(report);
         }
     };

@@ -456,7 +456,7 @@ fn program(folder: &Path, socket: &CaptureSocket) -> std::process::Child {
         .arg("--config")
         .arg(file)
         .arg("--capture-from-stdin")
-        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdin(theirs)
         .spawn()
         .unwrap()
 }

@@ -40,6 +40,8 @@ pub struct AfPacket {
     link_type: LinkType,
     block_timeout: Duration,
     checksums: ChecksumMode,
+    /// Bytes of a frame that are lent at most.
+    snaplen: usize,
     /// Packets that carry the time of the network card's clock, since this reader began.
     card_time_packets: u64,
 }
@@ -88,7 +90,10 @@ impl AfPacket {
         let CaptureSocket { socket, cursor } = socket;
         let made = cursor.made().map_err(failed("read how its ring was made"))?;
         // A socket of another version of this program may say it in other words.
-        let checksums = cursor.config().map(|config| config.checksums).unwrap_or_default();
+        let (checksums, snaplen_bytes) = match cursor.config() {
+            Ok(config) => (config.checksums, config.snaplen_bytes),
+            Err(_) => (ChecksumMode::default(), u32::MAX),
+        };
         let cursor = Cursor::map(cursor).map_err(failed("map its cursor"))?;
         let link_type = LinkType(made.link_type);
         let has_ethernet_header = link_type == LinkType::ETHERNET;
@@ -102,6 +107,7 @@ impl AfPacket {
             link_type,
             block_timeout,
             checksums,
+            snaplen: usize::try_from(snaplen_bytes).unwrap_or(usize::MAX),
             card_time_packets: 0,
         })
     }
@@ -123,7 +129,8 @@ impl AfPacket {
         };
         Some(Frame {
             ts: Ts(frame.ts_ns),
-            bytes: frame.bytes,
+            // The kernel counted without the tag that was put back.
+            bytes: frame.bytes.get(..self.snaplen).unwrap_or(frame.bytes),
             wire_len: frame.wire_len,
             link_type: self.link_type,
             checksum_good,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use namespace::{inside_namespace, ip, send};
 use tyto_capture::LinkType;
-use tyto_capture::live::{AfPacket, LiveError};
+use tyto_capture::live::{AfPacket, FrameSender, LiveError};
 use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
 
 fn config() -> CaptureConfig {
@@ -151,4 +151,26 @@ fn what_merges_packets_is_known() {
     }
     let now = capture.offloads();
     assert!(now.gro && !now.lro && !now.tso && now.merges_received(), "{now:?}");
+}
+
+/// A tag that the kernel took out and that is put back counts too.
+#[test]
+fn snaplen_is_exact_for_tagged_frames() {
+    if !inside_namespace("snaplen_is_exact_for_tagged_frames") {
+        return;
+    }
+    let mut capture = AfPacket::open(&CaptureConfig { snaplen_bytes: 64, ..config() }).unwrap();
+    let sender = FrameSender::open("v0").unwrap();
+    for tags in [&[][..], &[0x81, 0x00, 0x20, 0x64]] {
+        let frame = [&[2; 6], &[4; 6], tags, &[0x08, 0x00, 0x45], &[0; 99]].concat();
+        sender.send(&frame).unwrap();
+        let mut lent = None;
+        // A block that was read to its end is ready, too, until the next frame is asked for.
+        while lent.is_none() && capture.wait(Duration::from_secs(5)).unwrap() {
+            lent = capture.poll_frame().map(|frame| (frame.bytes.to_vec(), frame.wire_len));
+        }
+        let wire_len = u32::try_from(frame.len()).unwrap();
+        assert_eq!(lent, Some((frame[..64].to_vec(), wire_len)));
+    }
+    assert_eq!(capture.statistics().unwrap().truncated_packets, 2);
 }

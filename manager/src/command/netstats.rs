@@ -48,6 +48,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         match row(sight, now, wall) {
             Ok(row) => {
                 report.line(line(&row));
+                warn_of_merging(&row, &mut report);
                 rows.push(row);
             }
             Err(why) => report.error(format!("{}: no counters: {why}", sight.node.name)),
@@ -84,6 +85,17 @@ fn row(sight: &Sight<'_>, now: Instant, wall: Timestamp) -> Result<Row, String> 
         ts_us,
         counters,
     })
+}
+
+/// Merged packets have sizes and numbers that were never on the wire.
+fn warn_of_merging(row: &Row, report: &mut Report) {
+    let interface = row.interface.as_deref().unwrap_or("IFACE");
+    if row.counters.get("nic_merges").is_some_and(|&merges| merges != 0) {
+        report.warn_hint(
+            format!("{}: packets of {interface} are merged before they are captured", row.node),
+            format!("on {}: ethtool -K {interface} gro off lro off", row.host),
+        );
+    }
 }
 
 fn line(row: &Row) -> String {
