@@ -146,7 +146,7 @@ fn a_look_at_the_hosts_tells_what_is_down_or_taken(cluster: &Cluster) -> Result<
     said(&outcome, "host `10.99.0.1`: port 27763 of node `manager` is taken by `sshd` (process ")?;
     said(&outcome, "Warning: host `10.99.0.2`: node.cfg:16: interface `cap0` is down")?;
     said(&outcome, "hint: ip link set cap0 up")?;
-    lab.sh(1, "kill $(ps -e -o pid=,args= | sed -n 's/^ *\\([0-9]*\\) .*Port=27763.*/\\1/p')")?;
+    lab.sh(1, "kill $(ps -e -o pid=,args= | sed -n 's/^ *\\([0-9]*\\) .*[P]ort=27763.*/\\1/p')")?;
     lab.sh(2, "ip link set cap0 up")?;
     wait::until("nothing is in the way", RUNNING_LIMIT, || {
         let outcome = cluster.ctl(&["check", "--hosts"])?;

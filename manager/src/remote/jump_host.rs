@@ -104,8 +104,17 @@ fn parse(config: &str) -> Option<Way> {
     Some(Way {
         hostname: value("hostname")?,
         port: value("port")?,
-        jumps: jumps.split(',').map(str::to_owned).collect(),
+        jumps: jumps.split(',').map(unbracketed).collect(),
     })
+}
+
+/// ssh puts every address between brackets; only those of IPv6 need them.
+fn unbracketed(jump: &str) -> String {
+    let inner = jump.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    match inner {
+        Some((addr, _)) if !addr.contains(':') => jump.replace(['[', ']'], ""),
+        _ => jump.to_owned(),
+    }
 }
 
 /// A host as it stands before `:PORT`.
@@ -119,10 +128,11 @@ mod tests {
 
     #[test]
     fn the_way_is_read_from_ssh_and_without_a_jump_host_there_is_none() {
-        let config = "user root\nhostname 10.0.0.5\nport 2222\nproxyjump a,root@b:22\n";
+        let config =
+            "user root\nhostname 10.0.0.5\nport 2222\nproxyjump a,root@[10.0.0.1]:22,[fd00::1]\n";
         let way = parse(config).unwrap();
         assert_eq!((way.hostname.as_str(), way.port.as_str()), ("10.0.0.5", "2222"));
-        assert_eq!(way.jumps, ["a", "root@b:22"]);
+        assert_eq!(way.jumps, ["a", "root@10.0.0.1:22", "[fd00::1]"]);
         assert_eq!(parse("hostname a\nport 22\n"), None);
         assert_eq!(parse("hostname a\nport 22\nproxyjump none\n"), None);
     }
