@@ -68,7 +68,7 @@ fn paint(status: &str, width: usize, look: Look) -> String {
     let colour = match status {
         _ if !look.has_colour => return padded,
         "running" => 32,
-        "initializing" | "terminating" | "backoff" => 33,
+        "initializing" | "terminating" | "backoff" | "waiting" => 33,
         "stopped" => return padded,
         _ => 31,
     };

@@ -1,12 +1,14 @@
 //! SIGKILL, one process at a time, under traffic (issue 2): a worker, the logger, a proxy, the
 //! manager, the supervisor. Each is back by itself, no other node is touched, and at the end every
-//! row that the ledger calls acked is in the files exactly once.
+//! row that the ledger calls acked is in the files exactly once. Capture has no gap: what the
+//! cards received the workers received, over all lives of each.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tyto_tests::cluster::Cluster;
 use tyto_tests::lab::{Lab, Seat};
 use tyto_tests::{tree, wait};
@@ -68,10 +70,12 @@ fn whatever_is_killed_is_back_and_every_acked_row_is_there_once() -> Result<()> 
     };
     let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
     cluster.wait_until_running(BACK_LIMIT)?;
+    let begin = captured(&cluster)?;
     for victim in VICTIMS {
         a_killed_node_is_back(&cluster, victim)?;
     }
     a_killed_supervisor_is_back_and_knows_its_nodes(&cluster)?;
+    no_packet_was_lost(&cluster, &begin)?;
     // An orderly end writes the connections that are still open.
     cluster.ctl(&["restart", "workers"])?.ok()?;
     acked_rows_are_in_the_files_once(&cluster)
@@ -130,6 +134,63 @@ fn wait_for_others(
             after.extend(new.map(|pid| (name, pid)));
         }
         Ok(Ok(after))
+    })
+}
+
+/// What the card of each worker host has had, and its workers together, once all report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Captured {
+    card: u64,
+    link: u64,
+    received: u64,
+    dropped: u64,
+}
+
+fn captured(cluster: &Cluster) -> Result<BTreeMap<String, Captured>> {
+    wait::until("all workers report", BACK_LIMIT, || {
+        let said = cluster.ctl(&["--json", "netstats"])?;
+        let rows = said.json()?["result"].as_array().cloned().unwrap_or_default();
+        let mut hosts: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for row in rows {
+            hosts.entry(row["host"].to_string()).or_default().push(row["counters"].clone());
+        }
+        let whole = hosts.len() == WORKER_HOSTS.len()
+            && hosts.values().all(|workers| {
+                workers.len() == 2 && workers.iter().all(|of| of["nic_packets"].is_u64())
+            });
+        Ok(if whole { Ok(hosts) } else { Err(said.stderr) })
+    })?
+    .into_iter()
+    .map(|(host, workers)| {
+        let each = |name: &'static str| {
+            workers.iter().map(move |of| of[name].as_u64().with_context(|| format!("no `{name}`")))
+        };
+        let card = each("nic_packets").zip(each("nic_sent")).map(|(a, b)| Ok(a? + b?));
+        let card = card.collect::<Result<Vec<u64>>>()?.into_iter().max().unwrap_or(0);
+        let sum = |name| each(name).sum::<Result<u64>>();
+        let (link, received) = (sum("packets_link")?, sum("packets_received")?);
+        let dropped = sum("packets_dropped")?;
+        Ok((host, Captured { card, link, received, dropped }))
+    })
+    .collect()
+}
+
+fn no_packet_was_lost(cluster: &Cluster, begin: &BTreeMap<String, Captured>) -> Result<()> {
+    wait::until("all packets are accounted for", BACK_LIMIT, || {
+        let end = captured(cluster)?;
+        for (host, end) in &end {
+            let begin = begin.get(host).context("a host that was not there before")?;
+            let card = end.card - begin.card;
+            let (link, received) = (end.link - begin.link, end.received - begin.received);
+            let dropped = end.dropped - begin.dropped;
+            let found =
+                format!("{host}: card {card} link {link} received {received} dropped {dropped}");
+            if card == 0 || dropped != 0 || link != card || received != card {
+                return Ok(Err(found));
+            }
+            eprintln!("chaos: {found}");
+        }
+        Ok(Ok(()))
     })
 }
 
