@@ -13,8 +13,8 @@ use tyto_core::layout::Layout;
 use tyto_daemon::clock;
 use tyto_proto::v1::NodeHealth;
 
-use crate::crash;
 use crate::capture_store::CaptureStore;
+use crate::crash;
 use crate::handle::{Ending, Life, NodeHandle, Stopped, View};
 use crate::host::{self, HostError};
 use crate::output;
