@@ -1,6 +1,6 @@
 //! One datagram in a capture file of each link type that is read: the same row comes out of all
 //! of them, and tcpdump, where there is one, reads the same packet in the same bytes.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 #[allow(dead_code, reason = "shared with conn_log.rs, which uses all of it")]
 mod frames;
