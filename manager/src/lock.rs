@@ -105,7 +105,7 @@ fn command_line(words: impl IntoIterator<Item = String>) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another ctl has it.
-    #[error("another ctl is changing the cluster: {holder}; waited {waited_s} s for it")]
+    #[error("another ctl is changing the cluster: {holder}{}", after(*waited_s))]
     Held {
         /// Who.
         holder: Holder,
@@ -131,6 +131,11 @@ pub enum LockError {
         /// The host.
         host: String,
     },
+}
+
+/// `; waited 30 s for it`, nothing when there was no waiting.
+fn after(waited_s: u64) -> String {
+    if waited_s == 0 { String::new() } else { format!("; waited {waited_s} s for it") }
 }
 
 impl LockError {
