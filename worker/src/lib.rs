@@ -3,7 +3,7 @@
 pub mod analyzer;
 pub mod args;
 pub mod capture;
-pub mod confine;
+mod confine;
 pub mod decode;
 pub mod flow;
 pub mod log;
@@ -16,5 +16,6 @@ pub mod read;
 pub mod reassembly;
 pub mod ship;
 pub mod site;
+pub mod start;
 mod transport;
 mod tunnels;
