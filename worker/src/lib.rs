@@ -3,7 +3,7 @@
 pub mod analyzer;
 pub mod args;
 pub mod capture;
-mod confine;
+pub mod confine;
 pub mod decode;
 pub mod flow;
 pub mod log;
