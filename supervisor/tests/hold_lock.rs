@@ -5,9 +5,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
+
+/// Lines of the keeper that may wait to be looked at.
+const WORDS_MAX: usize = 64;
 
 /// Nothing here takes longer, on a machine however busy.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,7 +52,7 @@ impl Session {
 }
 
 fn listen(from: ChildStdout) -> Receiver<String> {
-    let (tell, heard) = channel();
+    let (tell, heard) = sync_channel(WORDS_MAX);
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             if tell.send(line).is_err() {
