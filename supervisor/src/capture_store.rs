@@ -6,6 +6,7 @@
 //! the guard does not have, it takes from the living workers.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::capture_guard::{self, Captures};
 /// Time between two tries to reach the guard, which may just be starting.
 const GUARD_RETRY: Duration = Duration::from_millis(20);
 
+/// How long a stop waits for the guard.
+const GUARD_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Tries after which it is told that the guard cannot be reached; they go on.
 const GUARD_TRIES_QUIET: u32 = 100;
 
@@ -34,6 +38,10 @@ pub(crate) struct CaptureStore {
     /// Held for single look-ups: by the tasks of the nodes, and by the one that tells the guard.
     held: Mutex<Captures>,
     changed: Notify,
+    /// Grows with each change; see [`CaptureStore::settled`].
+    changes: AtomicU64,
+    /// Of these, how many the guard knows.
+    told: watch::Sender<u64>,
 }
 
 impl CaptureStore {
@@ -52,7 +60,8 @@ impl CaptureStore {
                 Captures::new()
             }
         };
-        Self { layout, held: Mutex::new(held), changed: Notify::new() }
+        let (changes, told) = (AtomicU64::new(0), watch::Sender::new(0));
+        Self { layout, held: Mutex::new(held), changed: Notify::new(), changes, told }
     }
 
     /// The socket of a node that is about to start: the one that is open if it does, else a new
@@ -121,8 +130,24 @@ impl CaptureStore {
     /// Closes the socket of a node, as soon as its process has ended.
     pub(crate) fn forget(&self, node: &str) {
         if self.held().remove(node).is_some() {
-            self.changed.notify_one();
+            self.note_change();
         }
+    }
+
+    /// Waits until the guard knows of all changes up to now: a socket that was closed here is
+    /// open, and takes packets, until the guard has closed its copy too. Not for long.
+    pub(crate) async fn settled(&self) {
+        let changes = self.changes.load(Ordering::Relaxed);
+        let mut told = self.told.subscribe();
+        let settled = told.wait_for(|told| *told >= changes);
+        if tokio::time::timeout(GUARD_PATIENCE, settled).await.is_err() {
+            warn!("the guard did not close its copy of a capture socket in time");
+        }
+    }
+
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
     }
 
     /// Whether a socket of this node is open.
@@ -175,6 +200,7 @@ impl CaptureStore {
     }
 
     async fn tell(&self, pid: u32) -> io::Result<()> {
+        let changes = self.changes.load(Ordering::Relaxed);
         let mut captures = Captures::new();
         for (node, socket) in self.held().iter() {
             captures.insert(node.clone(), socket.try_clone()?);
@@ -182,12 +208,14 @@ impl CaptureStore {
         let socket = self.layout.guard_sock();
         let told =
             tokio::task::spawn_blocking(move || capture_guard::keep(&socket, pid, &captures));
-        told.await.map_err(io::Error::other)?
+        told.await.map_err(io::Error::other)??;
+        self.told.send_replace(changes);
+        Ok(())
     }
 
     fn hold(&self, node: &str, socket: CaptureSocket) {
         self.held().insert(node.to_owned(), socket);
-        self.changed.notify_one();
+        self.note_change();
     }
 
     fn held(&self) -> MutexGuard<'_, Captures> {

@@ -117,7 +117,7 @@ impl Node {
             warn!(node = %self.name, "node ended while no supervisor ran");
             self.spawn();
         } else {
-            self.capture.stopped(true);
+            self.capture.stopped(true).await;
         }
     }
 
@@ -159,7 +159,7 @@ impl Node {
                 Event::Command(Some(Command::Stop { timeout, keep_capture, reply })) => {
                     let stopped = self.stop(timeout).await;
                     if stopped.ok {
-                        self.capture.stopped(keep_capture);
+                        self.capture.stopped(keep_capture).await;
                     }
                     drop(reply.send(stopped));
                 }

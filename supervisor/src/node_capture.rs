@@ -80,11 +80,15 @@ impl NodeCapture {
     }
 
     /// The node was stopped.
-    pub(crate) fn stopped(&mut self, keep: bool) {
-        if keep && self.store.holds(&self.node) {
+    pub(crate) async fn stopped(&mut self, keep: bool) {
+        if !self.store.holds(&self.node) {
+            return;
+        }
+        if keep {
             self.close_at = Some(Instant::now() + KEPT_MAX);
         } else {
             self.close();
+            self.store.settled().await;
         }
     }
 
