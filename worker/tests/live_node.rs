@@ -357,10 +357,8 @@ async fn overrun(prefix: &Path, filter: Option<&str>) -> (v1::NodeHealth, u64) {
     };
     reports.wait_for("the last packet", quiet).await;
     // What still was on its way when the counters were read comes with the next report.
-    let pid = reports.last().unwrap().pid;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     reports.wait_for("the last packet", quiet).await;
-    assert_eq!(reports.last().unwrap().pid, pid);
     (reports.last().unwrap(), sent)
 }
 
