@@ -217,7 +217,7 @@ fn a_filter_lets_through_what_the_interpreter_does() {
         "vlan and vlan 5 and udp",
         "ip6 and not vlan",
         "port 53 or (vlan and port 53)",
-        "len > 90 and ip[8] = 64",
+        "len > 70 and ip[8] = 64",
         "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0",
         "inbound and ip",
     ] {
