@@ -1,3 +1,5 @@
+//! Facts of a host in, faults out.
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
