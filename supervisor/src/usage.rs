@@ -34,7 +34,8 @@ mod tests {
 
     #[test]
     fn fields_are_found_behind_any_name() {
-        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 4 0 999 8192000 20 1 2";
+        let stat =
+            "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 4 0 999 8192000 20 1 2";
         let usage = parse(stat, 4096, 100).unwrap();
         assert_eq!(usage.cpu_ms, 2000);
         assert_eq!((usage.virtual_bytes, usage.resident_bytes), (8_192_000, 81_920));

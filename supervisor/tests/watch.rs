@@ -69,9 +69,9 @@ async fn a_node_whose_reports_stay_out_is_killed_and_counted() {
 
     let stopped_at = Instant::now();
     signal(pid, Signal::STOP);
-    let node = host.node_until("worker-1", |node| node.watchdog_kills == 1 && node.pid != 0).await;
+    let node = host.node_until("worker-1", |node| node.restarts == 1 && node.pid != 0).await;
     eprintln!("from SIGSTOP to the new process: {} ms", stopped_at.elapsed().as_millis());
-    assert!(!lives(pid) && node.pid != pid);
+    assert!(!lives(pid) && node.pid != pid && node.watchdog_kills == 1);
     let crash = host.crash("worker-1", "supervisor.log");
     let report = fs::read_to_string(crash.join("report.txt")).unwrap();
     let cause = report.lines().find_map(|line| line.strip_prefix("cause: ")).unwrap();
@@ -105,7 +105,7 @@ async fn a_loop_that_stands_still_in_a_node_that_reports_is_seen() {
         assert!(Instant::now() < give_up_at, "{}", host.log());
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let node = host.node_until("worker-1", |node| node.watchdog_kills == 1).await;
+    let node = host.node_until("worker-1", |node| node.restarts == 1).await;
     assert!(node.failure.starts_with("hung: the packet thread has not turned for "), "{node:?}");
     let stats = fs::read_to_string(host.crash("worker-1", "stats.txt").join("stats.txt")).unwrap();
     assert!(stats.contains("packet_thread_turns = 4\n"), "{stats}");
@@ -138,7 +138,7 @@ async fn a_hung_node_taken_over_is_seen_by_the_next_supervisor() {
     let before = host.status().await;
     kill9(before.supervisor_pid);
     host.status_until(|now| now.supervisor_pid != before.supervisor_pid).await;
-    let node = host.node_until("worker-1", |node| node.watchdog_kills == 1 && node.pid != 0).await;
+    let node = host.node_until("worker-1", |node| node.restarts == 1 && node.pid != 0).await;
     assert_ne!(node.pid, pid);
 }
 
@@ -154,7 +154,7 @@ async fn a_hung_node_leaves_a_core_where_cores_are_wanted() {
     let core_limit = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     host.report("worker-1", pid, "running").await.unwrap();
     signal(pid, Signal::STOP);
-    host.node_until("worker-1", |node| node.watchdog_kills == 1 && node.pid != 0).await;
+    host.node_until("worker-1", |node| node.restarts == 1 && node.pid != 0).await;
     let crash = host.crash("worker-1", "report.txt");
     let report = fs::read_to_string(crash.join("report.txt")).unwrap();
     assert!(report.contains("exit: signal 6 (SIGABRT)"), "{report}");

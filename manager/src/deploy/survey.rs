@@ -223,8 +223,11 @@ mod tests {
     async fn a_host_without_anything_is_told_as_such() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().join("not yet/here"));
-        let questions =
-            Questions { nodes: vec!["w".into()], interfaces: vec!["lo".into(), "nope0".into()], ports: vec![] };
+        let questions = Questions {
+            nodes: vec!["w".into()],
+            interfaces: vec!["lo".into(), "nope0".into()],
+            ports: vec![],
+        };
         let here = Local::new("localhost");
         let survey = look(&here, &layout, &questions, SOON).await.unwrap();
         assert_eq!(survey.machine, std::env::consts::ARCH);
