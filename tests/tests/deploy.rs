@@ -4,7 +4,7 @@
 //! on a whole release, and the next one finishes it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -337,7 +337,7 @@ fn begin(cluster: &Cluster, words: &[&str]) -> Result<Background> {
     begin_with(cluster, &tree::program("ctl"), words)
 }
 
-fn begin_with(cluster: &Cluster, ctl: &PathBuf, words: &[&str]) -> Result<Background> {
+fn begin_with(cluster: &Cluster, ctl: &Path, words: &[&str]) -> Result<Background> {
     let ctl = ctl.display().to_string();
     let mut all = vec![ctl.as_str(), "--etc", "/opt/tyto/etc"];
     all.extend(words);
