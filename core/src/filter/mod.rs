@@ -2,8 +2,8 @@
 //! filters live packets in the kernel and packets of a file in [`Program::run`]. What is
 //! taken and what is not: docs/filters.md. tcpdump is the oracle of the tests.
 //!
-//! Text → [`lexer`] → [`parser`] → meaning ([`ast`]) → [`codegen`] for one kind of link →
-//! tests of bytes ([`condition`]) → [`graph`] without needless tests → [`Program`].
+//! Text → `lexer` → `parser` → meaning (`ast`) → `codegen` for one kind of link →
+//! tests of bytes (`condition`) → `graph` without needless tests → [`Program`].
 
 mod arithmetic;
 pub mod assembler;
