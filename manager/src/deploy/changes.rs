@@ -30,7 +30,13 @@ pub struct Change {
     pub at: Option<String>,
     /// Nodes that have to be restarted for it; none for what is followed without a restart.
     pub nodes: Vec<String>,
+    /// It makes another fanout group of the nodes.
+    pub regroups: bool,
 }
+
+/// What all sockets of a fanout group have to agree on: the kernel refuses a member that differs.
+const GROUP_PATHS: [&str; 3] =
+    ["capture.fanout_id", "capture.fanout_mode", "capture.fanout_defrag"];
 
 /// Two configurations of one node, or (no name) of what a host follows without a restart.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +98,8 @@ fn of_pair(pair: &Pair, origins: &Origins) -> Vec<Change> {
             (old, new) = list_difference(before, after);
         }
         let nodes = pair.node.iter().cloned().collect();
-        changes.push(Change { key: origin.key, old, new, at: origin.at, nodes });
+        let regroups = GROUP_PATHS.contains(&path.as_str());
+        changes.push(Change { key: origin.key, old, new, at: origin.at, nodes, regroups });
     }
     changes
 }

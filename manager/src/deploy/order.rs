@@ -91,6 +91,8 @@ pub struct Touched<'a> {
     pub member: &'a Member,
     /// It has a process, which goes first.
     pub runs: bool,
+    /// Its fanout group becomes another one.
+    pub regroups: bool,
 }
 
 /// One after the other.
@@ -117,6 +119,14 @@ pub enum Wave {
         canary: bool,
         /// Lanes at the same time; the nodes of a lane one after the other.
         lanes: Vec<Vec<Place>>,
+    },
+    /// Workers whose fanout group becomes another one: the kernel takes no member that differs, so
+    /// that the workers of a group stop together before they start.
+    Regroup {
+        /// As a heading names them.
+        label: String,
+        /// The groups, one after the other.
+        groups: Vec<Vec<Place>>,
     },
 }
 
@@ -183,12 +193,25 @@ fn restarts(role: Role, label: String, up: &[&Touched<'_>], has_canary: bool) ->
     let mut waves = Vec::new();
     if !canary.is_empty() {
         let label = format!("{} first", label_of_host(&canary));
-        waves.push(Wave::Restart { label, canary: true, lanes: lanes(&canary) });
+        push_restarts(&mut waves, label, true, &canary);
     }
     if !others.is_empty() {
-        waves.push(Wave::Restart { label, canary: false, lanes: lanes(&others) });
+        push_restarts(&mut waves, label, false, &others);
     }
     waves
+}
+
+fn push_restarts(waves: &mut Vec<Wave>, label: String, canary: bool, up: &[&Touched<'_>]) {
+    let regroups = |lane: &Vec<Place>| {
+        up.iter().any(|touched| touched.regroups && lane.contains(&Place::of(touched)))
+    };
+    let (groups, lanes): (Vec<_>, Vec<_>) = lanes(up).into_iter().partition(regroups);
+    if !lanes.is_empty() {
+        waves.push(Wave::Restart { label: label.clone(), canary, lanes });
+    }
+    if !groups.is_empty() {
+        waves.push(Wave::Regroup { label, groups });
+    }
 }
 
 fn label_of_host(up: &[&Touched<'_>]) -> String {
@@ -262,6 +285,10 @@ mod tests {
                 let lanes: Vec<String> = lanes.iter().map(|lane| names(lane, " ")).collect();
                 format!("{} {}", if *canary { "canary" } else { "restart" }, lanes.join(" | "))
             }
+            Wave::Regroup { groups, .. } => {
+                let groups: Vec<String> = groups.iter().map(|group| names(group, "+")).collect();
+                format!("regroup {}", groups.join(" "))
+            }
         };
         waves.iter().map(tell).collect()
     }
@@ -273,7 +300,8 @@ mod tests {
     #[test]
     fn what_runs_is_restarted_one_of_a_group_at_a_time_and_first_on_one_host() {
         let members = members(WIDE);
-        let touched: Vec<_> = members.iter().map(|member| Touched { member, runs: true }).collect();
+        let touched: Vec<_> =
+            members.iter().map(|member| Touched { member, runs: true, regroups: false }).collect();
         let hosts = ["h1", "h2", "h3", "h4"].map(HostName::from);
         let waves = waves(&touched, &hosts, &BTreeSet::new(), true);
         assert_eq!(
@@ -289,11 +317,24 @@ mod tests {
         );
     }
 
+    /// packet(7): all members of a fanout group have one mode.
+    #[test]
+    fn the_workers_of_a_group_that_becomes_another_stop_together() {
+        let members = members(WIDE);
+        let workers = members.iter().filter(|member| member.role == Role::Worker);
+        let touched: Vec<_> = workers
+            .map(|member| Touched { member, runs: true, regroups: member.node.starts_with("c-") })
+            .collect();
+        let waves = waves(&touched, &[], &BTreeSet::new(), false);
+        assert_eq!(told(&waves), ["restart a-1 a-2 | b", "regroup c-1+c-2"]);
+    }
+
     #[test]
     fn without_a_change_to_try_there_is_no_canary() {
         let members = members(WIDE);
         let workers = members.iter().filter(|member| member.role == Role::Worker);
-        let touched: Vec<_> = workers.map(|member| Touched { member, runs: true }).collect();
+        let touched: Vec<_> =
+            workers.map(|member| Touched { member, runs: true, regroups: false }).collect();
         let waves = waves(&touched, &[], &BTreeSet::new(), false);
         assert_eq!(told(&waves), ["restart a-1 a-2 | b | c-1 c-2"]);
     }
@@ -302,7 +343,7 @@ mod tests {
     fn what_does_not_run_is_started_tier_by_tier_all_at_once() {
         let members = members(WIDE);
         let touched: Vec<_> =
-            members.iter().map(|member| Touched { member, runs: false }).collect();
+            members.iter().map(|member| Touched { member, runs: false, regroups: false }).collect();
         let hosts = ["h1", "h2", "h3"].map(HostName::from);
         let waves = waves(&touched, &hosts, &hosts.clone().into(), true);
         assert_eq!(
@@ -321,7 +362,8 @@ mod tests {
     fn a_change_of_one_hosts_workers_needs_no_canary() {
         let members = members(WIDE);
         let of_h3 = members.iter().filter(|member| member.host == "h3");
-        let touched: Vec<_> = of_h3.map(|member| Touched { member, runs: true }).collect();
+        let touched: Vec<_> =
+            of_h3.map(|member| Touched { member, runs: true, regroups: false }).collect();
         let waves = waves(&touched, &["h3".into()], &BTreeSet::new(), true);
         assert_eq!(told(&waves), ["restart c-1 c-2"]);
     }

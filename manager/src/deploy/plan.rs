@@ -209,7 +209,14 @@ impl Plan {
         let touched: Vec<Touched<'_>> = self
             .nodes
             .iter()
-            .map(|node| Touched { member: &node.member, runs: node.runs })
+            .map(|node| Touched {
+                member: &node.member,
+                runs: node.runs,
+                regroups: self
+                    .changes
+                    .iter()
+                    .any(|change| change.regroups && change.nodes.contains(&node.member.node)),
+            })
             .collect();
         let switched: Vec<HostName> = self.hosts.iter().map(|host| host.host.clone()).collect();
         self.waves = waves(&touched, &switched, idle, has_canary);

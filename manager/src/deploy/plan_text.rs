@@ -123,6 +123,13 @@ fn node_lines(plan: &Plan) -> Vec<String> {
                     lines.push(format!("{word} {} ({why})", place.node));
                 }
             }
+            Wave::Regroup { groups, .. } => {
+                for group in groups {
+                    let nodes: Vec<String> = group.iter().map(|place| place.node.clone()).collect();
+                    let why = group.first().and_then(find).map_or("", |node| &node.reason);
+                    lines.push(format!("restart together {} ({why})", names(&nodes)));
+                }
+            }
         }
     }
     lines
@@ -167,6 +174,7 @@ mod tests {
                 new: Some("65535".into()),
                 at: Some("node.cfg:7".into()),
                 nodes: vec!["w-1".into(), "w-2".into()],
+                regroups: false,
             }],
             untouched: vec!["logger".into()],
             ..Plan::default()

@@ -134,6 +134,7 @@ impl Rollout {
                 Wave::Switch { hosts } => self.switch(hosts).await,
                 Wave::Start { nodes, .. } => self.start(nodes).await,
                 Wave::Restart { lanes, .. } => self.restart(lanes).await,
+                Wave::Regroup { groups, .. } => self.regroup(groups).await,
             }
         }
         let mut outcome = self.outcome();
@@ -145,7 +146,9 @@ impl Rollout {
         let text = match wave {
             Wave::Switch { .. } => return,
             Wave::Start { label, .. } => format!("starting {label} ..."),
-            Wave::Restart { label, .. } => format!("restarting {label} ..."),
+            Wave::Restart { label, .. } | Wave::Regroup { label, .. } => {
+                format!("restarting {label} ...")
+            }
         };
         self.progress.heading(&text);
     }
@@ -298,6 +301,48 @@ impl Rollout {
                 }
             }
         }
+    }
+
+    /// Stops the nodes of each group together and starts them again, a group after the other.
+    async fn regroup(&self, groups: &[Vec<Place>]) {
+        for group in groups {
+            let host = group.first().and_then(|place| self.hosts.find(&place.host));
+            let Some(host) = host.filter(|_| !self.is_stopped()) else { continue };
+            self.progress.host(&host.name).say("restarting a group");
+            match self.regroup_one(host, group).await {
+                Ok(None) => {
+                    self.outcome().done.extend(group.iter().map(|place| place.node.clone()));
+                }
+                Ok(Some((node, why))) => {
+                    self.fail(host.name.clone(), Some(node), Cause::Node(why));
+                }
+                Err(error) => self.fail(host.name.clone(), None, Cause::Host(error)),
+            }
+        }
+    }
+
+    /// The first node that is not well afterwards, and why.
+    async fn regroup_one(
+        &self,
+        host: &Host,
+        group: &[Place],
+    ) -> Result<Option<(String, String)>, RemoteError> {
+        self.make_ready(host).await?;
+        let mut supervisor = Supervisor::open(Arc::clone(&host.remote), &host.layout).await?;
+        let names: Vec<String> = group.iter().map(|place| place.node.clone()).collect();
+        // Their sockets go with them: the new ones make another group.
+        let stopped = supervisor.stop(names.clone(), self.care.patience, false).await?;
+        let started = supervisor.start(names, START_WAIT).await?;
+        let results = stopped.results.into_iter().chain(started.results);
+        if let Some(result) = results.into_iter().find(|result| !result.ok) {
+            return Ok(Some((result.node, result.message)));
+        }
+        for member in group.iter().filter_map(|place| self.members.get(place)) {
+            if let Err(why) = health::settled(&mut supervisor, member, self.care.settle).await? {
+                return Ok(Some((member.node.clone(), why)));
+            }
+        }
+        Ok(None)
     }
 
     async fn restart_one(
