@@ -59,6 +59,7 @@ fn what_is_planned_is_done_and_nothing_else() -> Result<()> {
     a_key_restarts_the_nodes_that_have_it(&cluster)?;
     a_further_proxy_restarts_nobody(&cluster)?;
     a_rollback_restarts_what_differs(&cluster)?;
+    a_group_that_becomes_another_stops_together(&cluster)?;
     a_broken_program_stops_at_its_first_node(&cluster)?;
     one_change_at_a_time(&cluster)?;
     a_deploy_that_is_cut_off_is_finished_by_the_next(&cluster)
@@ -154,6 +155,22 @@ fn a_rollback_restarts_what_differs(cluster: &Cluster) -> Result<()> {
     ensure!(restarted(&before, &cluster.pids()?) == nodes, "{back:#}");
     let plan = plan(cluster)?;
     ensure!(names(&plan["hosts"], "host").is_empty(), "the files of now are deployed: {plan:#}");
+    Ok(())
+}
+
+/// packet(7): all members of a fanout group have the same mode and flags, so that one after the
+/// other could not be another.
+fn a_group_that_becomes_another_stops_together(cluster: &Cluster) -> Result<()> {
+    let before = cluster.pids()?;
+    for node_cfg in [format!("{NODE_CFG}af_packet_fanout_mode=FANOUT_CBPF\n"), NODE_CFG.to_owned()]
+    {
+        cluster.lab.configure(Seat::Operator, "node.cfg", &node_cfg)?;
+        let said = cluster.ctl(&["deploy", "--settle", "1"])?.ok()?.stdout;
+        ensure!(said.contains("restart together worker-2-1, worker-2-2"), "{said}");
+        cluster.wait_until_running(SOON)?;
+    }
+    let nodes = restarted(&before, &cluster.pids()?);
+    ensure!(nodes == ["worker-2-1", "worker-2-2"], "{nodes:?}");
     Ok(())
 }
 
