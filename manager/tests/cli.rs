@@ -47,6 +47,22 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// `.invalid` never has an address (RFC 2606 section 2).
+#[test]
+fn names_without_an_address_are_told_all_at_once_with_their_lines() {
+    let node_cfg = "[manager]\ntype=manager\nhost=one.invalid\n[logger]\ntype=logger\n\
+        host=one.invalid\n[proxy]\ntype=proxy\nhost=two.invalid\n\
+        [w]\ntype=worker\nhost=two.invalid\ninterface=eth0\n";
+    for words in [&["check", "--hosts"][..], &["deploy", "--plan"], &["deploy"]] {
+        let output = ctl(node_cfg, words);
+        let told = stderr(&output);
+        assert_eq!(code(&output), 1, "{told}");
+        assert!(told.contains("node.cfg:3: host `one.invalid` has no address"), "{told}");
+        assert!(told.contains("node.cfg:9: host `two.invalid` has no address"), "{told}");
+        assert!(told.contains("hint: write its address after `host=`"), "{told}");
+    }
+}
+
 #[test]
 fn nodes_come_in_zeekcontrols_order_and_layout() {
     let output = ctl(CLUSTER, &["nodes"]);

@@ -24,8 +24,7 @@ use namespace::{inside_namespace, ip};
 use tyto_capture::live::{AfPacket, EXIT_INTERFACE_GONE};
 use tyto_capture::passing;
 use tyto_core::config::runtime::{
-    AnalysisConfig, CaptureConfig, ChecksumMode, FanoutMode, LogsConfig, NodeConfig, Role,
-    ShipConfig,
+    AnalysisConfig, CaptureConfig, LogsConfig, NodeConfig, Role, ShipConfig,
 };
 use tyto_proto::v1::NodeStatus;
 
@@ -75,20 +74,12 @@ fn node_config(host: &Host, node: &str) -> NodeConfig {
         listen: None,
         peers: Vec::new(),
         capture: Some(CaptureConfig {
-            interface: "v1".into(),
             fanout_id: Some(7),
-            fanout_mode: FanoutMode::Hash,
             fanout_defrag: false,
             buffer_size_bytes: 64 << 20,
             block_size_bytes: 1 << 15,
-            block_timeout_ms: 10,
             snaplen_bytes: 65_535,
-            fanout_inner: false,
-            promiscuous: true,
-            hw_timestamps: false,
-            checksums: ChecksumMode::default(),
-            filter: None,
-            link_type: None,
+            ..CaptureConfig::new("v1")
         }),
         analysis: AnalysisConfig::default(),
         logs: LogsConfig::default(),

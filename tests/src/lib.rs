@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod lab;
+pub mod node_cfg;
 pub mod pki;
 pub mod program;
 pub mod tree;

@@ -11,39 +11,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tyto_tests::cluster::Cluster;
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::{tree, wait};
 
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=10.99.0.1
-
-[logger]
-type=logger
-host=10.99.0.1
-
-[proxy-1]
-type=proxy
-host=10.99.0.1
-
-[proxy-2]
-type=proxy
-host=10.99.0.2
-
-[worker-1]
-type=worker
-host=10.99.0.2
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-
-[worker-2]
-type=worker
-host=10.99.0.3
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-";
 const WORKER_HOSTS: [usize; 2] = [2, 3];
 /// Nodes that are killed, in this order; then the supervisor of the first worker's host.
 const VICTIMS: [&str; 4] = ["worker-1-1", "logger", "proxy-1", "manager"];
@@ -68,7 +38,13 @@ fn whatever_is_killed_is_back_and_every_acked_row_is_there_once() -> Result<()> 
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
+    let node_cfg = NodeCfg::with_head(1)
+        .proxy("proxy-2", 2)
+        .worker("worker-1", 2)
+        .procs(2)
+        .worker("worker-2", 3)
+        .procs(2);
+    let cluster = Cluster::deploy(lab, Seat::Operator, node_cfg.text())?;
     cluster.wait_until_running(BACK_LIMIT)?;
     let begin = captured(&cluster)?;
     for victim in VICTIMS {

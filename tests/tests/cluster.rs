@@ -9,41 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tyto_tests::cluster::{Cluster, read_capture};
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::tree;
 use tyto_tests::zeek_log::{ZeekLog, difference};
 
-/// The layout that the issue asks for.
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=10.99.0.1
-
-[logger]
-type=logger
-host=10.99.0.1
-
-[proxy-1]
-type=proxy
-host=10.99.0.1
-
-[proxy-2]
-type=proxy
-host=10.99.0.2
-
-[worker-1]
-type=worker
-host=10.99.0.3
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-
-[worker-2]
-type=worker
-host=10.99.0.4
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-";
 const HOSTS: usize = 4;
 const WORKER_HOSTS: [usize; 2] = [3, 4];
 const WORKERS: [&str; 4] = ["worker-1-1", "worker-1-2", "worker-2-1", "worker-2-2"];
@@ -64,7 +33,14 @@ fn four_hosts_log_live_traffic_as_one_worker_logs_the_capture() -> Result<()> {
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
+    // The layout that the issue asks for.
+    let node_cfg = NodeCfg::with_head(1)
+        .proxy("proxy-2", 2)
+        .worker("worker-1", 3)
+        .procs(2)
+        .worker("worker-2", 4)
+        .procs(2);
+    let cluster = Cluster::deploy(lab, Seat::Operator, node_cfg.text())?;
     cluster.wait_until_running(Duration::from_secs(10))?;
     deploying_again_touches_nothing(&cluster)?;
 

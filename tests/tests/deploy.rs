@@ -12,36 +12,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tyto_tests::cluster::Cluster;
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::program::Outcome;
 use tyto_tests::{tree, wait};
 
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=10.99.0.1
-
-[logger-1]
-type=logger
-host=10.99.0.1
-
-[proxy-1]
-type=proxy
-host=10.99.0.1
-
-[worker-1]
-type=worker
-host=10.99.0.2
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-
-[worker-2]
-type=worker
-host=10.99.0.3
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-";
 const HOSTS: usize = 3;
 /// Time for a ctl that runs in the background to get somewhere.
 const SOON: Duration = Duration::from_secs(30);

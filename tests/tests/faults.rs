@@ -10,32 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tyto_tests::cluster::Cluster;
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::program::Outcome;
 use tyto_tests::{tree, wait};
 
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=10.99.0.1
-
-[logger]
-type=logger
-host=10.99.0.1
-
-[proxy-1]
-type=proxy
-host=10.99.0.1
-
-[worker-1]
-type=worker
-host=10.99.0.2
-interface=cap0
-
-[worker-2]
-type=worker
-host=10.99.0.3
-interface=cap0
-";
 /// The host that is cut; no other depends on it.
 const CUT: usize = 3;
 /// ssh gives a silent connection up after three signs of life that did not come, 5 s each; the
@@ -53,7 +31,8 @@ fn each_fault_costs_its_own_host_and_says_what_to_type() -> Result<()> {
             return Ok(());
         }
     };
-    let cluster = Cluster::configure(lab, Seat::Operator, NODE_CFG)?;
+    let node_cfg = NodeCfg::with_head(1).worker("worker-1", 2).worker("worker-2", 3);
+    let cluster = Cluster::configure(lab, Seat::Operator, node_cfg.text())?;
     a_host_cut_while_files_are_copied_is_left_out_and_finished_later(&cluster)?;
     a_half_open_connection_ends_and_the_next_call_has_its_own(&cluster)?;
     a_jump_host_that_is_down_is_named(&cluster)?;

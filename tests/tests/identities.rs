@@ -9,32 +9,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tyto_tests::cluster::{Cluster, read_capture};
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::{tree, wait};
 
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=10.99.0.1
-
-[logger]
-type=logger
-host=10.99.0.1
-
-[proxy-1]
-type=proxy
-host=10.99.0.1
-
-[proxy-2]
-type=proxy
-host=10.99.0.2
-
-[worker-1]
-type=worker
-host=10.99.0.2
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-";
 const HOSTS: usize = 2;
 const WORKER_HOST: usize = 2;
 /// Time to be up.
@@ -56,7 +33,8 @@ fn certificates_and_the_ca_are_replaced_under_delivery() -> Result<()> {
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
+    let node_cfg = NodeCfg::with_head(1).proxy("proxy-2", 2).worker("worker-1", 2).procs(2);
+    let cluster = Cluster::deploy(lab, Seat::Operator, node_cfg.text())?;
     cluster.wait_until_running(UP_LIMIT)?;
     let pids = cluster.pids()?;
 

@@ -7,31 +7,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tyto_tests::cluster::{Cluster, read_capture};
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::{tree, wait};
 
-/// All on one host, which is known by its IPv6 address. The kernel joins no fragments: their
-/// number would be a part of the sum that it does not tell.
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=::1
-
-[logger]
-type=logger
-host=::1
-
-[proxy-1]
-type=proxy
-host=::1
-
-[worker-1]
-type=worker
-host=::1
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-af_packet_enable_defrag=F
-";
 /// How long counters may take to be reported: nodes do once a second.
 const REPORTED: Duration = Duration::from_secs(10);
 

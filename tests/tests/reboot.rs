@@ -6,33 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tyto_tests::cluster::Cluster;
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::{tree, wait};
 
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=10.99.0.1
-
-[logger]
-type=logger
-host=10.99.0.1
-
-[proxy-1]
-type=proxy
-host=10.99.0.1
-
-[worker-1]
-type=worker
-host=10.99.0.1
-interface=cap0
-
-[worker-2]
-type=worker
-host=10.99.0.2
-interface=cap0
-lb_method=af_packet
-lb_procs=2
-";
 
 #[test]
 fn a_host_that_boots_runs_what_was_wanted_and_nothing_else() -> Result<()> {
@@ -43,7 +19,8 @@ fn a_host_that_boots_runs_what_was_wanted_and_nothing_else() -> Result<()> {
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
+    let node_cfg = NodeCfg::with_head(1).worker("worker-1", 1).worker("worker-2", 2).procs(2);
+    let cluster = Cluster::deploy(lab, Seat::Operator, node_cfg.text())?;
     cluster.wait_until_running(Duration::from_secs(20))?;
     cluster.ctl(&["stop", "worker-2-2"])?.ok()?;
     let before = cluster.status()?;

@@ -6,31 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tyto_tests::cluster::{Cluster, node_rows};
 use tyto_tests::lab::{Lab, Seat};
+use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::tree;
 
-const NODE_CFG: &str = "\
-[manager]
-type=manager
-host=10.99.0.1
-
-[logger]
-type=logger
-host=10.99.0.1
-
-[proxy-1]
-type=proxy
-host=10.99.0.1
-
-[worker-1]
-type=worker
-host=10.99.0.2
-interface=cap0
-
-[worker-2]
-type=worker
-host=10.99.0.3
-interface=cap0
-";
 /// The host that is unplugged.
 const SILENT: usize = 3;
 /// The answer may take the connection's limit (3 s in these tests) and some work besides.
@@ -45,7 +23,8 @@ fn a_silent_host_costs_its_own_row_and_exit_code_1() -> Result<()> {
             return Ok(());
         }
     };
-    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
+    let node_cfg = NodeCfg::with_head(1).worker("worker-1", 2).worker("worker-2", 3);
+    let cluster = Cluster::deploy(lab, Seat::Operator, node_cfg.text())?;
     cluster.wait_until_running(Duration::from_secs(10))?;
     let before = cluster.pids()?;
     cluster.lab.cut(SILENT)?;

@@ -2,6 +2,7 @@
 //! `ip` and `unshare`; says so and passes without.
 #![allow(clippy::unwrap_used)] // a test ends at the first thing that does not work
 
+#[path = "../../core/capture/tests/namespace/mod.rs"]
 mod namespace;
 
 use std::path::Path;
@@ -18,8 +19,7 @@ use tyto_capture::live::{EXIT_INTERFACE_GONE, FrameSender};
 use tyto_capture::passing;
 use tyto_capture::socket::CaptureSocket;
 use tyto_core::config::runtime::{
-    AnalysisConfig, CaptureConfig, ChecksumMode, FanoutMode, LogsConfig, NodeConfig, Role,
-    ShipConfig,
+    AnalysisConfig, CaptureConfig, LogsConfig, NodeConfig, Role, ShipConfig,
 };
 use tyto_core::layout::Layout;
 use tyto_daemon::channel;
@@ -105,20 +105,10 @@ fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
         listen: None,
         peers: Vec::new(),
         capture: interface.map(|interface| CaptureConfig {
-            interface: interface.into(),
-            fanout_id: None,
-            fanout_mode: FanoutMode::Hash,
-            fanout_defrag: false,
             buffer_size_bytes: 8 << 20,
             block_size_bytes: 1 << 15,
-            block_timeout_ms: 10,
             snaplen_bytes: 65_535,
-            fanout_inner: false,
-            promiscuous: true,
-            hw_timestamps: false,
-            checksums: ChecksumMode::default(),
-            filter: None,
-            link_type: None,
+            ..CaptureConfig::new(interface)
         }),
         analysis: AnalysisConfig {
             private_address_space_is_local: true,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tyto_capture::live::{AfPacket, FrameSender};
-use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
+use tyto_core::config::runtime::CaptureConfig;
 
 /// Frames of one round: they fit into the ring.
 const FRAMES: u64 = 1_000_000;
@@ -55,19 +55,9 @@ fn cpu_time() -> Duration {
 
 fn config(interface: &str) -> CaptureConfig {
     CaptureConfig {
-        interface: interface.to_owned(),
-        fanout_id: None,
-        fanout_mode: FanoutMode::Hash,
-        fanout_defrag: false,
         buffer_size_bytes: 512 << 20,
         block_size_bytes: 1 << 18,
-        block_timeout_ms: 10,
         snaplen_bytes: 65_535,
-        fanout_inner: false,
-        promiscuous: true,
-        hw_timestamps: false,
-        checksums: ChecksumMode::default(),
-        filter: None,
-        link_type: None,
+        ..CaptureConfig::new(interface)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use namespace::{FLOWS, PAYLOAD, inside_namespace, ip, send};
 use tyto_capture::LinkType;
 use tyto_capture::live::{AfPacket, CaptureStats, FrameSender, LiveError};
-use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
+use tyto_core::config::runtime::CaptureConfig;
 
 /// Ethernet, IPv4 without options, UDP, payload.
 const FRAME_LEN: usize = 14 + 20 + 8 + PAYLOAD.len();
@@ -26,20 +26,12 @@ struct Seen {
 
 fn config(fanout_id: Option<u16>) -> CaptureConfig {
     CaptureConfig {
-        interface: "v1".into(),
         fanout_id,
-        fanout_mode: FanoutMode::Hash,
         fanout_defrag: false,
         buffer_size_bytes: 8 << 20,
         block_size_bytes: 1 << 15,
-        block_timeout_ms: 10,
         snaplen_bytes: 65_535,
-        fanout_inner: false,
-        promiscuous: true,
-        hw_timestamps: false,
-        checksums: ChecksumMode::default(),
-        filter: None,
-        link_type: None,
+        ..CaptureConfig::new("v1")
     }
 }
 

@@ -11,24 +11,14 @@ use std::time::Duration;
 use namespace::{inside_namespace, ip, send};
 use tyto_capture::LinkType;
 use tyto_capture::live::{AfPacket, FrameSender, LiveError};
-use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
+use tyto_core::config::runtime::{CaptureConfig, ChecksumMode};
 
 fn config() -> CaptureConfig {
     CaptureConfig {
-        interface: "v1".into(),
-        fanout_id: None,
-        fanout_mode: FanoutMode::Hash,
-        fanout_defrag: false,
         buffer_size_bytes: 8 << 20,
         block_size_bytes: 1 << 15,
-        block_timeout_ms: 10,
         snaplen_bytes: 65_535,
-        fanout_inner: false,
-        promiscuous: true,
-        hw_timestamps: false,
-        checksums: ChecksumMode::default(),
-        filter: None,
-        link_type: None,
+        ..CaptureConfig::new("v1")
     }
 }
 

@@ -16,7 +16,7 @@ use filter_packets::flows::{Flow, around, plain, tcp_flow, tunnelled, udp6_flow}
 use filter_packets::{IP, UDP, frames, ipv4, udp};
 use namespace::{inside_namespace, ip, send};
 use tyto_capture::live::{AfPacket, FrameSender, LiveError};
-use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
+use tyto_core::config::runtime::{CaptureConfig, FanoutMode};
 use tyto_core::fanout_program::FanoutProgram;
 use tyto_core::filter::{Filter, PacketFacts, Program, Target};
 
@@ -29,20 +29,14 @@ const WITHOUT_BPF: &str = "TYTO_TEST_WITHOUT_BPF";
 
 fn config(fanout_mode: FanoutMode, fanout_inner: bool) -> CaptureConfig {
     CaptureConfig {
-        interface: "v1".into(),
         fanout_id: Some(9),
         fanout_mode,
+        fanout_inner,
         fanout_defrag: false,
         buffer_size_bytes: 8 << 20,
         block_size_bytes: 1 << 15,
-        block_timeout_ms: 10,
         snaplen_bytes: 65_535,
-        fanout_inner,
-        promiscuous: true,
-        hw_timestamps: false,
-        checksums: ChecksumMode::default(),
-        filter: None,
-        link_type: None,
+        ..CaptureConfig::new("v1")
     }
 }
 

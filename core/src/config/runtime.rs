@@ -304,6 +304,28 @@ pub struct ShipConfig {
     pub spool_bytes_max: u64,
 }
 
+impl CaptureConfig {
+    /// Capture of one interface alone, with the defaults of tyto.yaml.
+    pub fn new(interface: impl Into<String>) -> Self {
+        Self {
+            interface: interface.into(),
+            fanout_id: None,
+            fanout_mode: FanoutMode::Hash,
+            fanout_defrag: true,
+            buffer_size_bytes: 128 << 20,
+            block_size_bytes: 256 << 10,
+            block_timeout_ms: 10,
+            snaplen_bytes: 9216,
+            fanout_inner: false,
+            promiscuous: true,
+            hw_timestamps: false,
+            checksums: ChecksumMode::Kernel,
+            filter: None,
+            link_type: None,
+        }
+    }
+}
+
 impl Default for LogsConfig {
     fn default() -> Self {
         Self {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
-use super::runtime::{ChecksumMode, FanoutMode, LogFormat, WatchConfig};
+use super::runtime::{CaptureConfig, ChecksumMode, FanoutMode, LogFormat, WatchConfig};
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
 use super::{filter_check, unknown_key};
@@ -157,7 +157,7 @@ impl Default for Settings {
             ignore_checksums: false,
             community_id: false,
             filter: None,
-            snaplen_bytes: 9216,
+            snaplen_bytes: CaptureConfig::new("").snaplen_bytes,
             af_packet: AfPacketSettings::default(),
             ssh: SshSettings::default(),
             env_vars: BTreeMap::new(),
@@ -167,16 +167,17 @@ impl Default for Settings {
 
 impl Default for AfPacketSettings {
     fn default() -> Self {
+        let capture = CaptureConfig::new("");
         Self {
-            buffer_size_bytes: 128 << 20,
-            block_size_bytes: 256 << 10,
-            block_timeout_ms: 10,
-            fanout_mode: FanoutMode::Hash,
-            fanout_inner: false,
-            fanout_defrag: true,
-            promiscuous: true,
-            checksums: ChecksumMode::Kernel,
-            hw_timestamps: false,
+            buffer_size_bytes: capture.buffer_size_bytes,
+            block_size_bytes: capture.block_size_bytes,
+            block_timeout_ms: capture.block_timeout_ms,
+            fanout_mode: capture.fanout_mode,
+            fanout_inner: capture.fanout_inner,
+            fanout_defrag: capture.fanout_defrag,
+            promiscuous: capture.promiscuous,
+            checksums: capture.checksums,
+            hw_timestamps: capture.hw_timestamps,
         }
     }
 }

@@ -58,7 +58,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
                 all.push(json!({ "host": host, "code": output.code, "output": text }));
             }
             Err(error) => {
-                report.line(format!("[{node}/{host}] error\n> {error}"));
+                report.line(format!("[{node}/{host}] error"));
                 report.remote_error(&host, &error);
                 all.push(json!({ "host": host, "error": error.to_string() }));
             }

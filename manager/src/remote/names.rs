@@ -81,8 +81,9 @@ fn resolve_with(
         match addresses_of(&host) {
             Err(said) => {
                 let is_needed = nodes.any(|node| listens.contains_key(&node.name));
-                let near = nearest_host(&host, &hosts);
-                names.faults.push(NameFault::Unresolved { at, host, said, near, is_needed });
+                // Which other name it may be meant to be is known when all have been tried.
+                let fault = NameFault::Unresolved { at, host, said, near: None, is_needed };
+                names.faults.push(fault);
             }
             Ok(all) => {
                 let Some(addr) = choose(&all) else { continue };
@@ -105,6 +106,11 @@ fn resolve_with(
     let own = names.addrs.values().find_map(|addr| own_address_towards(*addr));
     for (at, host, addr) in loopback {
         names.faults.push(NameFault::Loopback { at, host, addr, own });
+    }
+    for fault in &mut names.faults {
+        if let NameFault::Unresolved { host, near, .. } = fault {
+            *near = nearest_host(host, names.addrs.keys());
+        }
     }
     names.faults.sort_by_key(|fault| match fault {
         NameFault::Unresolved { at, .. }
@@ -155,13 +161,16 @@ fn own_address_towards(addr: IpAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|own| own.ip()).filter(|own| !own.is_loopback())
 }
 
-/// The name most like it among those of node.cfg and of this machine's hosts file.
-fn nearest_host(host: &HostName, hosts: &[&HostName]) -> Option<String> {
+/// The name most like it among those of node.cfg that have an address and of this machine's
+/// hosts file.
+fn nearest_host<'a>(
+    host: &HostName,
+    resolved: impl Iterator<Item = &'a HostName>,
+) -> Option<String> {
     let file = std::fs::read_to_string(HOSTS_FILE).unwrap_or_default();
     let lines = file.lines().map(|line| line.split('#').next().unwrap_or_default());
     let of_file = lines.flat_map(|line| line.split_whitespace().skip(1));
-    let of_cluster = hosts.iter().filter(|other| **other != host).map(|other| other.as_str());
-    nearest(host, of_file.chain(of_cluster)).map(str::to_owned)
+    nearest(host, of_file.chain(resolved.map(|other| other.as_str()))).map(str::to_owned)
 }
 
 #[cfg(test)]

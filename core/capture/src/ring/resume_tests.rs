@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use libc::tpacket3_hdr;
 use proptest::prelude::*;
 use rustix::fs::MemfdFlags;
-use tyto_core::config::runtime::{CaptureConfig, ChecksumMode, FanoutMode};
+use tyto_core::config::runtime::CaptureConfig;
 
 use super::{COUNT_OFFSET, FIRST_OFFSET, HEADER_OFFSET, Moment, Ring, RingSize};
 use crate::cursor::{Cursor, CursorFile, Made, Totals};
@@ -132,26 +132,7 @@ const SIZE: RingSize = RingSize { block_bytes: 4096, blocks: 4, block_timeout_ms
 
 fn cursor_file() -> CursorFile {
     let made = Made { ring: SIZE, interface: 7, link_type: 1, is_loopback: false };
-    CursorFile::new(&made, &config()).unwrap()
-}
-
-fn config() -> CaptureConfig {
-    CaptureConfig {
-        interface: "v1".into(),
-        fanout_id: None,
-        fanout_mode: FanoutMode::Hash,
-        fanout_defrag: false,
-        buffer_size_bytes: 8 << 20,
-        block_size_bytes: 1 << 15,
-        block_timeout_ms: 10,
-        snaplen_bytes: 65_535,
-        fanout_inner: false,
-        promiscuous: true,
-        hw_timestamps: false,
-        checksums: ChecksumMode::default(),
-        filter: None,
-        link_type: None,
-    }
+    CursorFile::new(&made, &CaptureConfig::new("v1")).unwrap()
 }
 
 fn reader(kernel: &Kernel, cursor: &CursorFile) -> Ring {
@@ -318,12 +299,12 @@ fn kernel_counters_are_added_once_wherever_the_reader_dies() {
 
 #[test]
 fn configuration_can_be_replaced_by_a_shorter_one() {
-    let file = cursor_file();
-    let long = CaptureConfig { filter: Some("not port 22".repeat(100)), ..config() };
+    let (file, short) = (cursor_file(), CaptureConfig::new("v1"));
+    let long = CaptureConfig { filter: Some("not port 22".repeat(100)), ..short.clone() };
     file.write_config(&long).unwrap();
     assert_eq!(file.config().unwrap(), long);
-    file.write_config(&config()).unwrap();
-    assert_eq!(file.config().unwrap(), config());
-    let huge = CaptureConfig { filter: Some("x".repeat(1 << 20)), ..config() };
+    file.write_config(&short).unwrap();
+    assert_eq!(file.config().unwrap(), short);
+    let huge = CaptureConfig { filter: Some("x".repeat(1 << 20)), ..short };
     assert!(file.write_config(&huge).is_err());
 }
