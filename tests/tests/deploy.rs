@@ -39,6 +39,23 @@ fn what_is_planned_is_done_and_nothing_else() -> Result<()> {
     a_deploy_that_is_cut_off_is_finished_by_the_next(&cluster)
 }
 
+/// The cluster as it is deployed first.
+fn node_cfg() -> NodeCfg {
+    NodeCfg::default()
+        .node("manager", "manager", 1)
+        .node("logger", "logger-1", 1)
+        .proxy("proxy-1", 1)
+        .worker("worker-1", 2)
+        .procs(2)
+        .worker("worker-2", 3)
+        .procs(2)
+}
+
+/// Writes another node.cfg.
+fn configure(cluster: &Cluster, node_cfg: &NodeCfg) -> Result<()> {
+    cluster.lab.configure(Seat::Operator, "node.cfg", node_cfg.text())
+}
+
 fn deployed(lab: &str, test: &str) -> Result<Option<Cluster>> {
     let lab = match Lab::up(lab, HOSTS)? {
         Ok(lab) => lab,
@@ -47,7 +64,7 @@ fn deployed(lab: &str, test: &str) -> Result<Option<Cluster>> {
             return Ok(None);
         }
     };
-    let cluster = Cluster::deploy(lab, Seat::Operator, NODE_CFG)?;
+    let cluster = Cluster::deploy(lab, Seat::Operator, node_cfg().text())?;
     cluster.wait_until_running(SOON)?;
     Ok(Some(cluster))
 }
@@ -69,8 +86,7 @@ fn nothing_new_is_nothing_done(cluster: &Cluster) -> Result<()> {
 }
 
 fn a_key_restarts_the_nodes_that_have_it(cluster: &Cluster) -> Result<()> {
-    let changed = format!("{NODE_CFG}snaplen=9000\n");
-    cluster.lab.configure(Seat::Operator, "node.cfg", &changed)?;
+    configure(cluster, &node_cfg().key("snaplen", 9000))?;
     let status = cluster.ctl(&["status"])?.ok()?;
     ensure!(status.stderr.contains("differs from what is deployed"), "{}", status.stderr);
     let plan = plan(cluster)?;
@@ -98,8 +114,7 @@ fn a_key_restarts_the_nodes_that_have_it(cluster: &Cluster) -> Result<()> {
 
 fn a_further_proxy_restarts_nobody(cluster: &Cluster) -> Result<()> {
     let before = cluster.pids()?;
-    let more = format!("{NODE_CFG}snaplen=9000\n[proxy-2]\ntype=proxy\nhost=10.99.0.2\n");
-    cluster.lab.configure(Seat::Operator, "node.cfg", &more)?;
+    configure(cluster, &node_cfg().key("snaplen", 9000).proxy("proxy-2", 2))?;
     let plan = plan(cluster)?;
     ensure!(names(&plan["nodes"], "node") == ["proxy-2"], "{plan:#}");
     cluster.ctl(&["deploy"])?.ok()?;
@@ -119,7 +134,7 @@ fn a_rollback_restarts_what_differs(cluster: &Cluster) -> Result<()> {
     let status = cluster.status()?;
     ensure!(status["proxy-2"].status == "stopped", "{status:?}");
 
-    cluster.lab.configure(Seat::Operator, "node.cfg", NODE_CFG)?;
+    configure(cluster, &node_cfg())?;
     let before = cluster.pids()?;
     let back = cluster.ctl(&["--json", "rollback", "1", "--settle", "1"])?.ok()?.json()?;
     let nodes = names(&back["result"]["nodes"], "node");
@@ -136,9 +151,8 @@ fn a_rollback_restarts_what_differs(cluster: &Cluster) -> Result<()> {
 /// other could not be another.
 fn a_group_that_becomes_another_stops_together(cluster: &Cluster) -> Result<()> {
     let before = cluster.pids()?;
-    for node_cfg in [format!("{NODE_CFG}af_packet_fanout_mode=FANOUT_CBPF\n"), NODE_CFG.to_owned()]
-    {
-        cluster.lab.configure(Seat::Operator, "node.cfg", &node_cfg)?;
+    for node_cfg in [node_cfg().key("af_packet_fanout_mode", "FANOUT_CBPF"), node_cfg()] {
+        configure(cluster, &node_cfg)?;
         let said = cluster.ctl(&["deploy", "--settle", "1"])?.ok()?.stdout;
         ensure!(said.contains("restart together worker-2-1, worker-2-2"), "{said}");
         cluster.wait_until_running(SOON)?;
@@ -222,9 +236,7 @@ fn a_deploy_that_is_cut_off_is_finished_by_the_next(cluster: &Cluster) -> Result
         "restarting workers ...",
     ];
     for (turn, word) in WORDS.into_iter().enumerate() {
-        let snaplen = 5000 + turn;
-        let changed = format!("{NODE_CFG}snaplen={snaplen}\n");
-        cluster.lab.configure(Seat::Operator, "node.cfg", &changed)?;
+        configure(cluster, &node_cfg().key("snaplen", 5000 + turn))?;
         // Programs with another hash, so that large files travel too.
         let programs = tempfile::tempdir()?;
         copy_programs(programs.path())?;

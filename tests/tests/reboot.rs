@@ -9,7 +9,6 @@ use tyto_tests::lab::{Lab, Seat};
 use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::{tree, wait};
 
-
 #[test]
 fn a_host_that_boots_runs_what_was_wanted_and_nothing_else() -> Result<()> {
     let lab = match Lab::up("testreboot", 2)? {
