@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Arg, ArgAction, ArgMatches};
-use serde_json::json;
+use clap::ArgMatches;
 use tyto_core::config::name::HostName;
 use tyto_core::config::runtime::Role;
 use tyto_proto::v1::StatusReply;
@@ -40,14 +39,8 @@ pub(super) const COMMAND: Command = Command {
               goes back. Nodes and hosts that left node.cfg are stopped. With --plan, only shows \
               the plan; that waits for nobody.",
     args: || {
-        let mut args = vec![
-            Arg::new("plan")
-                .long("plan")
-                .action(ArgAction::SetTrue)
-                .help("Only say what would be done"),
-        ];
+        let mut args = vec![apply::plan_arg()];
         args.extend(apply::care_args());
-        args.push(lock::no_wait_arg());
         args
     },
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
@@ -92,12 +85,7 @@ async fn deploy(ctx: &Context, args: &ArgMatches, lock: &mut Lock) -> anyhow::Re
     let outcome = apply::apply(job, &mut report).await?;
     if outcome.failures.is_empty() {
         prune(ctx, &preflight, &mut report).await;
-        let (started, unchanged) = (outcome.done.len(), plan.untouched.len());
-        report.line(format!("nodes started: {started}, left as they were: {unchanged}"));
     }
-    let mut result = serde_json::to_value(&plan)?;
-    result["done"] = json!(outcome.done);
-    report.json(&result);
     Ok(report)
 }
 

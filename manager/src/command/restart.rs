@@ -34,7 +34,6 @@ pub(super) const COMMAND: Command = Command {
                 .help("Stop all before the first is started"),
         ];
         args.extend(apply::care_args());
-        args.push(lock::no_wait_arg());
         args
     },
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),

@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
-use serde_json::json;
+use clap::{Arg, ArgMatches, value_parser};
 use serde_yaml::Value;
 use tyto_core::config::name::HostName;
 use tyto_core::config::runtime::Role;
@@ -44,13 +43,9 @@ pub(super) const COMMAND: Command = Command {
         let mut args = vec![
             id("id").help("Number in `ctl history`"),
             id("to").long("to").conflicts_with("id").help("The same as ID"),
-            Arg::new("plan")
-                .long("plan")
-                .action(ArgAction::SetTrue)
-                .help("Only say what would be done"),
+            apply::plan_arg(),
         ];
         args.extend(apply::care_args());
-        args.push(lock::no_wait_arg());
         args
     },
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
@@ -94,12 +89,7 @@ async fn rollback(
             care: apply::care(ctx, args),
             lock: lock.watch(),
         };
-        let outcome = apply::apply(job, &mut report).await?;
-        let (started, unchanged) = (outcome.done.len(), plan.untouched.len());
-        report.line(format!("nodes started: {started}, left as they were: {unchanged}"));
-        let mut result = serde_json::to_value(&plan)?;
-        result["done"] = json!(outcome.done);
-        report.json(&result);
+        apply::apply(job, &mut report).await?;
     }
     let in_use = past
         .targets

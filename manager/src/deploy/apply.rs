@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use serde_json::json;
 use tyto_core::config::name::HostName;
 use tyto_core::config::runtime::Role;
 
@@ -15,13 +16,22 @@ use super::rollout::{Care, Cause, Failure, Outcome, Rollout, Switch};
 use super::strays;
 use crate::context::Context;
 use crate::hosts::Hosts;
-use crate::lock::LockWatch;
+use crate::lock::{self, LockWatch};
 use crate::report::Report;
 
 /// How long a restarted node must run without a fault, seconds, when nothing else is said.
 const SETTLE_DEFAULT: &str = "2";
 
-/// The arguments `--settle` and `--parallel`; [`care`] reads them.
+/// The argument `--plan` of verbs that bring hosts another release.
+pub fn plan_arg() -> Arg {
+    Arg::new("plan")
+        .long("plan")
+        .action(ArgAction::SetTrue)
+        .help("Only say what would be done")
+}
+
+/// The arguments of verbs that restart nodes: `--settle` and `--parallel`, which [`care`] reads,
+/// and `--no-wait`.
 pub fn care_args() -> Vec<Arg> {
     vec![
         Arg::new("settle")
@@ -35,6 +45,7 @@ pub fn care_args() -> Vec<Arg> {
             .value_name("N")
             .value_parser(value_parser!(u32).range(1..=256))
             .help("Groups of workers restarted at the same time [default: ssh.parallel_max]"),
+        lock::no_wait_arg(),
     ]
 }
 
@@ -70,7 +81,8 @@ pub struct Job<'a> {
     pub lock: LockWatch,
 }
 
-/// Carries out the plan. Failures are told in `report`, with what runs what now.
+/// Carries out the plan. What was done is told in `report`, or what failed, with what runs what
+/// now.
 ///
 /// # Errors
 /// When SSH cannot be prepared on this machine.
@@ -88,6 +100,13 @@ pub async fn apply(job: Job<'_>, report: &mut Report) -> anyhow::Result<Outcome>
     );
     let outcome = rollout.run(&job.plan.waves).await;
     tell(job.plan, &outcome, report);
+    if outcome.failures.is_empty() {
+        let (started, unchanged) = (outcome.done.len(), job.plan.untouched.len());
+        report.line(format!("nodes started: {started}, left as they were: {unchanged}"));
+    }
+    let mut result = serde_json::to_value(job.plan)?;
+    result["done"] = json!(outcome.done);
+    report.json(&result);
     entry.ended = Some(jiff::Timestamp::now().to_string());
     entry.failures = outcome.failures.iter().map(Failure::to_string).collect();
     entry.outcome = if outcome.failures.is_empty() { Ended::Done } else { Ended::Failed };
