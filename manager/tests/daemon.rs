@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::task::JoinHandle;
 use tonic::Code;
-use tyto_core::config::runtime::{AnalysisConfig, LogsConfig, NodeConfig, Peer, Role, ShipConfig};
+use tyto_core::config::runtime::{NodeConfig, Peer, Role};
 use tyto_core::layout::Layout;
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::{self, Identity};
@@ -107,16 +107,9 @@ fn issue(ca: &std::path::Path, cluster: &str, prefix: &std::path::Path, subject:
 
 fn config(prefix: &std::path::Path, node: &str, role: Role, manager: SocketAddr) -> NodeConfig {
     NodeConfig {
-        cluster: "lab".to_owned(),
-        node: node.to_owned(),
-        role,
-        prefix: prefix.to_owned(),
         listen: (role == Role::Manager).then_some(manager),
         peers: vec![Peer { node: "manager".to_owned(), role: Role::Manager, addr: manager }],
-        capture: None,
-        analysis: AnalysisConfig::default(),
-        logs: LogsConfig::default(),
-        ship: ShipConfig::default(),
+        ..NodeConfig::new("lab", node, role, prefix)
     }
 }
 

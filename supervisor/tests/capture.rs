@@ -23,9 +23,7 @@ use fixture::{Host, PATIENCE, kill9};
 use namespace::{inside_namespace, ip};
 use tyto_capture::live::{AfPacket, EXIT_INTERFACE_GONE};
 use tyto_capture::passing;
-use tyto_core::config::runtime::{
-    AnalysisConfig, CaptureConfig, LogsConfig, NodeConfig, Role, ShipConfig,
-};
+use tyto_core::config::runtime::{CaptureConfig, NodeConfig, Role};
 use tyto_proto::v1::NodeStatus;
 
 /// Set in a process that acts as a node: its configuration.
@@ -67,12 +65,6 @@ fn process_of_a_node() {
 
 fn node_config(host: &Host, node: &str) -> NodeConfig {
     NodeConfig {
-        cluster: "test".into(),
-        node: node.into(),
-        role: Role::Worker,
-        prefix: host.layout.prefix().into(),
-        listen: None,
-        peers: Vec::new(),
         capture: Some(CaptureConfig {
             fanout_id: Some(7),
             fanout_defrag: false,
@@ -81,9 +73,7 @@ fn node_config(host: &Host, node: &str) -> NodeConfig {
             snaplen_bytes: 65_535,
             ..CaptureConfig::new("v1")
         }),
-        analysis: AnalysisConfig::default(),
-        logs: LogsConfig::default(),
-        ship: ShipConfig::default(),
+        ..NodeConfig::new("test", node, Role::Worker, host.layout.prefix())
     }
 }
 

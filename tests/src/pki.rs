@@ -10,7 +10,7 @@ use anyhow::Result;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
-use tyto_core::config::runtime::{AnalysisConfig, LogsConfig, NodeConfig, Peer, Role, ShipConfig};
+use tyto_core::config::runtime::{NodeConfig, Peer, Role};
 use tyto_core::layout::Layout;
 
 /// Name of the cluster that [`Pki`] signs for.
@@ -63,16 +63,9 @@ impl Pki {
         let key_file = options.write(true).create(true).truncate(true).mode(0o600);
         key_file.open(layout.node_key(node))?.write_all(key.serialize_pem().as_bytes())?;
         Ok(NodeConfig {
-            cluster: CLUSTER.to_owned(),
-            node: node.to_owned(),
-            role,
-            prefix: prefix.to_owned(),
             listen: peers.iter().find(|peer| peer.node == node).map(|peer| peer.addr),
             peers: peers.to_vec(),
-            capture: None,
-            analysis: AnalysisConfig::default(),
-            logs: LogsConfig::default(),
-            ship: ShipConfig::default(),
+            ..NodeConfig::new(CLUSTER, node, role, prefix)
         })
     }
 }

@@ -8,25 +8,14 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tyto_core::config::runtime::{AnalysisConfig, LogsConfig, NodeConfig, Role, ShipConfig};
+use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_worker::confine;
 
 /// Set in the confined copy of this program: the prefix of its node.
 const PREFIX: &str = "TYTO_TEST_CONFINED";
 
 fn config(prefix: &Path, role: Role) -> NodeConfig {
-    NodeConfig {
-        cluster: "test".into(),
-        node: "worker-1".into(),
-        role,
-        prefix: prefix.into(),
-        listen: None,
-        peers: Vec::new(),
-        capture: None,
-        analysis: AnalysisConfig::default(),
-        logs: LogsConfig::default(),
-        ship: ShipConfig::default(),
-    }
+    NodeConfig::new("test", "worker-1", role, prefix)
 }
 
 /// Runs `test` again in a process of its own, below a prefix with one file in each folder.

@@ -18,9 +18,7 @@ use tonic::{Request, Response, Status};
 use tyto_capture::live::{EXIT_INTERFACE_GONE, FrameSender};
 use tyto_capture::passing;
 use tyto_capture::socket::CaptureSocket;
-use tyto_core::config::runtime::{
-    AnalysisConfig, CaptureConfig, LogsConfig, NodeConfig, Role, ShipConfig,
-};
+use tyto_core::config::runtime::{AnalysisConfig, CaptureConfig, LogsConfig, NodeConfig, Role};
 use tyto_core::layout::Layout;
 use tyto_daemon::channel;
 use tyto_daemon::shutdown::CancellationToken;
@@ -98,12 +96,6 @@ impl Supervisor for Reports {
 
 fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
     NodeConfig {
-        cluster: "test".into(),
-        node: "zeek".into(),
-        role: Role::Standalone,
-        prefix: prefix.into(),
-        listen: None,
-        peers: Vec::new(),
         capture: interface.map(|interface| CaptureConfig {
             buffer_size_bytes: 8 << 20,
             block_size_bytes: 1 << 15,
@@ -115,7 +107,7 @@ fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
             ..AnalysisConfig::default()
         },
         logs: LogsConfig { compress: false, rotation_interval_s: 0, ..LogsConfig::default() },
-        ship: ShipConfig::default(),
+        ..NodeConfig::new("test", "zeek", Role::Standalone, prefix)
     }
 }
 

@@ -345,6 +345,27 @@ impl Default for ShipConfig {
 }
 
 impl NodeConfig {
+    /// A node that neither listens nor captures and knows no other, with the defaults of tyto.yaml.
+    pub fn new(
+        cluster: impl Into<String>,
+        node: impl Into<String>,
+        role: Role,
+        prefix: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            cluster: cluster.into(),
+            node: node.into(),
+            role,
+            prefix: prefix.into(),
+            listen: None,
+            peers: Vec::new(),
+            capture: None,
+            analysis: AnalysisConfig::default(),
+            logs: LogsConfig::default(),
+            ship: ShipConfig::default(),
+        }
+    }
+
     /// The peers of a role, in node.cfg order.
     pub fn peers_of(&self, role: Role) -> impl Iterator<Item = &Peer> {
         self.peers.iter().filter(move |peer| peer.role == role)

@@ -12,9 +12,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
 use tonic::{Code, Status};
-use tyto_core::config::runtime::{
-    AnalysisConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig,
-};
+use tyto_core::config::runtime::{NodeConfig, Peer, PeersConfig, Role};
 use tyto_core::layout::Layout;
 use tyto_core::time::Ts;
 use tyto_daemon::channel::PeerChannel;
@@ -154,16 +152,9 @@ impl Cluster {
     /// The configuration of a node.
     pub(crate) fn config(&self, name: &str, role: Role) -> NodeConfig {
         NodeConfig {
-            cluster: CLUSTER.into(),
-            node: name.into(),
-            role,
-            prefix: self.folder.path().into(),
             listen: self.peers.iter().find(|peer| peer.node == name).map(|peer| peer.addr),
             peers: self.peers.clone(),
-            capture: None,
-            analysis: AnalysisConfig::default(),
-            logs: LogsConfig::default(),
-            ship: ShipConfig::default(),
+            ..NodeConfig::new(CLUSTER, name, role, self.folder.path())
         }
     }
 

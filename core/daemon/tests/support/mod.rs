@@ -12,7 +12,7 @@ use rcgen::{
 };
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
-use tyto_core::config::runtime::{AnalysisConfig, LogsConfig, NodeConfig, Peer, Role, ShipConfig};
+use tyto_core::config::runtime::{NodeConfig, Peer, Role};
 use tyto_core::layout::Layout;
 use tyto_daemon::channel::PeerChannel;
 use tyto_daemon::shutdown::CancellationToken;
@@ -102,18 +102,7 @@ impl Enrolled {
     }
 
     pub(crate) fn config(&self) -> NodeConfig {
-        NodeConfig {
-            cluster: self.cluster.into(),
-            node: self.node.into(),
-            role: self.role,
-            prefix: self.prefix.clone(),
-            listen: None,
-            peers: Vec::new(),
-            capture: None,
-            analysis: AnalysisConfig::default(),
-            logs: LogsConfig::default(),
-            ship: ShipConfig::default(),
-        }
+        NodeConfig::new(self.cluster, self.node, self.role, &self.prefix)
     }
 }
 
