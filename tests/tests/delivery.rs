@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -96,7 +97,7 @@ impl Loggers {
         let begun = Instant::now();
         while TcpStream::connect(addr).is_err() {
             ensure!(begun.elapsed() < SETTLE_LIMIT, "{} does not listen", config.node);
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
@@ -115,7 +116,7 @@ impl Loggers {
             Command::new("kill").arg(child.id().to_string()).status()?;
             let begun = Instant::now();
             while child.try_wait()?.is_none() && begun.elapsed() < STOP_LIMIT {
-                std::thread::sleep(Duration::from_millis(20));
+                thread::sleep(Duration::from_millis(20));
             }
             // Without effect on one that has ended.
             child.kill()?;
@@ -127,6 +128,18 @@ impl Loggers {
             let left: Vec<_> = left.into_iter().filter(|path| !path.ends_with("journal")).collect();
             ensure!(left.is_empty(), "left in the spool: {left:?}");
         }
+        Ok(())
+    }
+
+    /// Stops all; then each row has to be in the archives once.
+    fn finish(&mut self) -> Result<()> {
+        self.stop()?;
+        self.has_each_row_once()
+    }
+
+    fn has_each_row_once(&self) -> Result<()> {
+        let once_each: BTreeMap<u64, u32> = (0..ROWS).map(|n| (n, 1)).collect();
+        ensure!(self.archived()? == once_each, "rows are missing or doubled");
         Ok(())
     }
 
@@ -180,18 +193,22 @@ fn ledger(shipper: &Shipper) -> LedgerRow {
 }
 
 /// Writes [`ROWS`] rows over some seconds, as a packet thread would.
-fn write_rows(shipper: &Shipper, over: Duration) -> std::thread::JoinHandle<Result<()>> {
+fn write_rows(shipper: &Shipper, over: Duration) -> JoinHandle<Result<()>> {
     let mut output = Output::new(Box::new(shipper.output(Overflow::Wait)));
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for n in 0..ROWS {
             output.row(&Conn { ts: Ts(n * NANOS), n });
             if n % BURST == 0 {
                 output.idle(clock::now());
-                std::thread::sleep(over / u32::try_from(ROWS / BURST)?);
+                thread::sleep(over / u32::try_from(ROWS / BURST)?);
             }
         }
         Ok(output.finish(clock::now())?)
     })
+}
+
+async fn ended(writing: JoinHandle<Result<()>>) -> Result<()> {
+    tokio::task::spawn_blocking(|| writing.join()).await?.map_err(|_| anyhow::anyhow!("died"))?
 }
 
 async fn all_acked(shipper: &Shipper) -> Result<()> {
@@ -206,10 +223,6 @@ async fn all_acked(shipper: &Shipper) -> Result<()> {
         ensure!(begun.elapsed() < SETTLE_LIMIT, "not acked in time: {row:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn once_each() -> BTreeMap<u64, u32> {
-    (0..ROWS).map(|n| (n, 1)).collect()
 }
 
 async fn pause(ms: u64) {
@@ -228,14 +241,10 @@ async fn rows_survive_a_logger_that_is_killed_again_and_again() -> Result<()> {
         pause(100).await;
         loggers.run(0)?;
     }
-    tokio::task::spawn_blocking(|| writing.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("died"))??;
+    ended(writing).await?;
     all_acked(&shipper).await?;
     shipper.stop().await;
-    loggers.stop()?;
-    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
-    Ok(())
+    loggers.finish()
 }
 
 /// Makes a list of loggers the one of the release in use, as a deploy does.
@@ -266,14 +275,11 @@ async fn loggers_come_and_go_while_rows_flow_and_no_row_is_lost() -> Result<()> 
     // What was bound to the first is settled before it ends; rows go on to the second.
     pause(2_000).await;
     loggers.kill(0)?;
-    tokio::task::spawn_blocking(|| writing.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("died"))??;
+    ended(writing).await?;
     all_acked(&shipper).await?;
     shipper.stop().await;
     loggers.run(0)?;
-    loggers.stop()?;
-    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
+    loggers.finish()?;
     for config in &loggers.configs {
         let logs = files(&config.prefix.join("logs"))?;
         ensure!(!logs.is_empty(), "{} wrote nothing", config.node);
@@ -289,18 +295,14 @@ async fn while_one_of_two_loggers_is_dead_the_other_takes_the_rows() -> Result<(
     let writing = write_rows(&shipper, Duration::from_secs(4));
     pause(1_000).await;
     loggers.kill(0)?;
-    tokio::task::spawn_blocking(|| writing.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("died"))??;
+    ended(writing).await?;
     pause(1_000).await;
     let waiting = ledger(&shipper);
     ensure!(waiting.acked_rows > ROWS / 2, "the other logger did not take over: {waiting:?}");
     loggers.run(0)?;
     all_acked(&shipper).await?;
     shipper.stop().await;
-    loggers.stop()?;
-    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
-    Ok(())
+    loggers.finish()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,17 +312,13 @@ async fn what_a_stopped_worker_could_not_send_goes_out_in_its_next_life() -> Res
     loggers.kill(0)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
     let writing = write_rows(&shipper, Duration::ZERO);
-    tokio::task::spawn_blocking(|| writing.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("died"))??;
+    ended(writing).await?;
     shipper.stop().await;
     loggers.run(0)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
     all_acked(&shipper).await?;
     shipper.stop().await;
-    loggers.stop()?;
-    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
-    Ok(())
+    loggers.finish()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,17 +328,14 @@ async fn a_standalone_node_writes_its_own_logs() -> Result<()> {
         loggers.pki.enroll(&loggers.dir.path().join("alone"), Role::Standalone, "zeek", &[])?;
     let shipper = Shipper::start(&node, None, clock::now().0)?;
     let writing = write_rows(&shipper, Duration::ZERO);
-    tokio::task::spawn_blocking(|| writing.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("died"))??;
+    ended(writing).await?;
     all_acked(&shipper).await?;
     pause(500).await;
     let written = ledger(&shipper).written;
     ensure!(written.len() == 1 && written[0].rows == ROWS, "{written:?}");
     shipper.stop().await;
     loggers.configs.push(node);
-    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
-    Ok(())
+    loggers.has_each_row_once()
 }
 
 /// A logger whose disk refuses in the middle of a commit (a file that may not grow stands for
@@ -353,9 +348,7 @@ async fn refusing_disk() -> Result<(Loggers, Shipper)> {
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
     let writing = write_rows(&shipper, Duration::from_secs(1));
-    tokio::task::spawn_blocking(|| writing.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("died"))??;
+    ended(writing).await?;
     pause(1_500).await;
     let waiting = ledger(&shipper);
     ensure!((1..ROWS).contains(&waiting.acked_rows), "the disk never refused: {waiting:?}");
@@ -370,9 +363,7 @@ async fn when_the_disk_refuses_nothing_is_acked_and_all_goes_on_by_itself() -> R
     ensure!(lifted.success(), "prlimit failed");
     all_acked(&shipper).await?;
     shipper.stop().await;
-    loggers.stop()?;
-    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
-    Ok(())
+    loggers.finish()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,9 +374,7 @@ async fn a_logger_whose_disk_refuses_can_be_stopped_and_goes_on_in_its_next_life
     loggers.run(0)?;
     all_acked(&shipper).await?;
     shipper.stop().await;
-    loggers.stop()?;
-    ensure!(loggers.archived()? == once_each(), "rows are missing or doubled");
-    Ok(())
+    loggers.finish()
 }
 
 /// What a logger answers to a hello that `caller` says for `node`.
