@@ -24,10 +24,7 @@ const SETTLE_DEFAULT: &str = "2";
 
 /// The argument `--plan` of verbs that bring hosts another release.
 pub fn plan_arg() -> Arg {
-    Arg::new("plan")
-        .long("plan")
-        .action(ArgAction::SetTrue)
-        .help("Only say what would be done")
+    Arg::new("plan").long("plan").action(ArgAction::SetTrue).help("Only say what would be done")
 }
 
 /// The arguments of verbs that restart nodes: `--settle` and `--parallel`, which [`care`] reads,
