@@ -172,8 +172,8 @@ async fn only_certificates_of_the_clusters_own_ca_get_in() {
     assert!(client.report(report("worker", "worker-9")).await.is_err());
 
     let mut other = cluster.client_by(&cluster.layout().ca_dir(), "other", "worker/worker-8");
-    let refused = other.report(report("worker", "worker-8")).await.unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    // Refused by the handshake, before there is a call; which side notices first is open.
+    assert!(other.report(report("worker", "worker-8")).await.is_err());
     assert_eq!(cluster.members().await.unwrap().len(), 1);
 }
 
