@@ -14,7 +14,7 @@ use std::process::Command;
 
 use filter_packets::{frames, network_packets, on_link};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use tyto_core::filter::{Filter, Instruction, PacketFacts, Program, Target};
 
 const SNAPLEN: u32 = 262_144;
@@ -271,6 +271,12 @@ impl Oracle {
         Ok(Self { optimised, plain })
     }
 
+    /// Whether both of tcpdump's take a packet.
+    fn matches(&self, packet: &[u8]) -> bool {
+        let wire_len = u32::try_from(packet.len()).unwrap();
+        [&self.optimised, &self.plain].iter().all(|program| program.run(packet, wire_len) != 0)
+    }
+
     /// Where ours says something else than both of tcpdump's.
     fn disagrees(&self, ours: &Program, packet: &[u8], facts: &PacketFacts) -> Option<String> {
         let wire_len = u32::try_from(packet.len()).unwrap();
@@ -484,8 +490,10 @@ fn any_expression_has_tcpdumps_verdict() {
     // makes a difference for cut ones.
     let packets = frames();
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    let config =
-        Config { cases: cases.unwrap_or(300), failure_persistence: None, ..Config::default() };
+    // The same expressions each time, unless more are asked for.
+    let rng_seed = if cases.is_some() { RngSeed::Random } else { RngSeed::Fixed(0) };
+    let cases = cases.unwrap_or(300);
+    let config = Config { cases, rng_seed, failure_persistence: None, ..Config::default() };
     let compared = std::cell::Cell::new(0);
     TestRunner::new(config)
         .run(&expression(), |expression| {
@@ -497,6 +505,12 @@ fn any_expression_has_tcpdumps_verdict() {
             };
             let ours = match ours {
                 Ok(ours) => ours,
+                // And we by roads that it does not take: then its program matches nothing.
+                Err(error) if error.to_string().contains("can match") => {
+                    let matches = packets.iter().any(|packet| oracle.matches(packet));
+                    prop_assert!(!matches, "`{}`: {}", expression, error);
+                    return Ok(());
+                }
                 Err(error) => return Err(TestCaseError::fail(format!("{expression}: {error}"))),
             };
             compared.set(compared.get() + 1);

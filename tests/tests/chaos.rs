@@ -38,12 +38,16 @@ fn whatever_is_killed_is_back_and_every_acked_row_is_there_once() -> Result<()> 
             return Ok(());
         }
     };
+    // The kernel would count the fragments that it joins as one packet.
+    let (defrag, no) = ("af_packet_enable_defrag", "F");
     let node_cfg = NodeCfg::with_head(1)
         .proxy("proxy-2", 2)
         .worker("worker-1", 2)
         .procs(2)
+        .key(defrag, no)
         .worker("worker-2", 3)
-        .procs(2);
+        .procs(2)
+        .key(defrag, no);
     let cluster = Cluster::deploy(lab, Seat::Operator, node_cfg.text())?;
     cluster.wait_until_running(BACK_LIMIT)?;
     let begin = captured(&cluster)?;
