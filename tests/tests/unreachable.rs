@@ -1,6 +1,8 @@
 //! A host that does not answer costs its own rows and exit code 1, and nothing else: the other
 //! rows are there, and the answer comes within the time that ssh may take.
 
+use std::collections::BTreeMap;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -13,6 +15,9 @@ use tyto_tests::tree;
 const SILENT: usize = 3;
 /// The answer may take the connection's limit (3 s in these tests) and some work besides.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// A node that the manager has not heard of for so long is asked after: 2.5 s, and some more.
+const SILENCE: Duration = Duration::from_secs(4);
 
 #[test]
 fn a_silent_host_costs_its_own_row_and_exit_code_1() -> Result<()> {
@@ -29,8 +34,20 @@ fn a_silent_host_costs_its_own_row_and_exit_code_1() -> Result<()> {
     let before = cluster.pids()?;
     cluster.lab.cut(SILENT)?;
 
+    // Each host is asked; then the manager, once the host has been silent long enough for it.
+    its_own_row_is_unknown(&cluster, &before, &["--json", "status", "--live"])?;
+    sleep(SILENCE);
+    its_own_row_is_unknown(&cluster, &before, &["--json", "status"])?;
+    commands_still_reach_the_others(&cluster)
+}
+
+fn its_own_row_is_unknown(
+    cluster: &Cluster,
+    before: &BTreeMap<String, u64>,
+    words: &[&str],
+) -> Result<()> {
     let start = Instant::now();
-    let answer = cluster.ctl(&["--json", "status"])?.ended_with(1)?;
+    let answer = cluster.ctl(words)?.ended_with(1)?;
     ensure!(start.elapsed() < ANSWER_LIMIT, "status took {:?}", start.elapsed());
     let rows = node_rows(&answer.json()?)?;
     ensure!(rows.len() == before.len(), "rows are missing: {rows:?}");
@@ -39,7 +56,7 @@ fn a_silent_host_costs_its_own_row_and_exit_code_1() -> Result<()> {
         ensure!((row.status != "running") == is_cut, "`{name}` is {}", row.status);
         ensure!(is_cut || row.pid == before.get(name).copied(), "`{name}` was touched");
     }
-    commands_still_reach_the_others(&cluster)
+    Ok(())
 }
 
 fn commands_still_reach_the_others(cluster: &Cluster) -> Result<()> {
