@@ -205,7 +205,7 @@ fn one_change_at_a_time(cluster: &Cluster) -> Result<()> {
     let mut holder = begin(cluster, &["restart", "worker-1-1", "--settle", "60"])?;
     wait::until("the lock is held", SOON, || {
         let said = std::fs::read_to_string(&holder.1)?;
-        Ok(if said.contains("restarting workers") { Ok(()) } else { Err(said) })
+        Ok(if said.contains("restarting worker") { Ok(()) } else { Err(said) })
     })?;
     let refused = cluster.ctl(&["stop", "worker-2-2", "--no-wait"])?.ended_with(1)?.stderr;
     ensure!(refused.contains("restart worker-1-1 --settle 60"), "{refused}");
