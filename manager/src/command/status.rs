@@ -2,7 +2,7 @@
 //! one question tells of all of them; supervisors are asked about the others. Takes no lock; a host
 //! that does not answer costs its own rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +62,10 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     };
     let is_heard = |node: &Node| heard.iter().any(|status| node.name == status.node.as_str());
     let silent: Vec<&Node> = nodes.iter().copied().filter(|node| !is_heard(node)).collect();
-    for node in nodes.iter().filter(|node| is_heard(node)) {
-        known.entry(node.host.clone()).or_insert_with(|| heard.clone());
+    for status in &heard {
+        if let Some(node) = nodes.iter().find(|node| node.name == status.node.as_str()) {
+            known.entry(node.host.clone()).or_default().push(status.clone());
+        }
     }
     let hosts = Hosts::of(ctx, &silent)?;
     for (host, result) in hosts.statuses().await {
@@ -76,7 +78,11 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
                 }
                 known.insert(host, reply.nodes);
             }
-            Err(error) => report.remote_error(&host, &error),
+            Err(error) => {
+                // Of its silent nodes nothing is known: they are not to be shown as stopped.
+                known.remove(&host);
+                report.remote_error(&host, &error);
+            }
         }
     }
     if let Some(last) = last {
@@ -85,12 +91,9 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     drift::warn(ctx, &in_use, &mut report);
     let is_shown =
         |status: &&NodeStatus| nodes.iter().any(|node| node.name == status.node.as_str());
-    let mut told: BTreeSet<&str> = BTreeSet::new();
     for status in known.values().flatten().filter(is_shown) {
-        if told.insert(&status.node) {
-            let lines = refused::lines(status, refused::NEWS, Timestamp::now());
-            lines.into_iter().for_each(|line| report.warn(line));
-        }
+        let lines = refused::lines(status, refused::NEWS, Timestamp::now());
+        lines.into_iter().for_each(|line| report.warn(line));
     }
     let rows: Vec<StatusRow> =
         nodes.iter().map(|node| row(node, known.get(&node.host), boots.get(&node.host))).collect();
