@@ -42,18 +42,19 @@ const ALWAYS_NEEDED: [&str; 2] = ["ctl", "supervisor"];
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
     let mut report = Report::new();
-    let looks = args.get_flag("hosts");
-    let mut addrs = addresses(ctx, looks, &mut report);
-    // Hosts without an address are told of already: put one in their place.
-    for host in ctx.cluster.hosts() {
-        addrs.entry(host.clone()).or_insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
     let programs: BTreeSet<&str> =
         nodes.iter().map(|node| node.role.program()).chain(ALWAYS_NEEDED).collect();
     let missing: BTreeMap<&str, String> = programs
         .into_iter()
         .filter_map(|program| Some((program, runnable(&ctx.bin.join(program)).err()?)))
         .collect();
+    // Without its programs there is no release to look for room for.
+    let looks = args.get_flag("hosts") && missing.is_empty();
+    let mut addrs = addresses(ctx, looks, &mut report);
+    // Hosts without an address are told of already: put one in their place.
+    for host in ctx.cluster.hosts() {
+        addrs.entry(host.clone()).or_insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
     for problem in missing.values() {
         report.error(problem);
     }
@@ -68,8 +69,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         results.push(json!({ "node": node.name, "ok": ok }));
     }
     report.json(&results);
-    // Without its programs there is no release to look for room for.
-    if looks && missing.is_empty() {
+    if looks {
         preflight(ctx, &mut report).await?;
     }
     Ok(report)
