@@ -5,6 +5,7 @@ pub mod args;
 pub mod capture;
 pub mod confine;
 pub mod decode;
+pub mod file;
 pub mod flow;
 pub mod log;
 mod nic;

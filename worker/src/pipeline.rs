@@ -12,9 +12,10 @@ use std::io;
 
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::time::Ts;
-use tyto_core::uid::UidMaker;
 
+use crate::analyzer::cx::Cx;
 use crate::analyzer::roles::Roles;
+use crate::analyzer::shared::Shared;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::decode::checksum;
 use crate::decode::fragment::{FragmentStats, Fragments};
@@ -26,9 +27,7 @@ use crate::flow::hash::KeyedHasher;
 use crate::flow::table::{FlowId, FlowTable};
 use crate::flow::tcp::Expiry;
 use crate::log::conn::{ConnLog, ConnLogWithCommunityId};
-use crate::log::known_hosts::KnownHosts;
 use crate::output::Output;
-use crate::site::Site;
 use crate::tunnels::IpTunnels;
 use tyto_capture::{Frame, LinkType};
 
@@ -72,12 +71,10 @@ pub struct PipelineStats {
 pub struct Pipeline {
     pub(crate) ignore_checksums: bool,
     community_id: bool,
-    pub(crate) site: Site,
     pub(crate) flows: FlowTable,
     fragments: Fragments,
     pub(crate) ip_tunnels: IpTunnels,
-    pub(crate) known_hosts: KnownHosts,
-    pub(crate) uids: UidMaker,
+    pub(crate) shared: Shared,
     pub(crate) output: Output,
     pub(crate) stats: PipelineStats,
     /// Time of the latest packet; never goes back.
@@ -108,12 +105,10 @@ impl Pipeline {
         Self {
             ignore_checksums: config.ignore_checksums,
             community_id: config.community_id,
-            site: Site::new(config),
             flows: FlowTable::new(hasher_of(0)),
             fragments: Fragments::new(hasher_of(1)),
             ip_tunnels: IpTunnels::new(hasher_of(2)),
-            known_hosts: KnownHosts::new(hasher_of(3)),
-            uids: UidMaker::new(uid_seed),
+            shared: Shared::new(config, uid_seed, hasher_of),
             output,
             stats: PipelineStats::default(),
             now: BEGIN,
@@ -172,8 +167,8 @@ impl Pipeline {
     /// # Errors
     /// When rows could not be written.
     pub fn finish(&mut self) -> io::Result<PipelineStats> {
-        for conn in self.flows.drain() {
-            self.log(&conn);
+        for mut conn in self.flows.drain() {
+            self.log(&mut conn);
         }
         self.output.finish(self.now)?;
         Ok(self.stats())
@@ -184,7 +179,7 @@ impl Pipeline {
         PipelineStats {
             flows_open: self.flows.len() as u64,
             fragments: self.fragments.stats(),
-            forgotten: self.known_hosts.forgotten() + self.ip_tunnels.forgotten(),
+            forgotten: self.shared.known_hosts.forgotten() + self.ip_tunnels.forgotten(),
             ..self.stats
         }
     }
@@ -256,7 +251,7 @@ impl Pipeline {
             let Some(id) = self.flows.pop_due(self.now) else { return };
             let now = self.now;
             let is_over = self.flows.conn(id).is_some_and(|conn| is_over(conn, now));
-            if is_over {
+            if is_over || self.wake(id) {
                 self.end_flow(id);
             } else {
                 self.flows.reschedule(id);
@@ -264,25 +259,44 @@ impl Pipeline {
         }
     }
 
+    /// Calls the analyzers of a connection whose alarm rang. True when they end it.
+    fn wake(&mut self, id: FlowId) -> bool {
+        let Some(conn) = self.flows.conn(id) else { return false };
+        if conn.core.timers.wake > self.now {
+            return false;
+        }
+        conn.core.timers.wake = NEVER;
+        let proto = conn.proto();
+        let Conn { core, stage: Some(stage), .. } = conn else { return false };
+        stage.wake(&mut Cx::new(self.now, core, proto, &mut self.shared, &mut self.output));
+        core.wants_end
+    }
+
     /// The connection is over: writes its row.
     pub(crate) fn end_flow(&mut self, id: FlowId) {
-        if let Some(conn) = self.flows.remove(id) {
-            self.log(&conn);
+        if let Some(mut conn) = self.flows.remove(id) {
+            self.log(&mut conn);
         }
     }
 
-    pub(crate) fn log(&mut self, conn: &Conn) {
+    /// Writes what the analyzers of `conn` still hold, then its row.
+    pub(crate) fn log(&mut self, conn: &mut Conn) {
+        if let Some(mut stage) = conn.stage.take() {
+            let proto = conn.proto();
+            let (shared, output) = (&mut self.shared, &mut self.output);
+            stage.end(&mut Cx::new(self.now, &mut conn.core, proto, shared, output));
+        }
         if self.community_id {
-            self.output.row(&ConnLogWithCommunityId::new(conn, &self.site));
+            self.output.row(&ConnLogWithCommunityId::new(conn, &self.shared.site));
         } else {
-            self.output.row(&ConnLog::new(conn, &self.site));
+            self.output.row(&ConnLog::new(conn, &self.shared.site));
         }
     }
 }
 
 /// Whether one of the timers that are due at `now` ends the connection. Sets the next ones.
 fn is_over(conn: &mut Conn, now: Ts) -> bool {
-    let Conn { core, transport } = conn;
+    let Conn { core, transport, .. } = conn;
     if core.timers.inactivity <= now {
         let over = core.last.plus_secs(core.inactivity_timeout_s);
         if over <= now {

@@ -1,9 +1,13 @@
 //! What one packet does to its connection: finds or begins it, checks the packet, counts it.
 //! The order of the steps is Zeek's: it decides what a broken or cut packet still counts for.
 
-use tyto_core::net::Side;
+use tyto_core::net::{Proto, Side};
+use tyto_core::time::Ts;
 
+use crate::analyzer::cx::Cx;
 use crate::analyzer::roles::{Roles, Verdict};
+use crate::analyzer::shared::Shared;
+use crate::analyzer::stage::Stage;
 use crate::decode::checksum;
 use crate::decode::ip::{IpPacket, proto};
 use crate::decode::tcp::{self, TCP_HEADER_LEN_MIN, TcpHeader};
@@ -14,9 +18,12 @@ use crate::flow::history::History;
 use crate::flow::icmp::{self, Icmp};
 use crate::flow::key::FlowKey;
 use crate::flow::ports;
+use crate::flow::service::Services;
 use crate::flow::table::FlowId;
+use crate::flow::tcp::sink::{StreamSink, StreamView};
 use crate::flow::tcp::{Segment, Tcp};
 use crate::flow::udp::{self, Udp};
+use crate::output::Output;
 use crate::pipeline::{Carrier, Pipeline};
 
 const UDP_HEADER_LEN: usize = 8;
@@ -36,6 +43,53 @@ impl Names {
     fn key(&self) -> FlowKey {
         let (src, dst) = (self.src, self.dst);
         FlowKey::new((src.addr, src.port), (dst.addr, dst.port), self.ip_proto, self.is_one_way)
+    }
+}
+
+/// The analysis of a TCP connection's streams. The stage is made when there is something to
+/// listen to: most connections of a flood never have one.
+struct Analysis<'a> {
+    now: Ts,
+    stage: &'a mut Option<Box<Stage>>,
+    shared: &'a mut Shared,
+    out: &'a mut Output,
+}
+
+impl Analysis<'_> {
+    fn with(
+        &mut self,
+        core: &mut ConnCore,
+        view: StreamView,
+        call: impl FnOnce(&mut Stage, &mut Cx<'_>),
+    ) {
+        let mut cx = Cx::new(self.now, core, Proto::Tcp, self.shared, self.out);
+        cx.is_partial = view.is_partial;
+        cx.payload_bytes = view.payload_bytes;
+        let stage =
+            self.stage.get_or_insert_with(|| Stage::of_connection(Proto::Tcp, &mut cx).into());
+        if stage.is_live() {
+            call(stage, &mut cx);
+        }
+    }
+}
+
+impl StreamSink for Analysis<'_> {
+    fn deliver(&mut self, core: &mut ConnCore, view: StreamView, side: Side, bytes: &[u8]) {
+        self.with(core, view, |stage, cx| stage.deliver(side, bytes, cx));
+    }
+
+    fn gap(&mut self, core: &mut ConnCore, view: StreamView, side: Side, missed_bytes: u64) {
+        self.with(core, view, |stage, cx| stage.gap(side, missed_bytes, cx));
+    }
+
+    fn end_of_side(&mut self, core: &mut ConnCore, view: StreamView, side: Side) {
+        if self.stage.is_some() {
+            self.with(core, view, |stage, cx| stage.end_of_side(side, cx));
+        }
+    }
+
+    fn weird(&mut self, core: &mut ConnCore, name: &'static str, addl: &str) {
+        self.shared.weirds.of_connection(self.now, core, name, addl, None, self.out);
     }
 }
 
@@ -94,7 +148,7 @@ impl Pipeline {
         }
         let checks = !self.ignore_checksums && !carrier.checksum_good && bytes.len() >= len;
         let is_bad = checks && !is_valid(packet, proto::TCP, len);
-        let Some(Conn { core, transport: Transport::Tcp(tcp) }) = self.flows.conn(id) else {
+        let Some(Conn { core, transport: Transport::Tcp(tcp), stage }) = self.flows.conn(id) else {
             return;
         };
         let side = core.side_of(names.src);
@@ -107,16 +161,18 @@ impl Pipeline {
             ts: carrier.ts,
             header: *header,
             len: u32::try_from(len - header_len).unwrap_or(u32::MAX),
-            is_whole: bytes.len() >= len,
+            payload: bytes.get(header_len..len),
         };
-        let (side, events) = tcp.segment(core, side, &segment);
+        let (shared, out) = (&mut self.shared, &mut self.output);
+        let mut sink = Analysis { now: self.now, stage, shared, out };
+        let (side, events) = tcp.segment(core, side, &segment, &mut sink);
         core.count(side, packet.total_len);
         self.stats.streams_given_up += u64::from(events.given_up);
         if events.established {
             let hosts = [core.orig.addr, core.resp.addr];
             for host in hosts {
-                if self.site.is_local(host) == Some(true) {
-                    self.known_hosts.found(host, self.now, &mut self.output);
+                if self.shared.site.is_local(host) == Some(true) {
+                    self.shared.known_hosts.found(host, self.now, &mut self.output);
                 }
             }
         }
@@ -142,6 +198,9 @@ impl Pipeline {
             }
         };
         let is_read = self.udp_datagram(id, &names, carrier, packet);
+        if self.flows.conn(id).is_some_and(|conn| conn.core.wants_end) {
+            self.end_flow(id);
+        }
         self.flows.reschedule(id);
         if is_read {
             self.tunnels_over_udp(id, carrier, packet, udp_payload(packet));
@@ -165,7 +224,7 @@ impl Pipeline {
             && !is_unchecked_vxlan(bytes);
         let is_sent = !packet.is_v4 || be16(bytes, 6) != Some(0);
         let is_bad = checks && is_sent && !is_valid(packet, proto::UDP, len);
-        let Some(Conn { core, transport: Transport::Udp(udp) }) = self.flows.conn(id) else {
+        let Some(Conn { core, transport: Transport::Udp(udp), stage }) = self.flows.conn(id) else {
             return false;
         };
         let side = core.side_of(names.src);
@@ -181,6 +240,17 @@ impl Pipeline {
         let payload = udp_payload(packet);
         if udp.roles.datagram(core, side, payload, flow_bytes) == Verdict::Flip {
             core.flip();
+        }
+        if !payload.is_empty() {
+            let mut cx = Cx::new(self.now, core, Proto::Udp, &mut self.shared, &mut self.output);
+            cx.payload_bytes = flow_bytes;
+            let stage =
+                stage.get_or_insert_with(|| Stage::of_connection(Proto::Udp, &mut cx).into());
+            stage.deliver(side, payload, &mut cx);
+            if std::mem::take(&mut core.wants_flip) {
+                core.flip();
+                stage.flipped();
+            }
         }
         // By the role before roles were swapped, as Zeek counts.
         core.count(side, packet.total_len);
@@ -225,7 +295,7 @@ impl Pipeline {
                 other => !is_valid(packet, other, len),
             }
         };
-        let Some(Conn { core, transport: Transport::Icmp(icmp) }) = self.flows.conn(id) else {
+        let Some(Conn { core, transport: Transport::Icmp(icmp), .. }) = self.flows.conn(id) else {
             return;
         };
         if is_bad {
@@ -275,15 +345,15 @@ impl Pipeline {
         transport: impl FnOnce(&mut ConnCore) -> Transport,
     ) -> FlowId {
         if self.flows.is_full()
-            && let Some(evicted) = self.flows.evict()
+            && let Some(mut evicted) = self.flows.evict()
         {
             self.stats.flows_evicted += 1;
-            self.log(&evicted);
+            self.log(&mut evicted);
         }
         let mut core = ConnCore {
             key: names.key(),
             serial: self.stats.flows,
-            uid: self.uids.next_uid(),
+            uid: self.shared.uids.next_uid(),
             orig: names.src,
             resp: names.dst,
             ip_proto: names.ip_proto,
@@ -297,13 +367,19 @@ impl Pipeline {
             inactivity_timeout_s: 0,
             encapsulation: Encapsulation::at_begin(carrier.tunnels),
             not_tunnels: 0,
+            services: Services::default(),
+            service_port: 0,
+            expected: None,
+            wants_flip: false,
+            wants_end: false,
         };
         self.stats.flows += 1;
         if flips && !core.resp.addr.is_broadcast() {
             core.flip();
         }
+        core.service_port = core.resp.port;
         let transport = transport(&mut core);
-        self.flows.insert(Conn { core, transport })
+        self.flows.insert(Conn { core, transport, stage: None })
     }
 }
 

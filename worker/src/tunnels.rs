@@ -156,7 +156,7 @@ impl Pipeline {
             self.stats.unread += 1;
             return;
         }
-        let tunnel = self.ip_tunnels.between(outer, kind, self.now, &mut self.uids);
+        let tunnel = self.ip_tunnels.between(outer, kind, self.now, &mut self.shared.uids);
         let len = inner_bytes(inner).len();
         // What such a tunnel carries is taken as captured whole.
         self.inside(&Carrier { captured: len, wire_len: len, ..*carrier }, tunnel, inner);

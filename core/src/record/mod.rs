@@ -41,3 +41,21 @@ pub trait LogRecord {
         schema::Schema { stream: Self::STREAM.into(), fields }
     }
 }
+
+/// A nested record that may be missing: its columns are unset then.
+impl<R: LogRecord> LogRecord for Option<R> {
+    const STREAM: &'static str = R::STREAM;
+
+    fn columns(prefix: &str, fields: &mut Vec<schema::SchemaField>) {
+        R::columns(prefix, fields);
+    }
+
+    fn write(&self, sink: &mut impl FieldSink) {
+        if let Some(record) = self {
+            return record.write(sink);
+        }
+        let mut fields = Vec::new();
+        R::columns("", &mut fields);
+        fields.iter().for_each(|_| sink.unset());
+    }
+}

@@ -1,6 +1,8 @@
 //! What every connection has, whatever its transport: names, times, counts, history, timers.
 
-use tyto_core::net::Side;
+use std::net::IpAddr;
+
+use tyto_core::net::{ConnId, Port, Proto, Side};
 use tyto_core::time::Ts;
 use tyto_core::uid::Uid;
 
@@ -8,8 +10,11 @@ use super::encapsulation::Encapsulation;
 use super::history::History;
 use super::icmp::Icmp;
 use super::key::FlowKey;
+use super::service::Services;
 use super::tcp::Tcp;
 use super::udp::Udp;
+use crate::analyzer::Spec;
+use crate::analyzer::stage::Stage;
 use crate::decode::addr::Addr;
 
 /// One end of a connection by name.
@@ -28,6 +33,8 @@ pub struct Conn {
     pub core: ConnCore,
     /// What is the transport's own.
     pub transport: Transport,
+    /// Who listens to what it carries; made when it carries something.
+    pub stage: Option<Box<Stage>>,
 }
 
 /// The transport's own state.
@@ -78,6 +85,16 @@ pub struct ConnCore {
     pub encapsulation: Option<Box<Encapsulation>>,
     /// Tunnels inside it that it turned out not to be: a bit per kind.
     pub not_tunnels: u8,
+    /// Protocols that were recognised on it.
+    pub services: Services,
+    /// The responder's port when it began, by which analyzers are chosen.
+    pub service_port: u16,
+    /// The protocol that another connection announced for this one.
+    pub expected: Option<&'static Spec>,
+    /// An analyzer wants the roles swapped.
+    pub wants_flip: bool,
+    /// An analyzer wants the connection to end.
+    pub wants_end: bool,
 }
 
 /// Deadlines of a connection, [`NEVER`] when not set. Zeek has a timer object for each; here
@@ -94,6 +111,8 @@ pub struct ConnTimers {
     pub close: Ts,
     /// A datagram protocol's session is over.
     pub session: Ts,
+    /// An analyzer asked to be called.
+    pub wake: Ts,
     /// The deadline that the wheel has, kept here so that it is at hand when another is set.
     pub scheduled: Ts,
 }
@@ -109,7 +128,20 @@ impl Default for ConnTimers {
             expire: [NEVER; 2],
             close: NEVER,
             session: NEVER,
+            wake: NEVER,
             scheduled: NEVER,
+        }
+    }
+}
+
+impl Conn {
+    /// Transport protocol as logs name it.
+    pub const fn proto(&self) -> Proto {
+        match self.transport {
+            Transport::Tcp(_) => Proto::Tcp,
+            Transport::Udp(_) => Proto::Udp,
+            Transport::Icmp(_) => Proto::Icmp,
+            Transport::Unknown => Proto::UnknownTransport,
         }
     }
 }
@@ -123,6 +155,7 @@ impl ConnTimers {
             .min(self.expire[1])
             .min(self.close)
             .min(self.session)
+            .min(self.wake)
     }
 
     /// Asks again at `at` whether the connection is closed on one side and quiet.
@@ -149,6 +182,16 @@ impl ConnCore {
         self.packets.swap(0, 1);
         self.ip_bytes.swap(0, 1);
         self.history.push_flip();
+    }
+
+    /// The four fields that name it in logs.
+    pub fn id(&self) -> ConnId {
+        ConnId {
+            orig_h: IpAddr::from(self.orig.addr),
+            orig_p: Port(self.orig.port),
+            resp_h: IpAddr::from(self.resp.addr),
+            resp_p: Port(self.resp.port),
+        }
     }
 
     /// The role of the sender of a packet.

@@ -7,6 +7,7 @@ pub mod history;
 pub mod icmp;
 pub mod key;
 pub mod ports;
+pub mod service;
 pub mod table;
 pub mod tcp;
 pub mod udp;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use tyto_core::community_id::CommunityId;
-use tyto_core::net::{ConnId, Port, Proto, Side};
+use tyto_core::net::{ConnId, Proto, Side};
 use tyto_core::record::LogRecord;
 use tyto_core::time::{Interval, Ts};
 use tyto_core::uid::Uid;
@@ -81,9 +81,9 @@ impl ConnLog {
         Self {
             ts: core.start,
             uid: core.uid,
-            id: conn_id(core),
-            proto: proto(conn),
-            service: None,
+            id: core.id(),
+            proto: conn.proto(),
+            service: core.services.column(),
             duration: lasted.then_some(duration),
             orig_bytes: lasted.then_some(orig_bytes),
             resp_bytes: lasted.then_some(resp_bytes),
@@ -112,24 +112,6 @@ impl ConnLogWithCommunityId {
             ip_proto: core.ip_proto,
         };
         Self { conn: ConnLog::new(conn, site), community_id: Some(id.to_string()) }
-    }
-}
-
-fn conn_id(core: &ConnCore) -> ConnId {
-    ConnId {
-        orig_h: core.orig.addr.into(),
-        orig_p: Port(core.orig.port),
-        resp_h: core.resp.addr.into(),
-        resp_p: Port(core.resp.port),
-    }
-}
-
-const fn proto(conn: &Conn) -> Proto {
-    match conn.transport {
-        Transport::Tcp(_) => Proto::Tcp,
-        Transport::Udp(_) => Proto::Udp,
-        Transport::Icmp(_) => Proto::Icmp,
-        Transport::Unknown => Proto::UnknownTransport,
     }
 }
 

@@ -2,3 +2,4 @@
 
 pub mod conn;
 pub mod known_hosts;
+pub mod weird;

@@ -2,12 +2,13 @@
 //! the receiver acknowledged although it never passed here. Zeek's rules decide when bytes count
 //! as missed, because `missed_bytes` and the letters `G` and `g` come from here.
 //!
-//! Sequence numbers are relative: 0 is the SYN, 1 the first byte of data. Delivered bytes are
-//! not kept; of the others only the ranges are, until analyzers want them.
+//! Sequence numbers are relative: 0 is the SYN, 1 the first byte of data. Bytes in order are
+//! handed on as they lie in the packet; those beyond a hole are copied. Of bytes that came
+//! twice the first count.
 
-/// Ranges beyond a hole that one direction may hold. Real streams have a handful; beyond the
+/// Blocks beyond a hole that one direction may hold. Real streams have a handful; beyond the
 /// limit this direction is no longer followed ([`Followed::TooMuch`]).
-const RANGES_MAX: usize = 4096;
+const BLOCKS_MAX: usize = 4096;
 /// Bytes beyond a hole with no acknowledgement ever seen: the other direction does not pass
 /// here (Zeek: `tcp_max_above_hole_without_any_acks`).
 const ABOVE_HOLE_UNACKED_MAX: u64 = 16_384;
@@ -27,18 +28,22 @@ pub struct Reassembler {
     trimmed: u64,
     /// End of the last bytes that were delivered, not skipped.
     delivered_end: u64,
-    /// What came beyond a hole: sorted, disjoint, not touching.
-    beyond: Vec<Range>,
+    /// What came beyond a hole: sorted, disjoint.
+    beyond: Vec<Block>,
+    /// Their bytes.
+    beyond_bytes: u64,
     /// This direction is no longer followed.
     skipping: bool,
     /// The end of the stream was told.
     pub ended: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
+/// Bytes that wait for others before them.
+#[derive(Debug)]
+struct Block {
     start: u64,
     end: u64,
+    bytes: Box<[u8]>,
 }
 
 /// What the direction's state says at the moment bytes are taken.
@@ -59,6 +64,15 @@ pub struct Gap {
     pub len: u64,
 }
 
+/// What comes out of a direction, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery<'a> {
+    /// The next bytes.
+    Bytes(&'a [u8]),
+    /// Bytes that will not come.
+    Gap(Gap),
+}
+
 /// What taking bytes led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Followed {
@@ -75,6 +89,7 @@ impl Default for Reassembler {
             trimmed: 1,
             delivered_end: 0,
             beyond: Vec::new(),
+            beyond_bytes: 0,
             skipping: false,
             ended: false,
         }
@@ -82,16 +97,24 @@ impl Default for Reassembler {
 }
 
 impl Reassembler {
-    /// Takes the bytes `seq..seq + len`.
-    pub fn sent(&mut self, seq: u64, len: u64, view: SenderView) -> Followed {
-        let Some(end) = seq.checked_add(len) else { return Followed::Fine };
+    /// Takes the `bytes` that stand at `seq`; calls `out` with what can be delivered.
+    pub fn sent(
+        &mut self,
+        seq: u64,
+        bytes: &[u8],
+        view: SenderView,
+        out: &mut impl FnMut(Delivery<'_>),
+    ) -> Followed {
+        let Some(end) = seq.checked_add(bytes.len() as u64) else { return Followed::Fine };
         if self.skipping {
             return Followed::Fine;
         }
         let (start, before) = (seq.max(self.trimmed), self.delivered);
         if start < end {
-            self.insert(start, end);
-            self.deliver_contiguous();
+            let kept = usize::try_from(end - start).unwrap_or(0);
+            let bytes = bytes.get(bytes.len() - kept..).unwrap_or_default();
+            self.insert(start, bytes, out);
+            self.deliver_contiguous(out);
         }
         if self.delivered > before && view.nothing_acked && view.sent_bytes > INITIAL_WINDOW_MAX {
             // Nobody acknowledges, or not here: do not wait for it.
@@ -100,9 +123,10 @@ impl Reassembler {
         let undelivered = self.beyond.last().map_or(0, |last| last.end - self.delivered);
         let too_much = (view.nothing_acked && undelivered > ABOVE_HOLE_UNACKED_MAX)
             || self.held_bytes() > UNACKED_MAX
-            || self.beyond.len() > RANGES_MAX;
+            || self.beyond.len() > BLOCKS_MAX;
         if too_much {
             self.beyond = Vec::new();
+            self.beyond_bytes = 0;
             self.delivered_end = 0;
             self.skipping = true;
             return Followed::TooMuch;
@@ -110,13 +134,18 @@ impl Reassembler {
         Followed::Fine
     }
 
-    /// The peer acknowledged all before `seq`. Calls `gap` for what it acknowledged and never
-    /// passed here; `is_partial` says that the connection's begin was not seen.
-    /// True when that was news.
-    pub fn acked(&mut self, seq: u64, is_partial: bool, gap: &mut impl FnMut(Gap)) -> bool {
+    /// The peer acknowledged all before `seq`. Calls `out` for what it acknowledged and never
+    /// passed here, and for what waited behind; `is_partial` says that the connection's begin
+    /// was not seen. True when that was news.
+    pub fn acked(
+        &mut self,
+        seq: u64,
+        is_partial: bool,
+        out: &mut impl FnMut(Delivery<'_>),
+    ) -> bool {
         let is_news = seq > self.trimmed;
         if is_news {
-            self.trim(seq, is_partial, gap);
+            self.trim(seq, is_partial, out);
         }
         is_news
     }
@@ -136,69 +165,83 @@ impl Reassembler {
         self.skipping
     }
 
-    /// Puts a range in, merged with those it touches.
-    fn insert(&mut self, start: u64, end: u64) {
+    /// Delivers bytes that are next, or puts them between those that wait.
+    fn insert(&mut self, start: u64, bytes: &[u8], out: &mut impl FnMut(Delivery<'_>)) {
+        let end = start + bytes.len() as u64;
         // The usual case: the next bytes in order, nothing beyond.
         if self.beyond.is_empty() && start <= self.delivered {
             if end > self.delivered {
+                out(Delivery::Bytes(since(bytes, self.delivered - start)));
                 self.delivered = end;
                 self.delivered_end = end;
             }
             return;
         }
-        let start = start.max(self.delivered);
-        if start >= end {
-            return;
+        let mut at = start.max(self.delivered);
+        let mut index = self.beyond.partition_point(|block| block.end <= at);
+        while at < end {
+            let next = self.beyond.get(index);
+            let hole_end = next.map_or(end, |block| block.start.min(end));
+            if at < hole_end {
+                let bytes = since(bytes, at - start);
+                let len = usize::try_from(hole_end - at).unwrap_or(0);
+                let bytes = bytes.get(..len).unwrap_or(bytes);
+                self.beyond_bytes += bytes.len() as u64;
+                self.beyond.insert(index, Block { start: at, end: hole_end, bytes: bytes.into() });
+                index += 1;
+            }
+            let Some(block) = self.beyond.get(index) else { return };
+            at = block.end.max(hole_end);
+            index += 1;
         }
-        let from = self.beyond.partition_point(|range| range.end < start);
-        let to = self.beyond.partition_point(|range| range.start <= end);
-        let mut merged = Range { start, end };
-        let touched = self.beyond.get(from..to).unwrap_or_default();
-        if let (Some(first), Some(last)) = (touched.first(), touched.last()) {
-            merged.start = merged.start.min(first.start);
-            merged.end = merged.end.max(last.end);
-        }
-        self.beyond.splice(from..to, [merged]);
     }
 
     /// Delivers what has no hole before it any more.
-    fn deliver_contiguous(&mut self) {
-        let ready = self.beyond.partition_point(|range| range.start <= self.delivered);
-        for range in self.beyond.drain(..ready) {
-            if range.end > self.delivered {
-                self.delivered = range.end;
-                self.delivered_end = range.end;
+    fn deliver_contiguous(&mut self, out: &mut impl FnMut(Delivery<'_>)) {
+        let mut ready = 0;
+        for block in &self.beyond {
+            if block.start > self.delivered {
+                break;
+            }
+            ready += 1;
+            self.beyond_bytes -= block.end - block.start;
+            if block.end > self.delivered {
+                out(Delivery::Bytes(since(&block.bytes, self.delivered - block.start)));
+                self.delivered = block.end;
+                self.delivered_end = block.end;
             }
         }
+        self.beyond.drain(..ready);
     }
 
-    fn trim(&mut self, seq: u64, is_partial: bool, gap: &mut impl FnMut(Gap)) {
+    fn trim(&mut self, seq: u64, is_partial: bool, out: &mut impl FnMut(Delivery<'_>)) {
         if seq > self.delivered {
-            self.give_up(seq, is_partial, gap);
+            self.give_up(seq, is_partial, out);
         }
-        self.beyond.retain(|range| range.end > seq);
-        self.deliver_contiguous();
+        self.deliver_contiguous(out);
         self.trimmed = seq;
     }
 
     /// What is missing before `seq` will not come.
-    fn give_up(&mut self, seq: u64, is_partial: bool, gap: &mut impl FnMut(Gap)) {
+    fn give_up(&mut self, seq: u64, is_partial: bool, out: &mut impl FnMut(Delivery<'_>)) {
         // Of a connection whose begin was not seen, the first acknowledgement asks for a byte
         // that only our faked SYN made up.
         if seq <= 2 && is_partial {
             return;
         }
         if !self.skipping {
-            while let Some(first) = self.beyond.first().copied() {
-                if first.start >= seq {
+            while let Some(start) = self.beyond.first().map(|first| first.start) {
+                if start >= seq {
                     break;
                 }
-                gap(Gap { seq: self.delivered, len: first.start - self.delivered });
-                self.delivered = first.start;
-                self.deliver_contiguous();
+                if start > self.delivered {
+                    out(Delivery::Gap(Gap { seq: self.delivered, len: start - self.delivered }));
+                    self.delivered = start;
+                }
+                self.deliver_contiguous(out);
             }
             if seq > self.delivered {
-                gap(Gap { seq: self.delivered, len: seq - self.delivered });
+                out(Delivery::Gap(Gap { seq: self.delivered, len: seq - self.delivered }));
             }
         }
         self.delivered = self.delivered.max(seq);
@@ -206,9 +249,13 @@ impl Reassembler {
 
     /// Bytes that wait, delivered and not acknowledged ones included.
     fn held_bytes(&self) -> u64 {
-        let beyond: u64 = self.beyond.iter().map(|range| range.end - range.start).sum();
-        beyond + self.delivered_end.saturating_sub(self.trimmed)
+        self.beyond_bytes + self.delivered_end.saturating_sub(self.trimmed)
     }
+}
+
+/// `bytes` without the first `count`.
+fn since(bytes: &[u8], count: u64) -> &[u8] {
+    usize::try_from(count).ok().and_then(|count| bytes.get(count..)).unwrap_or_default()
 }
 
 #[cfg(test)]

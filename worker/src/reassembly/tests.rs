@@ -9,16 +9,26 @@ const ACKED: SenderView = SenderView { nothing_acked: false, sent_bytes: 0 };
 
 fn acked(stream: &mut Reassembler, seq: u64) -> Vec<(u64, u64)> {
     let mut gaps = Vec::new();
-    let is_news = stream.acked(seq, false, &mut |gap: Gap| gaps.push((gap.seq, gap.len)));
+    let is_news = stream.acked(seq, false, &mut |out: Delivery<'_>| {
+        if let Delivery::Gap(gap) = out {
+            gaps.push((gap.seq, gap.len));
+        }
+    });
     assert!(is_news);
     gaps
+}
+
+/// `len` bytes, each the low byte of its own number.
+fn sent(stream: &mut Reassembler, seq: u64, len: u64, view: SenderView) -> Followed {
+    let bytes: Vec<u8> = (seq..seq + len).map(|at| at as u8).collect();
+    stream.sent(seq, &bytes, view, &mut |_| {})
 }
 
 #[test]
 fn bytes_in_order_are_delivered_and_wait_for_their_acknowledgement() {
     let mut stream = Reassembler::default();
-    stream.sent(1, 100, UNACKED);
-    stream.sent(101, 100, UNACKED);
+    sent(&mut stream, 1, 100, UNACKED);
+    sent(&mut stream, 101, 100, UNACKED);
     assert_eq!(stream.delivered(), 201);
     assert!(stream.has_pending());
     assert_eq!(acked(&mut stream, 201), []);
@@ -28,21 +38,21 @@ fn bytes_in_order_are_delivered_and_wait_for_their_acknowledgement() {
 #[test]
 fn bytes_beyond_a_hole_wait_until_it_is_filled() {
     let mut stream = Reassembler::default();
-    stream.sent(101, 100, UNACKED);
-    stream.sent(301, 100, UNACKED);
+    sent(&mut stream, 101, 100, UNACKED);
+    sent(&mut stream, 301, 100, UNACKED);
     assert_eq!(stream.delivered(), 1);
-    stream.sent(1, 100, UNACKED);
+    sent(&mut stream, 1, 100, UNACKED);
     assert_eq!(stream.delivered(), 201);
-    stream.sent(201, 100, UNACKED);
+    sent(&mut stream, 201, 100, UNACKED);
     assert_eq!(stream.delivered(), 401);
 }
 
 #[test]
 fn what_is_acknowledged_and_never_came_is_a_gap() {
     let mut stream = Reassembler::default();
-    stream.sent(1, 10, UNACKED);
-    stream.sent(21, 10, UNACKED);
-    stream.sent(41, 10, UNACKED);
+    sent(&mut stream, 1, 10, UNACKED);
+    sent(&mut stream, 21, 10, UNACKED);
+    sent(&mut stream, 41, 10, UNACKED);
     assert_eq!(acked(&mut stream, 61), [(11, 10), (31, 10), (51, 10)]);
     assert_eq!(stream.delivered(), 61);
 }
@@ -50,7 +60,7 @@ fn what_is_acknowledged_and_never_came_is_a_gap() {
 #[test]
 fn an_acknowledgement_inside_a_block_delivers_its_rest() {
     let mut stream = Reassembler::default();
-    stream.sent(21, 20, UNACKED);
+    sent(&mut stream, 21, 20, UNACKED);
     assert_eq!(acked(&mut stream, 31), [(1, 20)]);
     assert_eq!(stream.delivered(), 41);
     assert!(stream.has_pending());
@@ -67,10 +77,10 @@ fn the_first_acknowledgement_of_a_partial_connection_is_no_gap() {
 #[test]
 fn without_any_acknowledgement_little_is_kept_beyond_a_hole() {
     let mut stream = Reassembler::default();
-    assert_eq!(stream.sent(1000, ABOVE_HOLE_UNACKED_MAX, UNACKED), Followed::TooMuch);
+    assert_eq!(sent(&mut stream, 1000, ABOVE_HOLE_UNACKED_MAX, UNACKED), Followed::TooMuch);
     assert!(stream.is_skipping() && !stream.has_pending());
     let mut stream = Reassembler::default();
-    assert_eq!(stream.sent(1000, ABOVE_HOLE_UNACKED_MAX, ACKED), Followed::Fine);
+    assert_eq!(sent(&mut stream, 1000, ABOVE_HOLE_UNACKED_MAX, ACKED), Followed::Fine);
 }
 
 proptest! {
@@ -86,13 +96,17 @@ proptest! {
         let mut highest_ack = 1;
         for (index, (seq, len)) in pieces.iter().enumerate() {
             let alive = stream.delivered();
-            stream.sent(*seq, *len, ACKED);
+            sent(&mut stream, *seq, *len, ACKED);
             for at in (*seq).max(alive)..seq + len {
                 present[at as usize] = true;
             }
             if let Some(ack) = acks.get(index) {
                 highest_ack = highest_ack.max(*ack);
-                stream.acked(highest_ack, false, &mut |gap: Gap| missed += gap.len);
+                stream.acked(highest_ack, false, &mut |out: Delivery<'_>| {
+                    if let Delivery::Gap(gap) = out {
+                        missed += gap.len;
+                    }
+                });
             }
         }
         let delivered = (1..stream.delivered()).filter(|at| present[*at as usize]).count() as u64;

@@ -7,14 +7,16 @@ use tyto_core::time::Ts;
 
 use super::conn::ConnCore;
 use crate::decode::tcp::{TcpFlags, TcpHeader};
-use crate::reassembly::{Followed, Gap, SenderView};
+use crate::reassembly::{Delivery, Followed, SenderView};
 
 mod endpoint;
 mod sequence;
+pub mod sink;
 mod states;
 
 use endpoint::ahead;
 pub use endpoint::{EndState, Endpoint};
+use sink::{StreamSink, StreamView};
 
 /// A SYN without answer is given up after this, seconds (Zeek: `tcp_attempt_delay`).
 const ATTEMPT_DELAY_S: u64 = 5;
@@ -67,8 +69,8 @@ pub struct Segment<'a> {
     pub header: TcpHeader<'a>,
     /// Payload as the IP header states it, bytes.
     pub len: u32,
-    /// All of the payload was captured.
-    pub is_whole: bool,
+    /// The payload; `None` when not all of it was captured.
+    pub payload: Option<&'a [u8]>,
 }
 
 /// What a segment or a timer did to the connection.
@@ -136,12 +138,14 @@ impl Tcp {
         }
     }
 
-    /// Takes a segment that `side` sent. Gives the sender's role, which the segment may change.
+    /// Takes a segment that `side` sent; `sink` gets what can be delivered with it. Gives the
+    /// sender's role, which the segment may change.
     pub fn segment(
         &mut self,
         core: &mut ConnCore,
         side: Side,
         segment: &Segment<'_>,
+        sink: &mut impl StreamSink,
     ) -> (Side, TcpEvents) {
         let (header, flags) = (&segment.header, segment.header.flags);
         // The sender by its name, which stays when the roles flip below; `side` stays what it
@@ -185,14 +189,19 @@ impl Tcp {
         // After the state changed, so that a gap that the last segment reveals is not taken for
         // a loss: at a FIN or RST the numbers are not reliable.
         if let Some(acked) = acked {
-            self.acked(core, peer, acked);
+            self.acked(core, peer, acked, sink);
         }
         self.first_seen[side.index()] = true;
         let mut given_up = false;
-        if segment.len > 0 && !flags.rst() && !is_before_start && segment.is_whole {
-            given_up = self.sent(sender, seq.wrapping_add(u64::from(flags.syn())), segment.len);
+        if let Some(payload) = segment.payload
+            && segment.len > 0
+            && !flags.rst()
+            && !is_before_start
+        {
+            let seq = seq.wrapping_add(u64::from(flags.syn()));
+            given_up = self.sent(core, sender, seq, payload, sink);
         }
-        self.check_end(core, sender);
+        self.check_end(core, sender, sink);
         if outcome.do_close {
             self.close_end(core, sender, outcome.finish);
         }
@@ -365,33 +374,56 @@ impl Tcp {
     }
 
     /// End `sender` sent bytes. True when with them its stream is no longer followed.
-    fn sent(&mut self, sender: usize, seq: u64, len: u32) -> bool {
+    fn sent(
+        &mut self,
+        core: &mut ConnCore,
+        sender: usize,
+        seq: u64,
+        payload: &[u8],
+        sink: &mut impl StreamSink,
+    ) -> bool {
+        let (role, stream_view) = (self.role_of(sender), self.view());
         let peer_state = self.ends[sender ^ 1].state;
         let end = &mut self.ends[sender];
         let view =
             SenderView { nothing_acked: end.nothing_acked(), sent_bytes: end.size(peer_state) };
-        end.stream.sent(seq, u64::from(len), view) == Followed::TooMuch
+        let mut out = |delivery: Delivery<'_>| {
+            if let Delivery::Bytes(bytes) = delivery {
+                sink.deliver(core, stream_view, role, bytes);
+            }
+        };
+        end.stream.sent(seq, payload, view, &mut out) == Followed::TooMuch
     }
 
     /// The bytes of end `index` before `seq` were acknowledged.
-    fn acked(&mut self, core: &mut ConnCore, index: usize, seq: u64) {
-        let role = self.role_of(index);
+    fn acked(&mut self, core: &mut ConnCore, index: usize, seq: u64, sink: &mut impl StreamSink) {
+        let (role, view) = (self.role_of(index), self.view());
         let is_clean = self.ends.iter().all(Endpoint::is_clean);
         let is_partial = self.is_partial;
         let end = &mut self.ends[index];
         let seq = if end.fin_count > 0 { seq.min(end.fin_seq.wrapping_sub(1)) } else { seq };
         let Endpoint { stream, gaps, .. } = end;
-        let mut report = |gap: Gap| {
-            if is_clean {
-                core.missed_bytes = core.missed_bytes.wrapping_add(gap.len);
-                if gaps.count() {
-                    core.history.push(role, b'G');
+        let mut out = |delivery: Delivery<'_>| match delivery {
+            Delivery::Bytes(bytes) => sink.deliver(core, view, role, bytes),
+            Delivery::Gap(gap) => {
+                if is_clean {
+                    core.missed_bytes = core.missed_bytes.wrapping_add(gap.len);
+                    if gaps.count() {
+                        core.history.push(role, b'G');
+                    }
                 }
+                sink.gap(core, view, role, gap.len);
             }
         };
-        if stream.acked(seq, is_partial, &mut report) {
-            self.check_end(core, index);
+        if stream.acked(seq, is_partial, &mut out) {
+            self.check_end(core, index, sink);
         }
+    }
+
+    /// What analyzers are told of the connection.
+    fn view(&self) -> StreamView {
+        let payload_bytes = self.size(Side::Orig).saturating_add(self.size(Side::Resp));
+        StreamView { is_partial: self.is_partial, payload_bytes }
     }
 
     fn index_of(&self, side: Side) -> usize {

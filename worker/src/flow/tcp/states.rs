@@ -3,6 +3,7 @@
 use tyto_core::net::Side;
 use tyto_core::time::Ts;
 
+use super::sink::StreamSink;
 use super::{ATTEMPT_DELAY_S, NEXT_EXPIRE_S, Tcp, service_port};
 use super::{CLOSE_DELAY_S, EndState, INACTIVITY_S, INTERACTIVE_INACTIVITY_S, INTERACTIVE_PORTS};
 use crate::decode::tcp::TcpFlags;
@@ -210,7 +211,12 @@ impl Tcp {
     }
 
     /// Tells the end of the stream that end `index` sent, once, when all of it was delivered.
-    pub(super) fn check_end(&mut self, core: &mut ConnCore, index: usize) {
+    pub(super) fn check_end(
+        &mut self,
+        core: &mut ConnCore,
+        index: usize,
+        sink: &mut impl StreamSink,
+    ) {
         let end = &self.ends[index];
         let is_closing =
             end.fin_count > 0 || matches!(end.state, EndState::Closed | EndState::Reset);
@@ -218,6 +224,7 @@ impl Tcp {
             return;
         }
         self.ends[index].stream.ended = true;
+        sink.end_of_side(core, self.view(), self.role_of(index));
         if self.close_deferred {
             let finish = self.deferred_finish;
             self.close_end(core, index, finish);

@@ -1,0 +1,150 @@
+//! What an analyzer may see and do while it is called: its connection, the time, the logs, and
+//! what all connections of a worker share.
+
+use tyto_core::net::{ConnId, Proto};
+use tyto_core::record::LogRecord;
+use tyto_core::time::Ts;
+use tyto_core::uid::Uid;
+
+use super::Spec;
+use super::shared::Shared;
+use crate::flow::conn::ConnCore;
+use crate::output::Output;
+
+/// The surroundings of a call.
+#[derive(Debug)]
+pub struct Cx<'a> {
+    /// Packet time; never goes back (Zeek: `network_time`).
+    pub now: Ts,
+    /// The connection: names, uid, times, counts.
+    pub conn: &'a mut ConnCore,
+    /// Transport of the connection.
+    pub proto: Proto,
+    /// The begin of the TCP connection was not seen (Zeek: `IsPartial`). False for others.
+    pub is_partial: bool,
+    /// Payload bytes of both sides so far, of TCP by sequence numbers.
+    pub payload_bytes: u64,
+    /// What all connections of the worker share.
+    pub shared: &'a mut Shared,
+    /// Where rows go.
+    pub out: &'a mut Output,
+    /// The protocol that is called: the `source` of its weirds.
+    analyzer: Option<&'static Spec>,
+    signals: Signals,
+}
+
+/// What an analyzer told while it was called.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    pub(super) confirmed: bool,
+    pub(super) violations: Vec<Violation>,
+    pub(super) done: bool,
+}
+
+/// What is wrong with what a protocol was fed.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// The reason, as analyzer.log prints it.
+    pub reason: String,
+    /// Bytes that show it; empty when there are none to show.
+    pub bytes: Vec<u8>,
+}
+
+/// Bytes of a violation that are kept (Zeek: `failure_data_max_size`; it logs one more).
+const VIOLATION_BYTES_MAX: usize = 41;
+
+impl<'a> Cx<'a> {
+    /// Surroundings of calls for `conn` at `now`.
+    pub fn new(
+        now: Ts,
+        conn: &'a mut ConnCore,
+        proto: Proto,
+        shared: &'a mut Shared,
+        out: &'a mut Output,
+    ) -> Self {
+        Self {
+            now,
+            conn,
+            proto,
+            is_partial: false,
+            payload_bytes: 0,
+            shared,
+            out,
+            analyzer: None,
+            signals: Signals::default(),
+        }
+    }
+
+    /// Id of the connection.
+    pub const fn uid(&self) -> Uid {
+        self.conn.uid
+    }
+
+    /// The four fields that name the connection.
+    pub fn id(&self) -> ConnId {
+        self.conn.id()
+    }
+
+    /// Writes a row.
+    pub fn row<R: LogRecord>(&mut self, record: &R) {
+        self.out.row(record);
+    }
+
+    /// It is this protocol: the service of the connection (Zeek: AnalyzerConfirmation).
+    pub const fn confirm(&mut self) {
+        self.signals.confirmed = true;
+    }
+
+    /// It is not this protocol, or broken (Zeek: AnalyzerViolation): unless the connection is
+    /// long, the analysis ends. `bytes` show what was found, where there is something to show.
+    pub fn violation(&mut self, reason: impl Into<String>, bytes: &[u8]) {
+        let shown = bytes.get(..VIOLATION_BYTES_MAX).unwrap_or(bytes);
+        self.signals.violations.push(Violation { reason: reason.into(), bytes: shown.to_vec() });
+    }
+
+    /// The analyzer wants no more bytes; [`super::Analyzer::end`] still comes.
+    pub const fn done(&mut self) {
+        self.signals.done = true;
+    }
+
+    /// Something odd on this connection (weird.log), from the analyzer that is called.
+    pub fn weird(&mut self, name: &'static str) {
+        self.weird_with(name, "");
+    }
+
+    /// Something odd with a word more (`addl`).
+    pub fn weird_with(&mut self, name: &'static str, addl: &str) {
+        let source = self.analyzer.map(|spec| spec.name);
+        self.shared.weirds.of_connection(self.now, self.conn, name, addl, source, self.out);
+    }
+
+    /// Asks for [`super::Analyzer::wake`] at `at`, or soon after. A connection has one alarm: of
+    /// two, the earlier rings, and who is woken too early asks again.
+    pub fn wake_at(&mut self, at: Ts) {
+        let alarm = &mut self.conn.timers.wake;
+        *alarm = (*alarm).min(at);
+    }
+
+    /// Swaps originator and responder once the call is over (datagrams only).
+    pub const fn flip_roles(&mut self) {
+        self.conn.wants_flip = true;
+    }
+
+    /// Ends the connection as though its idle time were over.
+    pub const fn end_connection(&mut self) {
+        self.conn.wants_end = true;
+    }
+
+    /// Calls `call` as the analyzer of `spec`, and gives what it told.
+    pub(super) fn within<T>(
+        &mut self,
+        spec: &'static Spec,
+        call: impl FnOnce(&mut Self) -> T,
+    ) -> (T, Signals) {
+        let outer = (self.analyzer.replace(spec), std::mem::take(&mut self.signals));
+        let result = call(self);
+        let signals = std::mem::replace(&mut self.signals, outer.1);
+        self.analyzer = outer.0;
+        (result, signals)
+    }
+}

@@ -1,0 +1,57 @@
+//! What all connections of a worker share: options, known things, files, weirds.
+
+use tyto_core::config::runtime::AnalysisConfig;
+use tyto_core::uid::{Fuid, UidMaker};
+
+use crate::file::Files;
+use crate::flow::hash::KeyedHasher;
+use crate::log::known_hosts::KnownHosts;
+use crate::log::weird::Weirds;
+use crate::site::Site;
+
+/// State of the worker that analyzers reach through [`super::Cx`].
+#[derive(Debug)]
+pub struct Shared {
+    /// What the operator chose.
+    pub config: AnalysisConfig,
+    /// Which addresses are local.
+    pub site: Site,
+    /// Makes ids of connections and files.
+    pub uids: UidMaker,
+    /// Local hosts that were seen.
+    pub known_hosts: KnownHosts,
+    /// Files that are carried.
+    pub files: Files,
+    /// What was odd.
+    pub weirds: Weirds,
+    /// What was refused at a limit.
+    pub stats: AnalyzerStats,
+}
+
+/// Counters of the analyzers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnalyzerStats {
+    /// Protocols that were found and not followed, because the stage had enough.
+    pub analyzers_refused: u64,
+}
+
+impl Shared {
+    /// State of a worker whose ids and hash keys depend on `seed` alone; `hasher_of` gives each
+    /// table a key of its own.
+    pub fn new(config: &AnalysisConfig, seed: u64, hasher_of: impl Fn(u64) -> KeyedHasher) -> Self {
+        Self {
+            config: config.clone(),
+            site: Site::new(config),
+            uids: UidMaker::new(seed),
+            known_hosts: KnownHosts::new(hasher_of(3)),
+            files: Files::new(hasher_of(4)),
+            weirds: Weirds::default(),
+            stats: AnalyzerStats::default(),
+        }
+    }
+
+    /// A new file's id.
+    pub fn next_fuid(&mut self) -> Fuid {
+        Fuid(self.uids.next_uid())
+    }
+}

@@ -1,0 +1,202 @@
+//! A stage: one byte stream, or one flow of datagrams, and the analyzers that listen to it. A
+//! connection has one; an analyzer that carries other protocols (STARTTLS, CONNECT, Upgrade, a
+//! SOCKS tunnel) owns one more.
+
+use std::fmt;
+
+use tyto_core::net::{Proto, Side};
+
+use super::cx::{Cx, Violation};
+use super::detect::{Detection, Piece};
+use super::{Analyzer, SPECS, Spec, log};
+
+/// Analyzers on one stage at a time. A further match is not followed, and counted.
+const SLOTS_MAX: usize = 16;
+/// Violations of one analyzer that are looked at (Zeek: `max_analyzer_violations`).
+const VIOLATIONS_MAX: u32 = 1000;
+/// Payload bytes of a connection after which a violation no longer ends an analysis (Zeek:
+/// `DPD::ignore_violations_after`).
+const VIOLATIONS_IGNORED_AFTER: u64 = 10 * 1024;
+
+/// Who listens to a stream.
+#[derive(Debug)]
+pub struct Stage {
+    slots: Vec<Slot>,
+    detection: Option<Box<Detection>>,
+}
+
+struct Slot {
+    spec: &'static Spec,
+    analyzer: Box<dyn Analyzer>,
+    is_live: bool,
+    is_confirmed: bool,
+    violations: u32,
+}
+
+impl Stage {
+    /// The stage of a connection that begins: analyzers of its responder's port, and detection.
+    pub fn of_connection(proto: Proto, cx: &mut Cx<'_>) -> Self {
+        let mut stage = Self::detecting(proto);
+        if let Some(expected) = cx.conn.expected {
+            stage.add(expected, cx);
+        }
+        let port = (proto, cx.conn.service_port);
+        for spec in SPECS.iter().filter(|spec| spec.ports.contains(&port)) {
+            stage.add(spec, cx);
+        }
+        stage
+    }
+
+    /// A stage whose protocol is found by content.
+    pub fn detecting(proto: Proto) -> Self {
+        Self { slots: Vec::new(), detection: Some(Box::new(Detection::new(proto))) }
+    }
+
+    /// A stage on which one protocol is expected and none looked for.
+    pub fn of(spec: &'static Spec, cx: &mut Cx<'_>) -> Self {
+        let mut stage = Self { slots: Vec::new(), detection: None };
+        stage.add(spec, cx);
+        stage
+    }
+
+    /// Begins `spec` here, unless it runs already.
+    pub fn add(&mut self, spec: &'static Spec, cx: &mut Cx<'_>) -> bool {
+        if self.slots.iter().any(|slot| slot.is_live && std::ptr::eq(slot.spec, spec)) {
+            return false;
+        }
+        if self.slots.len() >= SLOTS_MAX {
+            cx.shared.stats.analyzers_refused += 1;
+            return false;
+        }
+        let analyzer = cx.within(spec, |cx| (spec.begin)(cx)).0;
+        let slot = Slot { spec, analyzer, is_live: true, is_confirmed: false, violations: 0 };
+        self.slots.push(slot);
+        true
+    }
+
+    /// Whether somebody still listens, or may yet.
+    pub fn is_live(&self) -> bool {
+        self.detection.is_some() || self.slots.iter().any(|slot| slot.is_live)
+    }
+
+    /// The next bytes of `side`.
+    pub fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
+        for slot in &mut self.slots {
+            slot.call(cx, |analyzer, cx| analyzer.deliver(side, bytes, cx));
+        }
+        let Some(mut detection) = self.detection.take() else { return };
+        let mut found = Vec::new();
+        detection.deliver(side, bytes, cx.conn.resp.port, &mut found);
+        for spec in found {
+            if self.add(spec, cx)
+                && let Some(slot) = self.slots.last_mut()
+            {
+                slot.replay(&detection, cx);
+            }
+        }
+        if !detection.has_ended() {
+            self.detection = Some(detection);
+        }
+    }
+
+    /// `missed_bytes` of `side` will not come.
+    pub fn gap(&mut self, side: Side, missed_bytes: u64, cx: &mut Cx<'_>) {
+        self.each(cx, |analyzer, cx| analyzer.gap(side, missed_bytes, cx));
+        if let Some(detection) = &mut self.detection {
+            detection.gap(side, missed_bytes);
+        }
+    }
+
+    /// `side` ended its stream.
+    pub fn end_of_side(&mut self, side: Side, cx: &mut Cx<'_>) {
+        self.each(cx, |analyzer, cx| analyzer.end_of_side(side, cx));
+    }
+
+    /// The roles were swapped.
+    pub fn flipped(&mut self) {
+        for slot in &mut self.slots {
+            slot.analyzer.flipped();
+        }
+    }
+
+    /// The time that an analyzer asked for has come.
+    pub fn wake(&mut self, cx: &mut Cx<'_>) {
+        self.each(cx, |analyzer, cx| analyzer.wake(cx));
+    }
+
+    /// The connection is over.
+    pub fn end(&mut self, cx: &mut Cx<'_>) {
+        self.detection = None;
+        for slot in &mut self.slots {
+            // Those that failed have rows to write, too.
+            slot.is_live = true;
+            slot.call(cx, |analyzer, cx| analyzer.end(cx));
+            slot.is_live = false;
+        }
+    }
+
+    fn each(&mut self, cx: &mut Cx<'_>, mut call: impl FnMut(&mut dyn Analyzer, &mut Cx<'_>)) {
+        for slot in &mut self.slots {
+            slot.call(cx, &mut call);
+        }
+    }
+}
+
+impl Slot {
+    fn replay(&mut self, detection: &Detection, cx: &mut Cx<'_>) {
+        for (piece, bytes) in detection.replay() {
+            self.call(cx, |analyzer, cx| match piece {
+                Piece::Bytes { side, .. } => analyzer.deliver(side, bytes, cx),
+                Piece::Gap { side, missed_bytes } => analyzer.gap(side, missed_bytes, cx),
+            });
+        }
+    }
+
+    /// Calls the analyzer and does what it asked for.
+    fn call(&mut self, cx: &mut Cx<'_>, call: impl FnOnce(&mut dyn Analyzer, &mut Cx<'_>)) {
+        if !self.is_live {
+            return;
+        }
+        let analyzer = &mut *self.analyzer;
+        let ((), signals) = cx.within(self.spec, |cx| call(analyzer, cx));
+        if signals.confirmed && !self.is_confirmed {
+            self.is_confirmed = true;
+            cx.conn.services.add(self.spec.name);
+        }
+        for violation in &signals.violations {
+            self.violated(violation, cx);
+        }
+        if signals.done {
+            self.is_live = false;
+        }
+    }
+
+    fn violated(&mut self, violation: &Violation, cx: &mut Cx<'_>) {
+        self.violations += 1;
+        if self.violations > VIOLATIONS_MAX {
+            if self.violations == VIOLATIONS_MAX + 1 {
+                cx.weird("too_many_analyzer_violations");
+            }
+            return;
+        }
+        if cx.payload_bytes > VIOLATIONS_IGNORED_AFTER {
+            return;
+        }
+        if cx.conn.services.fail(self.spec.name) {
+            log::failed(self.spec, violation, cx);
+        }
+        if std::mem::replace(&mut self.is_live, false) {
+            cx.within(self.spec, |cx| self.analyzer.failed(cx));
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("spec", &self.spec)
+            .field("is_live", &self.is_live)
+            .field("is_confirmed", &self.is_confirmed)
+            .finish_non_exhaustive()
+    }
+}
