@@ -16,10 +16,20 @@ use tyto_core::net::{Proto, Side};
 
 pub mod cx;
 pub mod detect;
+pub mod expected;
 pub mod log;
 pub mod roles;
 pub mod shared;
 pub mod stage;
+
+// Protocols, by what they are for.
+// Names, addresses, time, management:
+// Industry:
+// Web, media, messages:
+// Encryption:
+// Mail:
+// File transfer, login, databases:
+// Windows networks:
 
 pub use cx::Cx;
 pub use detect::{First, Match};
@@ -65,7 +75,15 @@ pub struct Spec {
 }
 
 /// All protocols. The order is that in which analyzers of a stage are called.
-pub static SPECS: &[&Spec] = &[];
+pub static SPECS: &[&Spec] = &[
+    // Names, addresses, time, management:
+    // Industry:
+    // Web, media, messages:
+    // Encryption:
+    // Mail:
+    // File transfer, login, databases:
+    // Windows networks:
+];
 
 /// The spec called `name`, for analyzers that hand a stream on to another protocol.
 pub fn spec(name: &str) -> Option<&'static Spec> {

@@ -2,4 +2,6 @@
 
 pub mod conn;
 pub mod known_hosts;
+pub mod notice;
+pub mod software;
 pub mod weird;
