@@ -372,6 +372,7 @@ impl Pipeline {
             expected: None,
             wants_flip: false,
             wants_end: false,
+            told_once: 0,
         };
         self.stats.flows += 1;
         if flips && !core.resp.addr.is_broadcast() {

@@ -118,6 +118,12 @@ impl<'a> Cx<'a> {
         self.shared.weirds.of_connection(self.now, self.conn, name, addl, source, self.out);
     }
 
+    /// Something odd that `source`, a helper of the analyzer, found (Zeek: support analyzers).
+    pub fn weird_of(&mut self, source: &'static str, name: &'static str, addl: &str) {
+        let source = Some(source);
+        self.shared.weirds.of_connection(self.now, self.conn, name, addl, source, self.out);
+    }
+
     /// Asks for [`super::Analyzer::wake`] at `at`, or soon after. A connection has one alarm: of
     /// two, the earlier rings, and who is woken too early asks again.
     pub fn wake_at(&mut self, at: Ts) {

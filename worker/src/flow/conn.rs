@@ -91,6 +91,8 @@ pub struct ConnCore {
     pub service_port: u16,
     /// The protocol that another connection announced for this one.
     pub expected: Option<&'static Spec>,
+    /// Weirds that are told once per connection, whoever sees them: a bit per kind.
+    pub told_once: u8,
     /// An analyzer wants the roles swapped.
     pub wants_flip: bool,
     /// An analyzer wants the connection to end.
