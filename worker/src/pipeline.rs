@@ -21,6 +21,7 @@ use crate::decode::checksum;
 use crate::decode::fragment::{FragmentStats, Fragments};
 use crate::decode::ip::{IpFault, IpPacket, proto};
 use crate::decode::link;
+use crate::file::FileIo;
 use crate::flow::conn::{Conn, NEVER, Transport};
 use crate::flow::encapsulation::TunnelStack;
 use crate::flow::hash::KeyedHasher;
@@ -170,6 +171,7 @@ impl Pipeline {
         for mut conn in self.flows.drain() {
             self.log(&mut conn);
         }
+        FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.finish();
         self.output.finish(self.now)?;
         Ok(self.stats())
     }
@@ -247,6 +249,7 @@ impl Pipeline {
     /// Does what is due, up to `limit` connections.
     fn fire_timers(&mut self, limit: usize) {
         self.fragments.expire(self.now);
+        FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.expire();
         for _ in 0..limit {
             let Some(id) = self.flows.pop_due(self.now) else { return };
             let now = self.now;

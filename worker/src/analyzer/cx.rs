@@ -85,6 +85,11 @@ impl<'a> Cx<'a> {
         self.conn.id()
     }
 
+    /// Name of the protocol that is called, such as `HTTP`.
+    pub fn analyzer_name(&self) -> Option<&'static str> {
+        self.analyzer.map(|spec| spec.name)
+    }
+
     /// Writes a row.
     pub fn row<R: LogRecord>(&mut self, record: &R) {
         self.out.row(record);

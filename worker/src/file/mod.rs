@@ -1,15 +1,30 @@
 //! Files that protocols carry: found by the handle that their protocol gives them, over several
 //! connections where it says so; sniffed, hashed, logged to files.log when they end.
+//!
+//! ```text
+//! analyzer ─ Cx::file_* ─▶ Files ─▶ File: order ─▶ type, hashes, analyses ─▶ rows
+//! ```
 
-use hashbrown::HashMap;
+mod analyzers;
+mod file;
+mod hashes;
+pub mod log;
+mod magic;
+mod magic_table;
+mod reassembly;
+mod table;
+
 use tyto_core::net::Side;
+use tyto_core::time::Ts;
 use tyto_core::uid::Fuid;
 
 use crate::analyzer::Cx;
-use crate::flow::hash::KeyedHasher;
+use crate::analyzer::shared::Shared;
+use crate::output::Output;
 
-/// Files that are followed at a time. Further ones are not looked at, and counted.
-const FILES_MAX: usize = 65_536;
+pub use analyzers::{FILE_SPECS, FileAnalyzer, FileCx, FileSpec};
+pub use file::{File, FileConn};
+pub use table::{FileStats, Files};
 
 /// A file while it is followed, for the analyzer that feeds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,63 +48,132 @@ pub struct FileAbout {
     pub total_bytes: Option<u64>,
 }
 
-/// The files that the worker follows.
+/// What files are followed with.
 #[derive(Debug)]
-pub struct Files {
-    open: HashMap<Vec<u8>, Fuid, KeyedHasher>,
-    refused: u64,
-}
-
-impl Files {
-    /// None yet; handles are hashed with `hasher`.
-    pub fn new(hasher: KeyedHasher) -> Self {
-        Self { open: HashMap::with_hasher(hasher), refused: 0 }
-    }
-
-    /// Files that were not followed at the limit.
-    pub const fn refused(&self) -> u64 {
-        self.refused
-    }
+pub(crate) struct FileIo<'a> {
+    pub(crate) now: Ts,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) out: &'a mut Output,
 }
 
 impl Cx<'_> {
     /// The file called `handle`, which `side` sends; begun if it is new. The same handle is the
     /// same file, also on other connections: protocols put into it what tells their files apart
-    /// (Zeek: `get_file_handle`). `about` counts when the file is new.
+    /// (Zeek: `get_file_handle`), and it always gives the same id. `about` counts when the file
+    /// is new. Who feeds a file by offsets (SMB, ranges) calls this before each piece: a file
+    /// whose last byte came is over, and one that is read again is a new one.
     pub fn file_open(&mut self, side: Side, handle: &[u8], about: &FileAbout) -> FileRef {
-        let _ = (side, about);
-        if let Some(&fuid) = self.shared.files.open.get(handle) {
+        let conn = FileConn { uid: self.uid(), id: self.id() };
+        let source = self.analyzer_name();
+        let fuid = self.shared.files.fuid(handle);
+        let Some(mut file) = self.shared.files.take_or_begin(fuid, side, about, self.now) else {
             return FileRef { fuid };
+        };
+        if file.source.is_none() {
+            file.source = source;
         }
-        let fuid = self.shared.next_fuid();
-        if self.shared.files.open.len() < FILES_MAX {
-            self.shared.files.open.insert(handle.to_vec(), fuid);
-        } else {
-            self.shared.files.refused += 1;
+        if file.carried_by(conn) {
+            // The side is that of the first connection, as in Zeek.
+            let sender = match file.side {
+                Side::Orig => self.conn.orig.addr,
+                Side::Resp => self.conn.resp.addr,
+            };
+            file.local_orig = self.shared.site.is_local(sender);
         }
+        self.shared.files.put_back(file);
         FileRef { fuid }
     }
 
     /// The next bytes of the file.
-    pub fn file_bytes(&mut self, _file: FileRef, _bytes: &[u8]) {}
-
-    /// Bytes that stand at `offset`.
-    pub fn file_bytes_at(&mut self, _file: FileRef, _offset: u64, _bytes: &[u8]) {}
-
-    /// The next `missed_bytes` of the file will not come.
-    pub fn file_gap(&mut self, _file: FileRef, _missed_bytes: u64) {}
-
-    /// The file's length, once it is known.
-    pub fn file_total(&mut self, _file: FileRef, _total_bytes: u64) {}
-
-    /// The file's name, once it is known.
-    pub fn file_name(&mut self, _file: FileRef, _name: &str) {}
-
-    /// Type of the file by its first bytes, once they were enough to tell.
-    pub fn file_mime(&self, _file: FileRef) -> Option<&'static str> {
-        None
+    pub fn file_bytes(&mut self, file: FileRef, bytes: &[u8]) {
+        self.with_file(file, |file, io| file.chunk(file.offset, bytes, io));
     }
 
-    /// The file is over: its row is written.
-    pub fn file_end(&mut self, _file: FileRef) {}
+    /// Bytes that stand at `offset`.
+    pub fn file_bytes_at(&mut self, file: FileRef, offset: u64, bytes: &[u8]) {
+        self.with_file(file, |file, io| file.chunk(offset, bytes, io));
+    }
+
+    /// The next `missed_bytes` of the file will not come.
+    pub fn file_gap(&mut self, file: FileRef, missed_bytes: u64) {
+        self.with_file(file, |file, io| file.gap(missed_bytes, io));
+    }
+
+    /// The file's length, once it is known.
+    pub fn file_total(&mut self, file: FileRef, total_bytes: u64) {
+        self.with_file(file, |file, _| file.total_bytes = Some(total_bytes));
+    }
+
+    /// The file's name, once it is known.
+    pub fn file_name(&mut self, file: FileRef, name: &str) {
+        if let Some(file) = self.shared.files.file_mut(file.fuid) {
+            file.filename = Some(name.to_owned());
+        }
+    }
+
+    /// Type of the file by its first bytes, once they were enough to tell. None for one that is
+    /// over: see [`Cx::file_end`].
+    pub fn file_mime(&self, file: FileRef) -> Option<&'static str> {
+        self.shared.files.file(file.fuid)?.mime_type
+    }
+
+    /// Whether the file is followed: false once it is over.
+    pub fn file_is_open(&self, file: FileRef) -> bool {
+        self.shared.files.file(file.fuid).is_some()
+    }
+
+    /// The file is over: its row is written. Gives its type.
+    pub fn file_end(&mut self, file: FileRef) -> Option<&'static str> {
+        let taken = self.shared.files.take(file.fuid)?;
+        let mut io = FileIo { now: self.now, shared: &mut *self.shared, out: &mut *self.out };
+        io.over(taken, false)
+    }
+
+    /// Calls `call` with the file; ends it when its last byte is there.
+    fn with_file(&mut self, file: FileRef, call: impl FnOnce(&mut File, &mut FileIo<'_>)) {
+        let Some(mut taken) = self.shared.files.take(file.fuid) else { return };
+        taken.last_active = self.now;
+        let mut io = FileIo { now: self.now, shared: &mut *self.shared, out: &mut *self.out };
+        let waiting = taken.waiting_bytes();
+        call(&mut taken, &mut io);
+        if io.shared.files.waits_too_much(waiting, taken.waiting_bytes()) {
+            taken.flush(&mut io);
+            io.shared.files.waits_too_much(taken.waiting_bytes(), 0);
+        }
+        if taken.is_complete() {
+            io.over(taken, false);
+        } else {
+            self.shared.files.put_back(taken);
+        }
+    }
+}
+
+impl FileIo<'_> {
+    /// Ends files that were silent for too long; `now` has come.
+    pub(crate) fn expire(&mut self) {
+        while let Some(file) = self.shared.files.take_silent(self.now) {
+            self.over(file, true);
+        }
+    }
+
+    /// Ends all files: nothing more will come.
+    pub(crate) fn finish(&mut self) {
+        for fuid in self.shared.files.in_order() {
+            if let Some(file) = self.shared.files.take(fuid) {
+                self.over(file, true);
+            }
+        }
+    }
+
+    /// Writes the rows of a file that is over, and gives its type.
+    fn over(&mut self, mut file: Box<File>, timedout: bool) -> Option<&'static str> {
+        let waiting = file.waiting_bytes();
+        file.end(self);
+        self.shared.files.waits_too_much(waiting, 0);
+        for row in file.rows(timedout) {
+            self.out.row(&row);
+        }
+        self.shared.files.removed(&file);
+        file.mime_type
+    }
 }

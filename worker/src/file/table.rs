@@ -1,0 +1,161 @@
+//! The files that are followed now, and when their silence is looked at.
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+
+use hashbrown::HashMap;
+use tyto_core::net::Side;
+use tyto_core::time::{Interval, Ts};
+use tyto_core::uid::{Fuid, Uid};
+
+use super::FileAbout;
+use super::file::File;
+use crate::flow::hash::KeyedHasher;
+
+/// Files that are followed at a time. Further ones are not looked at, and counted.
+const FILES_MAX: usize = 65_536;
+/// Bytes of all files together that wait for those in front of them. At the limit a file takes
+/// what it has, with gaps.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+/// Silence after which a file is over, seconds (Zeek: `default_file_timeout_interval`). It is
+/// looked at only so often, too.
+const SILENCE_MAX_S: u64 = 120;
+
+/// What happened at the limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileStats {
+    /// Files that were not followed because there were too many.
+    pub refused: u64,
+    /// Times that a file was taken with gaps because too many bytes waited.
+    pub flushed: u64,
+}
+
+/// The files that the worker follows.
+#[derive(Debug)]
+pub struct Files {
+    /// A file is out of its place while something is done with it.
+    open: HashMap<Fuid, Option<Box<File>>, KeyedHasher>,
+    /// When the silence of files is looked at; one entry per file.
+    deadlines: BTreeSet<(Ts, u64, Fuid)>,
+    hasher: KeyedHasher,
+    begun: u64,
+    waiting_bytes: usize,
+    stats: FileStats,
+}
+
+impl Files {
+    /// None yet; handles are hashed with `hasher`.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        Self {
+            open: HashMap::with_hasher(hasher.clone()),
+            deadlines: BTreeSet::new(),
+            hasher,
+            begun: 0,
+            waiting_bytes: 0,
+            stats: FileStats::default(),
+        }
+    }
+
+    /// What happened at the limits.
+    pub const fn stats(&self) -> FileStats {
+        self.stats
+    }
+
+    /// The id of the file called `handle`: always the same.
+    pub fn fuid(&self, handle: &[u8]) -> Fuid {
+        let lo = self.hasher.hash_one((handle, 0_u8));
+        let hi = self.hasher.hash_one((handle, lo, 1_u8));
+        Fuid(Uid { hi: (hi >> 32) as u32, lo })
+    }
+
+    pub(super) fn file(&self, fuid: Fuid) -> Option<&File> {
+        self.open.get(&fuid)?.as_deref()
+    }
+
+    pub(super) fn file_mut(&mut self, fuid: Fuid) -> Option<&mut File> {
+        self.open.get_mut(&fuid)?.as_deref_mut()
+    }
+
+    /// Takes the file out of its place, to which it comes back by [`Files::put_back`].
+    pub(super) fn take(&mut self, fuid: Fuid) -> Option<Box<File>> {
+        self.open.get_mut(&fuid)?.take()
+    }
+
+    pub(super) fn put_back(&mut self, file: Box<File>) {
+        if let Some(place) = self.open.get_mut(&file.fuid) {
+            *place = Some(file);
+        }
+    }
+
+    /// The file, begun if it is new; none when there are too many.
+    pub(super) fn take_or_begin(
+        &mut self,
+        fuid: Fuid,
+        side: Side,
+        about: &FileAbout,
+        now: Ts,
+    ) -> Option<Box<File>> {
+        if let Some(place) = self.open.get_mut(&fuid) {
+            let mut file = place.take()?;
+            file.last_active = now;
+            return Some(file);
+        }
+        if self.open.len() >= FILES_MAX {
+            self.stats.refused += 1;
+            return None;
+        }
+        let mut file = Box::new(File::new(fuid, side, about, now));
+        if let Some(mime_type) = about.mime_type {
+            file.set_mime_type(mime_type);
+        }
+        self.begun += 1;
+        file.serial = self.begun;
+        file.deadline = now.plus_secs(SILENCE_MAX_S);
+        self.deadlines.insert((file.deadline, file.serial, fuid));
+        self.open.insert(fuid, None);
+        Some(file)
+    }
+
+    /// The next file that was silent for too long. Those whose time came and that were not are
+    /// looked at again later.
+    pub(super) fn take_silent(&mut self, now: Ts) -> Option<Box<File>> {
+        let silence_max = Interval::from_secs(SILENCE_MAX_S.cast_signed());
+        loop {
+            let &(deadline, serial, fuid) = self.deadlines.first()?;
+            if deadline > now {
+                return None;
+            }
+            self.deadlines.pop_first();
+            let Some(place) = self.open.get_mut(&fuid) else { continue };
+            let Some(file) = place else { continue };
+            if now.since(file.last_active) >= silence_max {
+                return place.take();
+            }
+            file.deadline = now.plus_secs(SILENCE_MAX_S);
+            self.deadlines.insert((file.deadline, serial, fuid));
+        }
+    }
+
+    /// All files, in the order in which they began; for the end of all.
+    pub(super) fn in_order(&self) -> Vec<Fuid> {
+        let mut order: Vec<_> =
+            self.deadlines.iter().map(|&(_, serial, fuid)| (serial, fuid)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, fuid)| fuid).collect()
+    }
+
+    /// The file is over.
+    pub(super) fn removed(&mut self, file: &File) {
+        self.deadlines.remove(&(file.deadline, file.serial, file.fuid));
+        self.open.remove(&file.fuid);
+    }
+
+    /// Bytes of a file that wait were `before` and are `after`. True when all files together
+    /// have too many.
+    pub(super) fn waits_too_much(&mut self, before: usize, after: usize) -> bool {
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(before).saturating_add(after);
+        let too_much = after > 0 && self.waiting_bytes > WAITING_BYTES_MAX;
+        self.stats.flushed += u64::from(too_much);
+        too_much
+    }
+}
