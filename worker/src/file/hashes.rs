@@ -5,7 +5,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 
 /// The hashes so far.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hashes {
     md5: Md5,
     sha1: Sha1,

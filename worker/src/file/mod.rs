@@ -111,10 +111,10 @@ impl Cx<'_> {
         }
     }
 
-    /// Type of the file by its first bytes, once they were enough to tell. None for one that is
-    /// over: see [`Cx::file_end`].
+    /// Type of the file by its first bytes, once they were enough to tell. To be asked before
+    /// the next file, when the file is over: it ends by itself when its last byte came.
     pub fn file_mime(&self, file: FileRef) -> Option<&'static str> {
-        self.shared.files.file(file.fuid)?.mime_type
+        self.shared.files.mime_type(file.fuid)
     }
 
     /// Whether the file is followed: false once it is over.

@@ -39,6 +39,8 @@ pub struct Files {
     deadlines: BTreeSet<(Ts, u64, Fuid)>,
     hasher: KeyedHasher,
     begun: u64,
+    /// The file that was over last, and its type: who fed it asks right then.
+    last_over: Option<(Fuid, Option<&'static str>)>,
     waiting_bytes: usize,
     stats: FileStats,
 }
@@ -51,6 +53,7 @@ impl Files {
             deadlines: BTreeSet::new(),
             hasher,
             begun: 0,
+            last_over: None,
             waiting_bytes: 0,
             stats: FileStats::default(),
         }
@@ -148,6 +151,16 @@ impl Files {
     pub(super) fn removed(&mut self, file: &File) {
         self.deadlines.remove(&(file.deadline, file.serial, file.fuid));
         self.open.remove(&file.fuid);
+        self.last_over = Some((file.fuid, file.mime_type));
+    }
+
+    /// Type of a file that is followed, or was over last.
+    pub(super) fn mime_type(&self, fuid: Fuid) -> Option<&'static str> {
+        match (self.file(fuid), self.last_over) {
+            (Some(file), _) => file.mime_type,
+            (None, Some((last, mime_type))) if last == fuid => mime_type,
+            (None, _) => None,
+        }
     }
 
     /// Bytes of a file that wait were `before` and are `after`. True when all files together
