@@ -29,6 +29,7 @@ use crate::flow::table::{FlowId, FlowTable};
 use crate::flow::tcp::Expiry;
 use crate::log::conn::{ConnLog, ConnLogWithCommunityId};
 use crate::output::Output;
+use crate::reassembly::StreamTotals;
 use crate::tunnels::IpTunnels;
 use tyto_capture::{Frame, LinkType};
 
@@ -63,6 +64,8 @@ pub struct PipelineStats {
     /// Directions of TCP connections that reached a bound of the reassembly: their further gaps
     /// are not counted.
     pub streams_given_up: u64,
+    /// Bytes of TCP streams beyond holes, kept now.
+    pub beyond_bytes: u64,
     /// Tunnels and known hosts that were forgotten at their limits.
     pub forgotten: u64,
 }
@@ -78,6 +81,7 @@ pub struct Pipeline {
     pub(crate) shared: Shared,
     pub(crate) output: Output,
     pub(crate) stats: PipelineStats,
+    pub(crate) streams: StreamTotals,
     /// Time of the latest packet; never goes back.
     pub(crate) now: Ts,
 }
@@ -112,6 +116,7 @@ impl Pipeline {
             shared: Shared::new(config, uid_seed, hasher_of),
             output,
             stats: PipelineStats::default(),
+            streams: StreamTotals::default(),
             now: BEGIN,
         }
     }
@@ -181,6 +186,7 @@ impl Pipeline {
         PipelineStats {
             flows_open: self.flows.len() as u64,
             fragments: self.fragments.stats(),
+            beyond_bytes: self.streams.beyond_bytes,
             forgotten: self.shared.known_hosts.forgotten() + self.ip_tunnels.forgotten(),
             ..self.stats
         }
@@ -288,6 +294,10 @@ impl Pipeline {
             let proto = conn.proto();
             let (shared, output) = (&mut self.shared, &mut self.output);
             stage.end(&mut Cx::new(self.now, &mut conn.core, proto, shared, output));
+        }
+        if let Transport::Tcp(tcp) = &conn.transport {
+            self.streams.beyond_bytes =
+                self.streams.beyond_bytes.saturating_sub(tcp.beyond_bytes());
         }
         if self.community_id {
             self.output.row(&ConnLogWithCommunityId::new(conn, &self.shared.site));

@@ -20,11 +20,12 @@ use crate::flow::key::FlowKey;
 use crate::flow::ports;
 use crate::flow::service::Services;
 use crate::flow::table::FlowId;
-use crate::flow::tcp::sink::{StreamSink, StreamView};
-use crate::flow::tcp::{Segment, Tcp};
+use crate::flow::tcp::sink::{StreamEnd, StreamSink, StreamView};
+use crate::flow::tcp::{Segment, Tcp, WEIRD_SOURCE};
 use crate::flow::udp::{self, Udp};
 use crate::output::Output;
 use crate::pipeline::{Carrier, Pipeline};
+use crate::reassembly::StreamTotals;
 
 const UDP_HEADER_LEN: usize = 8;
 /// Idle time of other protocols, seconds (Zeek: `unknown_ip_inactivity_timeout`).
@@ -53,6 +54,7 @@ struct Analysis<'a> {
     stage: &'a mut Option<Box<Stage>>,
     shared: &'a mut Shared,
     out: &'a mut Output,
+    totals: &'a mut StreamTotals,
 }
 
 impl Analysis<'_> {
@@ -64,6 +66,7 @@ impl Analysis<'_> {
     ) {
         let mut cx = Cx::new(self.now, core, Proto::Tcp, self.shared, self.out);
         cx.is_partial = view.is_partial;
+        cx.had_gap = view.had_gap;
         cx.payload_bytes = view.payload_bytes;
         let stage =
             self.stage.get_or_insert_with(|| Stage::of_connection(Proto::Tcp, &mut cx).into());
@@ -82,14 +85,43 @@ impl StreamSink for Analysis<'_> {
         self.with(core, view, |stage, cx| stage.gap(side, missed_bytes, cx));
     }
 
-    fn end_of_side(&mut self, core: &mut ConnCore, view: StreamView, side: Side) {
+    fn end_of_side(&mut self, core: &mut ConnCore, view: StreamView, side: Side, how: StreamEnd) {
         if self.stage.is_some() {
-            self.with(core, view, |stage, cx| stage.end_of_side(side, cx));
+            self.with(core, view, |stage, cx| {
+                cx.is_reset = how == StreamEnd::Reset;
+                stage.end_of_side(side, cx);
+            });
         }
     }
 
-    fn weird(&mut self, core: &mut ConnCore, name: &'static str, addl: &str) {
-        self.shared.weirds.of_connection(self.now, core, name, addl, None, self.out);
+    fn flipped(&mut self, _core: &mut ConnCore) {
+        if let Some(stage) = self.stage {
+            stage.flipped();
+        }
+    }
+
+    fn weird(
+        &mut self,
+        core: &mut ConnCore,
+        name: &'static str,
+        addl: &str,
+        source: Option<&'static str>,
+    ) {
+        core.did_weird = true;
+        self.shared.weirds.of_connection(self.now, core, name, addl, source, self.out);
+    }
+
+    fn beyond_room(&self) -> u64 {
+        self.totals.beyond_room()
+    }
+
+    fn beyond_changed(&mut self, before: u64, after: u64) {
+        self.totals.beyond_bytes = (self.totals.beyond_bytes + after).saturating_sub(before);
+    }
+
+    fn acknowledged(&mut self, missed: bool) {
+        self.totals.acks += 1;
+        self.totals.gaps += u64::from(missed);
     }
 }
 
@@ -106,16 +138,13 @@ impl Pipeline {
         let names = names(packet, ports, false);
         let header_len = tcp::header_len(bytes).unwrap_or_default();
         let mut found = self.flows.find(&names.key());
-        if let Some(id) = found {
-            let is_reuse = header_len >= TCP_HEADER_LEN_MIN
-                && matches!(
-                    self.flows.conn(id),
-                    Some(Conn { transport: Transport::Tcp(tcp), .. }) if tcp.is_reuse(&header)
-                );
-            if is_reuse {
-                self.end_flow(id);
-                found = None;
-            }
+        if let Some(id) = found
+            && header_len >= TCP_HEADER_LEN_MIN
+            && header.flags.syn()
+            && self.is_reuse(id, carrier, &header)
+        {
+            self.end_flow(id);
+            found = None;
         }
         let id = match found {
             Some(id) => self.known_flow(id, carrier),
@@ -131,6 +160,19 @@ impl Pipeline {
         self.flows.reschedule(id);
     }
 
+    /// Whether a SYN begins another connection in place of `id`.
+    fn is_reuse(&mut self, id: FlowId, carrier: &Carrier, header: &TcpHeader<'_>) -> bool {
+        let Some(Conn { core, transport: Transport::Tcp(tcp), .. }) = self.flows.conn(id) else {
+            return false;
+        };
+        let Some(weird) = tcp.is_reuse(core, header, carrier.ts) else { return false };
+        if let Some(name) = weird {
+            let (weirds, out) = (&mut self.shared.weirds, &mut self.output);
+            weirds.of_connection(self.now, core, name, "", WEIRD_SOURCE, out);
+        }
+        true
+    }
+
     fn tcp_segment(
         &mut self,
         id: FlowId,
@@ -142,8 +184,11 @@ impl Pipeline {
         let bytes = packet.payload();
         let len = stated_len(packet, bytes);
         let header_len = tcp::header_len(bytes).unwrap_or_default();
-        if header_len < TCP_HEADER_LEN_MIN || header_len > len || header_len > bytes.len() {
+        let is_short = header_len < TCP_HEADER_LEN_MIN;
+        if is_short || header_len > len || header_len > bytes.len() {
             self.stats.unread += 1;
+            let name = if is_short { "bad_TCP_header_len" } else { "truncated_header" };
+            self.tcp_weird(id, name);
             return;
         }
         let checks = !self.ignore_checksums && !carrier.checksum_good && bytes.len() >= len;
@@ -155,6 +200,7 @@ impl Pipeline {
         if is_bad {
             tcp.bad_checksum(core, side);
             self.stats.bad_checksums += 1;
+            self.tcp_weird(id, "bad_TCP_checksum");
             return;
         }
         let segment = Segment {
@@ -164,7 +210,7 @@ impl Pipeline {
             payload: bytes.get(header_len..len),
         };
         let (shared, out) = (&mut self.shared, &mut self.output);
-        let mut sink = Analysis { now: self.now, stage, shared, out };
+        let mut sink = Analysis { now: self.now, stage, shared, out, totals: &mut self.streams };
         let (side, events) = tcp.segment(core, side, &segment, &mut sink);
         core.count(side, packet.total_len);
         self.stats.streams_given_up += u64::from(events.given_up);
@@ -176,6 +222,13 @@ impl Pipeline {
                 }
             }
         }
+    }
+
+    fn tcp_weird(&mut self, id: FlowId, name: &'static str) {
+        let Some(Conn { core, .. }) = self.flows.conn(id) else { return };
+        core.did_weird = true;
+        let (weirds, out) = (&mut self.shared.weirds, &mut self.output);
+        weirds.of_connection(self.now, core, name, "", WEIRD_SOURCE, out);
     }
 
     pub(crate) fn udp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
@@ -370,6 +423,7 @@ impl Pipeline {
             services: Services::default(),
             service_port: 0,
             expected: None,
+            did_weird: false,
             wants_flip: false,
             wants_end: false,
             told_once: 0,

@@ -22,6 +22,10 @@ pub struct Cx<'a> {
     pub proto: Proto,
     /// The begin of the TCP connection was not seen (Zeek: `IsPartial`). False for others.
     pub is_partial: bool,
+    /// Bytes of either side of the TCP connection never came (Zeek: `HadGap`).
+    pub had_gap: bool,
+    /// The side whose end is told broke off by a RST; in [`super::Analyzer::end_of_side`] only.
+    pub is_reset: bool,
     /// Payload bytes of both sides so far, of TCP by sequence numbers.
     pub payload_bytes: u64,
     /// What all connections of the worker share.
@@ -67,6 +71,8 @@ impl<'a> Cx<'a> {
             conn,
             proto,
             is_partial: false,
+            had_gap: false,
+            is_reset: false,
             payload_bytes: 0,
             shared,
             out,
@@ -120,6 +126,7 @@ impl<'a> Cx<'a> {
     /// Something odd with a word more (`addl`).
     pub fn weird_with(&mut self, name: &'static str, addl: &str) {
         let source = self.analyzer.map(|spec| spec.name);
+        self.conn.did_weird = true;
         self.shared.weirds.of_connection(self.now, self.conn, name, addl, source, self.out);
     }
 

@@ -172,6 +172,10 @@ impl Slot {
     }
 
     fn violated(&mut self, violation: &Violation, cx: &mut Cx<'_>) {
+        // Of a stream that is not whole, nothing can be told by what does not fit.
+        if cx.is_partial || cx.had_gap {
+            return;
+        }
         self.violations += 1;
         if self.violations > VIOLATIONS_MAX {
             if self.violations == VIOLATIONS_MAX + 1 {

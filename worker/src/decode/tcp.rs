@@ -30,6 +30,16 @@ impl TcpFlags {
         self.0 & 0x04 != 0
     }
 
+    /// The urgent pointer counts.
+    pub const fn urg(self) -> bool {
+        self.0 & 0x20 != 0
+    }
+
+    /// It opens, ends or resets.
+    pub const fn is_special(self) -> bool {
+        self.0 & 0x07 != 0
+    }
+
     /// The acknowledgement number counts.
     pub const fn ack(self) -> bool {
         self.0 & 0x10 != 0

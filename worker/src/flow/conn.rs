@@ -93,6 +93,8 @@ pub struct ConnCore {
     pub expected: Option<&'static Spec>,
     /// Weirds that are told once per connection, whoever sees them: a bit per kind.
     pub told_once: u8,
+    /// Something odd was told of it (Zeek: DidWeird).
+    pub did_weird: bool,
     /// An analyzer wants the roles swapped.
     pub wants_flip: bool,
     /// An analyzer wants the connection to end.

@@ -19,6 +19,28 @@ const INITIAL_WINDOW_MAX: u64 = 16_384;
 /// (Zeek: `tcp_excessive_data_without_further_acks`).
 const UNACKED_MAX: u64 = 10 << 20;
 
+/// Bytes beyond holes that all streams of a worker may hold together. At the limit the stream
+/// that wants more is no longer followed.
+pub const WORKER_BEYOND_BYTES_MAX: u64 = 128 << 20;
+
+/// What the streams of a worker have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamTotals {
+    /// Bytes beyond holes that wait now.
+    pub beyond_bytes: u64,
+    /// Acknowledgements on established connections that told something new (Zeek: `ack_events`).
+    pub acks: u64,
+    /// Those among them that asked for nothing that had passed here (Zeek: `gap_events`).
+    pub gaps: u64,
+}
+
+impl StreamTotals {
+    /// Bytes beyond holes that may come in addition.
+    pub const fn beyond_room(&self) -> u64 {
+        WORKER_BEYOND_BYTES_MAX.saturating_sub(self.beyond_bytes)
+    }
+}
+
 /// One direction of a stream.
 #[derive(Debug)]
 pub struct Reassembler {
@@ -53,6 +75,10 @@ pub struct SenderView {
     pub nothing_acked: bool,
     /// Bytes that the sender sent by its sequence numbers.
     pub sent_bytes: u64,
+    /// What the peer acknowledged.
+    pub acked: u64,
+    /// Bytes beyond holes that the worker has room for, in addition to those that it keeps.
+    pub beyond_room: u64,
 }
 
 /// Bytes that will never come.
@@ -78,8 +104,12 @@ pub enum Delivery<'a> {
 pub enum Followed {
     /// Nothing remarkable.
     Fine,
-    /// More came than is kept: the direction is no longer followed.
-    TooMuch,
+    /// Much came beyond a hole and nothing was ever acknowledged: no longer followed.
+    AboveHoleUnacked,
+    /// Much came and is not acknowledged: no longer followed.
+    TooMuchUnacked,
+    /// No place for what came beyond a hole, here or in the whole worker: no longer followed.
+    NoRoom,
 }
 
 impl Default for Reassembler {
@@ -109,7 +139,8 @@ impl Reassembler {
         if self.skipping {
             return Followed::Fine;
         }
-        let (start, before) = (seq.max(self.trimmed), self.delivered);
+        let had_beyond = self.beyond_bytes;
+        let (start, before) = (seq.max(self.trimmed).max(view.acked), self.delivered);
         if start < end {
             let kept = usize::try_from(end - start).unwrap_or(0);
             let bytes = bytes.get(bytes.len() - kept..).unwrap_or_default();
@@ -121,17 +152,32 @@ impl Reassembler {
             self.trimmed = self.trimmed.max(self.delivered);
         }
         let undelivered = self.beyond.last().map_or(0, |last| last.end - self.delivered);
-        let too_much = (view.nothing_acked && undelivered > ABOVE_HOLE_UNACKED_MAX)
-            || self.held_bytes() > UNACKED_MAX
-            || self.beyond.len() > BLOCKS_MAX;
-        if too_much {
-            self.beyond = Vec::new();
-            self.beyond_bytes = 0;
-            self.delivered_end = 0;
-            self.skipping = true;
-            return Followed::TooMuch;
-        }
-        Followed::Fine
+        let followed = if view.nothing_acked && undelivered > ABOVE_HOLE_UNACKED_MAX {
+            Followed::AboveHoleUnacked
+        } else if self.held_bytes() > UNACKED_MAX {
+            Followed::TooMuchUnacked
+        } else if self.beyond.len() > BLOCKS_MAX
+            || self.beyond_bytes > had_beyond + view.beyond_room
+        {
+            Followed::NoRoom
+        } else {
+            return Followed::Fine;
+        };
+        self.beyond = Vec::new();
+        self.beyond_bytes = 0;
+        self.delivered_end = 0;
+        self.skipping = true;
+        followed
+    }
+
+    /// Whether it is news that all before `seq` is acknowledged.
+    pub const fn is_news(&self, seq: u64) -> bool {
+        seq > self.trimmed
+    }
+
+    /// Bytes beyond a hole that wait.
+    pub const fn beyond_bytes(&self) -> u64 {
+        self.beyond_bytes
     }
 
     /// The peer acknowledged all before `seq`. Calls `out` for what it acknowledged and never

@@ -1,5 +1,7 @@
 //! One end of a TCP connection: its state, its place in the sequence space, its window.
 
+use tyto_core::time::Ts;
+
 use crate::flow::history::ScaledCount;
 use crate::reassembly::Reassembler;
 
@@ -44,12 +46,15 @@ pub struct Endpoint {
     pub(super) seq_wraps: u32,
     pub(super) ack_wraps: u32,
     pub(super) fin_count: u32,
+    pub(super) rst_count: u32,
     /// Where its FIN ends, relative.
     pub(super) fin_seq: u64,
     pub(super) did_close: bool,
-    pub(super) history_last_syn: u64,
-    pub(super) history_last_fin: u64,
-    pub(super) history_last_rst: u64,
+    /// Time of its latest segment.
+    pub(super) last_time: Ts,
+    pub(super) history_last_syn: u32,
+    pub(super) history_last_fin: u32,
+    pub(super) history_last_rst: u32,
     pub(super) bad_checksums: ScaledCount,
     pub(super) retransmissions: ScaledCount,
     pub(super) zero_windows: ScaledCount,
@@ -81,6 +86,11 @@ impl Endpoint {
     pub(super) fn update_ack(&mut self, seq: u32) {
         self.ack_wraps = self.ack_wraps.wrapping_add(u32::from(seq < self.ack_seq));
         self.ack_seq = seq;
+    }
+
+    /// What the other end acknowledged, relative.
+    pub(super) fn acked(&self) -> u64 {
+        self.relative(self.ack_seq, self.ack_wraps)
     }
 
     /// The other end acknowledged nothing, or only the SYN.

@@ -7,16 +7,21 @@ use tyto_core::time::Ts;
 
 use super::conn::ConnCore;
 use crate::decode::tcp::{TcpFlags, TcpHeader};
-use crate::reassembly::{Delivery, Followed, SenderView};
 
 mod endpoint;
+mod letters;
 mod sequence;
 pub mod sink;
 mod states;
+mod streams;
+mod weird;
+mod window;
 
 use endpoint::ahead;
 pub use endpoint::{EndState, Endpoint};
 use sink::{StreamSink, StreamView};
+pub use weird::TCP as WEIRD_SOURCE;
+use window::Window;
 
 /// A SYN without answer is given up after this, seconds (Zeek: `tcp_attempt_delay`).
 const ATTEMPT_DELAY_S: u64 = 5;
@@ -36,6 +41,10 @@ const INACTIVITY_S: u64 = 300;
 const INTERACTIVE_INACTIVITY_S: u64 = 3600;
 /// Ports of interactive protocols: FTP, SSH, Telnet, rlogin.
 const INTERACTIVE_PORTS: [u16; 4] = [21, 22, 23, 513];
+/// FINs or RSTs of one end from which on they are a storm (`tcp_storm_thresh`).
+const STORM_COUNT: u32 = 1000;
+/// Longest time between two segments of a storm, seconds (`tcp_storm_interarrival_thresh`).
+const STORM_PAUSE_S: u64 = 1;
 
 /// State of a TCP connection.
 #[derive(Debug)]
@@ -47,17 +56,13 @@ pub struct Tcp {
     first_seen: [bool; 2],
     /// The begin was not seen.
     is_partial: bool,
+    /// Bytes of either end never came.
+    had_gap: bool,
     /// Nothing ended it yet.
     is_active: bool,
     close_deferred: bool,
     deferred_finish: bool,
-    scaling: [Window; 2],
-}
-
-/// What decides whether a window is zero.
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    scale: u8,
+    windows: [Window; 2],
 }
 
 /// A segment as far as TCP itself looks at it.
@@ -101,10 +106,11 @@ impl Tcp {
             orig: 0,
             first_seen: [false; 2],
             is_partial: false,
+            had_gap: false,
             is_active: true,
             close_deferred: false,
             deferred_finish: false,
-            scaling: Default::default(),
+            windows: Default::default(),
         }
     }
 
@@ -157,34 +163,42 @@ impl Tcp {
         let data_len = if flags.rst() { 0 } else { segment.len };
         let seq_len = data_len + u32::from(flags.syn()) + u32::from(flags.fin());
         let end_seq = header.seq.wrapping_add(seq_len);
-        sequence::begin_end(&mut self.ends[sender], flags, header.seq, end_seq);
+        self.begin_sender(core, sender, flags, header.seq, end_seq, sink);
         let (seq, is_before_start) = {
             let end = &self.ends[sender];
             sequence::relative(end, header.seq, end.last_seq, end.seq_wraps)
         };
-        self.note_in_history(core, sender, flags, seq, segment.len);
-        self.note_window(core, sender, header);
+        if is_before_start && !flags.rst() {
+            sink.weird(core, weird::SEQ_UNDERFLOW, "", weird::TCP);
+        }
+        self.note_in_history(core, sender, flags, seq, segment.len, sink);
+        self.note_window(core, sender, header, sink);
         if !self.ends.iter().all(|end| end.did_close) {
             core.last = segment.ts;
         }
-        if flags.syn() {
-            self.note_scale(sender, header);
+        if flags.is_special() {
+            self.note_flags(core, sender, segment, seq.wrapping_add(u64::from(seq_len)), sink);
         }
-        if flags.fin() {
-            let end = &mut self.ends[sender];
-            end.fin_count = end.fin_count.saturating_add(1);
-            end.fin_seq = seq.wrapping_add(u64::from(seq_len));
-        }
-        let acked = flags.ack().then(|| self.note_ack(peer, flags, header.ack));
+        let acked = flags.ack().then(|| self.note_ack(core, peer, flags, header.ack, sink));
         let advance = sequence::update_last(&mut self.ends[sender], end_seq, flags);
         if advance.is_retransmission && segment.len > 0 && self.ends[sender].retransmissions.count()
         {
             core.history.push(self.role_of(sender), b'T');
         }
+        self.ends[sender].last_time = segment.ts;
 
-        let step = states::Step { ts: segment.ts, side, sender, len: segment.len, flags };
+        let step = states::Step {
+            ts: segment.ts,
+            side,
+            sender,
+            len: segment.len,
+            flags,
+            seq: header.seq,
+            ack: header.ack,
+            is_ahead: advance.is_ahead,
+        };
         let mut outcome = states::Outcome::default();
-        self.change_state(core, &step, header.seq, &mut outcome);
+        self.change_state(core, &step, &mut outcome, sink);
 
         // After the state changed, so that a gap that the last segment reveals is not taken for
         // a loss: at a FIN or RST the numbers are not reliable.
@@ -193,13 +207,12 @@ impl Tcp {
         }
         self.first_seen[side.index()] = true;
         let mut given_up = false;
-        if let Some(payload) = segment.payload
-            && segment.len > 0
-            && !flags.rst()
-            && !is_before_start
-        {
+        if segment.len > 0 && !flags.rst() && !is_before_start {
             let seq = seq.wrapping_add(u64::from(flags.syn()));
-            given_up = self.sent(core, sender, seq, payload, sink);
+            match segment.payload {
+                Some(payload) => given_up = self.sent(core, sender, seq, payload, sink),
+                None => sink.weird(core, weird::TRUNCATED_PAYLOAD, "", weird::TCP),
+            }
         }
         self.check_end(core, sender, sink);
         if outcome.do_close {
@@ -208,31 +221,92 @@ impl Tcp {
         (self.role_of(sender), TcpEvents { established: outcome.established, given_up })
     }
 
-    /// Whether a packet with these first numbers begins another connection with the same name.
-    pub fn is_reuse(&self, header: &TcpHeader<'_>) -> bool {
-        let (orig, resp) = (self.end(Side::Orig), self.end(Side::Resp));
-        if !header.flags.syn() {
-            return false;
+    /// Takes what the SYN, FIN or RST of a segment says whose last number is `end_seq`, relative.
+    fn note_flags(
+        &mut self,
+        core: &mut ConnCore,
+        sender: usize,
+        segment: &Segment<'_>,
+        end_seq: u64,
+        sink: &mut impl StreamSink,
+    ) {
+        let flags = segment.header.flags;
+        if flags.syn() {
+            if flags.rst() {
+                sink.weird(core, weird::CHRISTMAS, "", weird::TCP);
+            }
+            if flags.urg() {
+                sink.weird(core, weird::BAROQUE_SYN, "", weird::TCP);
+            }
+            if segment.len > 0 {
+                sink.weird(core, weird::SYN_WITH_DATA, "", weird::TCP);
+            }
+            self.note_scale(core, sender, &segment.header, sink);
         }
+        let end = &mut self.ends[sender];
+        let is_quick = segment.ts < end.last_time.plus_secs(STORM_PAUSE_S);
+        if flags.fin() {
+            end.fin_count = end.fin_count.saturating_add(1);
+            end.fin_seq = end_seq;
+            if end.fin_count >= STORM_COUNT && is_quick {
+                sink.weird(core, weird::FIN_STORM, "", weird::TCP);
+            }
+        }
+        if flags.rst() {
+            end.rst_count = end.rst_count.saturating_add(1);
+            if end.rst_count >= STORM_COUNT && is_quick {
+                sink.weird(core, weird::RST_STORM, "", weird::TCP);
+            }
+        }
+    }
+
+    /// Whether a packet with these first numbers, captured at `ts`, begins another connection
+    /// with the same name; the weird that it is then, where it is one.
+    pub fn is_reuse(
+        &self,
+        core: &ConnCore,
+        header: &TcpHeader<'_>,
+        ts: Ts,
+    ) -> Option<Option<&'static str>> {
+        if !header.flags.syn() {
+            return None;
+        }
+        let (orig, resp) = (self.end(Side::Orig), self.end(Side::Resp));
         let mut begun = orig;
         if header.flags.ack() {
             if orig.state != EndState::Inactive {
-                return false;
+                return None;
             }
             begun = resp;
         }
-        if orig.did_close || resp.did_close {
-            return true;
+        let is_closed = orig.did_close || resp.did_close;
+        let is_reset = orig.state == EndState::Reset || resp.state == EndState::Reset;
+        let is_active = |end: &Endpoint| end.state != EndState::Inactive && !end.did_close;
+        if is_closed {
+            let weird = if is_reset {
+                None
+            } else if is_active(orig) || is_active(resp) {
+                Some(weird::ACTIVE_REUSE)
+            } else if ts < core.last.plus_secs(LINGER_S) {
+                Some(weird::PREMATURE_REUSE)
+            } else {
+                None
+            };
+            return Some(weird);
         }
         if header.seq == begun.start_seq {
-            return false;
+            return None;
         }
         // SYN and SYN-ACK came in the wrong order: the connection is the same.
         let is_reversed = !header.flags.ack()
             && begun.state == EndState::SynAckSent
             && resp.state == EndState::Inactive
             && header.seq == resp.start_seq;
-        !is_reversed
+        if is_reversed {
+            return None;
+        }
+        let is_attempt = begun.state == EndState::SynSent;
+        Some(Some(if is_attempt { weird::SYN_SEQ_JUMP } else { weird::ACTIVE_REUSE }))
     }
 
     /// Fires the timers that are due at `now`, but for the inactivity timer.
@@ -288,142 +362,10 @@ impl Tcp {
         }
     }
 
-    fn note_in_history(
-        &mut self,
-        core: &mut ConnCore,
-        sender: usize,
-        flags: TcpFlags,
-        seq: u64,
-        len: u32,
-    ) {
-        let special = u8::from(flags.syn()) + u8::from(flags.fin()) + u8::from(flags.rst());
-        let letter = match special {
-            0 if len > 0 => b'D',
-            0 if flags.ack() => b'A',
-            0 => return,
-            1 if flags.syn() && flags.ack() => b'H',
-            1 if flags.syn() => b'S',
-            1 if flags.fin() => b'F',
-            1 => b'R',
-            _ if flags.fin() && flags.rst() => b'I',
-            _ => b'Q',
-        };
-        if matches!(letter, b'A' | b'D') && core.history.letters() == b"H" {
-            // It began with a SYN-ACK and goes on: no stealth scan, but a SYN that we missed.
-            core.flip();
-            self.flip();
-            core.history.replace(b"^h");
-            self.first_seen[Side::Orig.index()] = true;
-        }
-        let role = self.role_of(sender);
-        let was_seen = core.history.push_once(role, letter);
-        let end = &mut self.ends[sender];
-        // Of these, another one with another number is another letter.
-        let (last, seq) = match letter {
-            b'S' | b'H' => (&mut end.history_last_syn, seq),
-            // A FIN's number comes behind the data that it travels with.
-            b'F' => (&mut end.history_last_fin, seq.wrapping_add(u64::from(len))),
-            b'R' => (&mut end.history_last_rst, seq),
-            _ => return,
-        };
-        if was_seen && *last != seq {
-            core.history.push(role, letter);
-        }
-        *last = seq;
-    }
-
-    fn note_window(&mut self, core: &mut ConnCore, sender: usize, header: &TcpHeader<'_>) {
-        let window = u32::from(header.window) << self.scaling[sender].scale;
-        // Not worth a letter once nothing can be sent to this end any more.
-        if window == 0
-            && !header.flags.rst()
-            && self.ends[sender ^ 1].state != EndState::Closed
-            && self.ends[sender].state != EndState::Reset
-            && self.ends[sender].zero_windows.count()
-        {
-            core.history.push(self.role_of(sender), b'W');
-        }
-    }
-
-    /// Takes the window scale of a SYN (RFC 7323 section 2.3: at most 14).
-    fn note_scale(&mut self, sender: usize, header: &TcpHeader<'_>) {
-        match header.window_scale() {
-            Some(scale) => self.scaling[sender].scale = scale.min(14),
-            None if header.flags.ack() => self.scaling = Default::default(),
-            None => self.scaling[sender].scale = 0,
-        }
-    }
-
-    /// Takes the number that the sender acknowledges of its `peer`; gives it relative.
-    fn note_ack(&mut self, peer: usize, flags: TcpFlags, ack: u32) -> u64 {
-        let end = &mut self.ends[peer];
-        if end.state == EndState::Inactive {
-            // As though there had been a SYN, so that relative numbers stay consistent.
-            end.begin(ack.wrapping_sub(1), ack.wrapping_sub(1));
-            return 1;
-        }
-        let (acked, is_before_start) = sequence::relative(end, ack, end.ack_seq, end.ack_wraps);
-        if is_before_start {
-            return 0;
-        }
-        // What a RST acknowledges is not to be trusted.
-        if !flags.rst() {
-            sequence::update_ack(end, ack);
-        }
-        acked
-    }
-
-    /// End `sender` sent bytes. True when with them its stream is no longer followed.
-    fn sent(
-        &mut self,
-        core: &mut ConnCore,
-        sender: usize,
-        seq: u64,
-        payload: &[u8],
-        sink: &mut impl StreamSink,
-    ) -> bool {
-        let (role, stream_view) = (self.role_of(sender), self.view());
-        let peer_state = self.ends[sender ^ 1].state;
-        let end = &mut self.ends[sender];
-        let view =
-            SenderView { nothing_acked: end.nothing_acked(), sent_bytes: end.size(peer_state) };
-        let mut out = |delivery: Delivery<'_>| {
-            if let Delivery::Bytes(bytes) = delivery {
-                sink.deliver(core, stream_view, role, bytes);
-            }
-        };
-        end.stream.sent(seq, payload, view, &mut out) == Followed::TooMuch
-    }
-
-    /// The bytes of end `index` before `seq` were acknowledged.
-    fn acked(&mut self, core: &mut ConnCore, index: usize, seq: u64, sink: &mut impl StreamSink) {
-        let (role, view) = (self.role_of(index), self.view());
-        let is_clean = self.ends.iter().all(Endpoint::is_clean);
-        let is_partial = self.is_partial;
-        let end = &mut self.ends[index];
-        let seq = if end.fin_count > 0 { seq.min(end.fin_seq.wrapping_sub(1)) } else { seq };
-        let Endpoint { stream, gaps, .. } = end;
-        let mut out = |delivery: Delivery<'_>| match delivery {
-            Delivery::Bytes(bytes) => sink.deliver(core, view, role, bytes),
-            Delivery::Gap(gap) => {
-                if is_clean {
-                    core.missed_bytes = core.missed_bytes.wrapping_add(gap.len);
-                    if gaps.count() {
-                        core.history.push(role, b'G');
-                    }
-                }
-                sink.gap(core, view, role, gap.len);
-            }
-        };
-        if stream.acked(seq, is_partial, &mut out) {
-            self.check_end(core, index, sink);
-        }
-    }
-
     /// What analyzers are told of the connection.
     fn view(&self) -> StreamView {
         let payload_bytes = self.size(Side::Orig).saturating_add(self.size(Side::Resp));
-        StreamView { is_partial: self.is_partial, payload_bytes }
+        StreamView { is_partial: self.is_partial, had_gap: self.had_gap, payload_bytes }
     }
 
     fn index_of(&self, side: Side) -> usize {
@@ -445,6 +387,7 @@ fn service_port(core: &ConnCore, is_orig_inactive: bool, is_server: impl Fn(u16)
 #[derive(Clone, Copy, Debug)]
 struct Advance {
     is_retransmission: bool,
+    is_ahead: bool,
 }
 
 /// Sequence numbers that jump further than this are taken for damage, not for data (Zeek:

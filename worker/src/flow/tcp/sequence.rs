@@ -2,11 +2,81 @@
 //! are believed.
 
 use super::endpoint::{EndState, Endpoint, ahead};
-use super::{Advance, JUMP_MAX, is_jump};
+use super::sink::StreamSink;
+use super::{Advance, JUMP_MAX, Tcp, is_jump, weird};
 use crate::decode::tcp::TcpFlags;
+use crate::flow::conn::ConnCore;
+
+impl Tcp {
+    /// Sets where end `sender` begins, at its first segment or when a SYN begins it anew.
+    pub(super) fn begin_sender(
+        &mut self,
+        core: &mut ConnCore,
+        sender: usize,
+        flags: TcpFlags,
+        seq: u32,
+        last_seq: u32,
+        sink: &mut impl StreamSink,
+    ) {
+        let peer_state = self.ends[sender ^ 1].state;
+        let end = &mut self.ends[sender];
+        if end.state == EndState::Inactive {
+            return begin_end(end, flags, seq, last_seq);
+        }
+        if !flags.syn() {
+            return;
+        }
+        if matches!(end.state, EndState::Established | EndState::Partial)
+            && end.size(peer_state) > 0
+        {
+            sink.weird(core, weird::SYN_INSIDE, "", None);
+        }
+        let is_open = !matches!(end.state, EndState::Closed | EndState::Reset);
+        if is_open && seq != end.start_seq {
+            sink.weird(core, weird::SYN_SEQ_JUMP, "", None);
+        }
+        begin_end(end, flags, seq, last_seq);
+    }
+
+    /// Takes the number that the sender acknowledges of its `peer`; gives it relative.
+    pub(super) fn note_ack(
+        &mut self,
+        core: &mut ConnCore,
+        peer: usize,
+        flags: TcpFlags,
+        ack: u32,
+        sink: &mut impl StreamSink,
+    ) -> u64 {
+        let sender_state = self.ends[peer ^ 1].state;
+        let end = &mut self.ends[peer];
+        if end.state == EndState::Inactive {
+            // The sender acknowledges what an end sent of which nothing passed here.
+            let has_begun = matches!(
+                sender_state,
+                EndState::SynSent | EndState::SynAckSent | EndState::Established
+            );
+            if has_begun && !flags.is_special() && !core.did_weird {
+                sink.weird(core, weird::SPLIT_ROUTING, "", None);
+            }
+            // As though there had been a SYN, so that relative numbers stay consistent.
+            end.begin(ack.wrapping_sub(1), ack.wrapping_sub(1));
+            return 1;
+        }
+        let (acked, is_before_start) = relative(end, ack, end.ack_seq, end.ack_wraps);
+        if is_before_start {
+            sink.weird(core, weird::ACK_UNDERFLOW, "", weird::TCP);
+            return 0;
+        }
+        // What a RST acknowledges is not to be trusted.
+        if !flags.rst() {
+            update_ack(end, ack);
+        }
+        acked
+    }
+}
 
 /// Sets where `end` begins, at its first segment or when a SYN begins it anew.
-pub(super) fn begin_end(end: &mut Endpoint, flags: TcpFlags, seq: u32, last_seq: u32) {
+fn begin_end(end: &mut Endpoint, flags: TcpFlags, seq: u32, last_seq: u32) {
     let differs = seq != end.start_seq;
     match end.state {
         EndState::Inactive if flags.syn() => end.begin(seq, last_seq),
@@ -44,7 +114,7 @@ pub(super) fn relative(end: &Endpoint, seq: u32, last: u32, wraps: u32) -> (u64,
 }
 
 /// Takes what the other end acknowledged.
-pub(super) fn update_ack(end: &mut Endpoint, ack: u32) {
+fn update_ack(end: &mut Endpoint, ack: u32) {
     let delta = ahead(ack, end.ack_seq);
     let is_broken = ack == 0 && delta > JUMP_MAX;
     if delta > 0 && !is_broken {
@@ -55,7 +125,7 @@ pub(super) fn update_ack(end: &mut Endpoint, ack: u32) {
 /// Takes the number behind a segment of `end`.
 pub(super) fn update_last(end: &mut Endpoint, seq: u32, flags: TcpFlags) -> Advance {
     let delta = ahead(seq, end.last_seq);
-    let none = Advance { is_retransmission: false };
+    let none = Advance { is_retransmission: false, is_ahead: delta > 0 };
     if (flags.syn() || flags.rst()) && is_jump(end.last_seq, seq) {
         return none;
     }
@@ -71,7 +141,7 @@ pub(super) fn update_last(end: &mut Endpoint, seq: u32, flags: TcpFlags) -> Adva
         end.update_last(seq);
         return none;
     }
-    Advance { is_retransmission: true }
+    Advance { is_retransmission: true, is_ahead: false }
 }
 
 #[cfg(test)]

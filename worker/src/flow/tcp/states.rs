@@ -4,8 +4,8 @@ use tyto_core::net::Side;
 use tyto_core::time::Ts;
 
 use super::sink::StreamSink;
-use super::{ATTEMPT_DELAY_S, NEXT_EXPIRE_S, Tcp, service_port};
-use super::{CLOSE_DELAY_S, EndState, INACTIVITY_S, INTERACTIVE_INACTIVITY_S, INTERACTIVE_PORTS};
+use super::{ATTEMPT_DELAY_S, EndState, INACTIVITY_S, INTERACTIVE_INACTIVITY_S};
+use super::{INTERACTIVE_PORTS, Tcp, service_port, weird};
 use crate::decode::tcp::TcpFlags;
 use crate::flow::conn::ConnCore;
 use crate::flow::ports;
@@ -21,6 +21,12 @@ pub(super) struct Step {
     /// Payload, bytes.
     pub(super) len: u32,
     pub(super) flags: TcpFlags,
+    /// Sequence number as sent.
+    pub(super) seq: u32,
+    /// Acknowledgement number as sent.
+    pub(super) ack: u32,
+    /// It ends behind all that its sender sent before.
+    pub(super) is_ahead: bool,
 }
 
 /// What a segment led to.
@@ -40,17 +46,19 @@ impl Tcp {
         &mut self,
         core: &mut ConnCore,
         step: &Step,
-        seq: u32,
         outcome: &mut Outcome,
+        sink: &mut impl StreamSink,
     ) {
         match self.ends[step.sender].state {
-            EndState::Inactive => self.leave_inactive(core, step, seq, outcome),
-            EndState::SynSent | EndState::SynAckSent => self.leave_syn_sent(core, step, outcome),
-            EndState::Established | EndState::Partial => {
-                self.leave_established(core, step, outcome)
+            EndState::Inactive => self.leave_inactive(core, step, outcome, sink),
+            EndState::SynSent | EndState::SynAckSent => {
+                self.leave_syn_sent(core, step, outcome, sink);
             }
-            EndState::Closed => self.leave_closed(core, step, outcome),
-            EndState::Reset => {}
+            EndState::Established | EndState::Partial => {
+                self.leave_established(core, step, outcome, sink);
+            }
+            EndState::Closed => self.leave_closed(core, step, outcome, sink),
+            EndState::Reset => after_reset(core, step, sink),
         }
     }
 
@@ -58,25 +66,31 @@ impl Tcp {
         &mut self,
         core: &mut ConnCore,
         step: &Step,
-        seq: u32,
         outcome: &mut Outcome,
+        sink: &mut impl StreamSink,
     ) {
         let Step { sender, flags, .. } = *step;
         let peer = sender ^ 1;
         if flags.syn() {
             match step.side {
                 Side::Orig => {
+                    if flags.ack() {
+                        sink.weird(core, weird::ORIG_SYN_ACK, "", weird::TCP);
+                    }
                     let sent = if flags.ack() { EndState::SynAckSent } else { EndState::SynSent };
                     self.enter(core, sender, sent);
                     core.timers.attempt = step.ts.plus_secs(ATTEMPT_DELAY_S);
                 }
-                Side::Resp => self.answer_syn(core, step, seq, outcome),
+                Side::Resp => self.answer_syn(core, step, outcome, sink),
             }
         }
         if flags.fin() {
             self.enter(core, sender, EndState::Closed);
             outcome.do_close = true;
             outcome.finish = true;
+            if self.ends[peer].state != EndState::Partial && !flags.syn() {
+                sink.weird(core, weird::SPONTANEOUS_FIN, "", weird::TCP);
+            }
         }
         if flags.rst() {
             self.enter(core, sender, EndState::Reset);
@@ -88,6 +102,9 @@ impl Tcp {
             };
             outcome.do_close = true;
             outcome.finish = !is_reject;
+            if !is_reject && peer == EndState::Inactive {
+                sink.weird(core, weird::SPONTANEOUS_RST, "", weird::TCP);
+            }
         }
         if self.ends[sender].state == EndState::Inactive {
             self.begin_without_syn(core, step);
@@ -95,22 +112,36 @@ impl Tcp {
     }
 
     /// The responder's first SYN.
-    fn answer_syn(&mut self, core: &mut ConnCore, step: &Step, seq: u32, outcome: &mut Outcome) {
+    fn answer_syn(
+        &mut self,
+        core: &mut ConnCore,
+        step: &Step,
+        outcome: &mut Outcome,
+        sink: &mut impl StreamSink,
+    ) {
         let Step { sender, flags, .. } = *step;
         let peer = sender ^ 1;
-        let is_reversed = !flags.ack()
-            && self.ends[peer].state == EndState::SynAckSent
-            && seq == self.ends[sender].start_seq;
-        if is_reversed {
+        if flags.ack() {
+            let end = &self.ends[peer];
+            let is_known = !matches!(end.state, EndState::Inactive | EndState::Partial);
+            if is_known && !is_between(step.ack, end.start_seq, end.last_seq) {
+                sink.weird(core, weird::BAD_SYN_ACK, "", weird::TCP);
+            }
+        } else if self.ends[peer].state == EndState::SynAckSent
+            && step.seq == self.ends[sender].start_seq
+        {
             // SYN and SYN-ACK passed in the wrong order.
             self.is_partial = false;
-            core.flip();
-            self.flip();
+            self.swap_roles(core, sink);
             self.enter(core, peer, EndState::Established);
             self.first_seen[Side::Orig.index()] = true;
+        } else {
+            sink.weird(core, weird::SIMULTANEOUS_OPEN, "", weird::TCP);
         }
-        if self.ends[peer].state == EndState::SynSent {
-            self.enter(core, peer, EndState::Established);
+        match self.ends[peer].state {
+            EndState::SynSent => self.enter(core, peer, EndState::Established),
+            EndState::Inactive => sink.weird(core, weird::UNSOLICITED_SYN, "", weird::TCP),
+            _ => {}
         }
         self.enter(core, sender, EndState::Established);
         if self.ends[peer].state != EndState::Partial {
@@ -137,20 +168,51 @@ impl Tcp {
         }
     }
 
-    fn leave_syn_sent(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
-        if step.flags.fin() {
-            self.enter(core, step.sender, EndState::Closed);
+    fn leave_syn_sent(
+        &mut self,
+        core: &mut ConnCore,
+        step: &Step,
+        outcome: &mut Outcome,
+        sink: &mut impl StreamSink,
+    ) {
+        let Step { sender, flags, .. } = *step;
+        let (state, peer_state) = (self.ends[sender].state, self.ends[sender ^ 1].state);
+        if flags.syn() {
+            let is_plain_ack = flags.ack() && !flags.fin() && !flags.rst();
+            match step.side {
+                Side::Orig if is_plain_ack && state != EndState::SynAckSent => {
+                    sink.weird(core, weird::REPEATED_SYN_ACK, "", weird::TCP);
+                }
+                Side::Resp if !flags.ack() && state != EndState::SynSent => {
+                    sink.weird(core, weird::REPEATED_SYN_REPLY, "", weird::TCP);
+                }
+                _ => {}
+            }
+        }
+        if flags.fin() {
+            if matches!(peer_state, EndState::Inactive | EndState::SynSent) {
+                sink.weird(core, weird::INAPPROPRIATE_FIN, "", weird::TCP);
+            }
+            self.enter(core, sender, EndState::Closed);
             outcome.do_close = true;
             outcome.finish = true;
         }
-        if step.flags.rst() {
-            self.enter(core, step.sender, EndState::Reset);
+        if flags.rst() {
+            self.enter(core, sender, EndState::Reset);
             self.is_active = false;
             outcome.do_close = true;
+        } else if step.len > 0 {
+            sink.weird(core, weird::EARLY_DATA, "", weird::TCP);
         }
     }
 
-    fn leave_established(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
+    fn leave_established(
+        &mut self,
+        core: &mut ConnCore,
+        step: &Step,
+        outcome: &mut Outcome,
+        sink: &mut impl StreamSink,
+    ) {
         let Step { sender, flags, .. } = *step;
         let peer = sender ^ 1;
         let begins_late = flags.syn()
@@ -158,6 +220,7 @@ impl Tcp {
             && self.ends[sender].state == EndState::Partial
             && self.ends[peer].state == EndState::Inactive;
         if begins_late {
+            sink.weird(core, weird::SYN_AFTER_PARTIAL, "", weird::TCP);
             self.enter(core, sender, EndState::SynSent);
         }
         if flags.fin() && !flags.rst() {
@@ -180,7 +243,19 @@ impl Tcp {
         }
     }
 
-    fn leave_closed(&mut self, core: &mut ConnCore, step: &Step, outcome: &mut Outcome) {
+    fn leave_closed(
+        &mut self,
+        core: &mut ConnCore,
+        step: &Step,
+        outcome: &mut Outcome,
+        sink: &mut impl StreamSink,
+    ) {
+        if step.flags.syn() {
+            sink.weird(core, weird::SYN_AFTER_CLOSE, "", weird::TCP);
+        }
+        if step.flags.fin() && step.is_ahead {
+            sink.weird(core, weird::FIN_ADVANCED, "", weird::TCP);
+        }
         // After FINs of both sides a RST changes nothing.
         if step.flags.rst() && self.ends[step.sender ^ 1].state != EndState::Closed {
             self.enter(core, step.sender, EndState::Reset);
@@ -209,56 +284,22 @@ impl Tcp {
         }
         self.ends[index].enter(state);
     }
+}
 
-    /// Tells the end of the stream that end `index` sent, once, when all of it was delivered.
-    pub(super) fn check_end(
-        &mut self,
-        core: &mut ConnCore,
-        index: usize,
-        sink: &mut impl StreamSink,
-    ) {
-        let end = &self.ends[index];
-        let is_closing =
-            end.fin_count > 0 || matches!(end.state, EndState::Closed | EndState::Reset);
-        if end.stream.ended || !is_closing || end.has_pending(&self.ends[index ^ 1]) {
-            return;
-        }
-        self.ends[index].stream.ended = true;
-        sink.end_of_side(core, self.view(), self.role_of(index));
-        if self.close_deferred {
-            let finish = self.deferred_finish;
-            self.close_end(core, index, finish);
-            self.close_deferred = false;
-        }
+/// What comes after a RST changes nothing.
+fn after_reset(core: &mut ConnCore, step: &Step, sink: &mut impl StreamSink) {
+    if step.flags.syn() {
+        sink.weird(core, weird::SYN_AFTER_RESET, "", weird::TCP);
     }
+    if step.flags.fin() {
+        sink.weird(core, weird::FIN_AFTER_RESET, "", weird::TCP);
+    }
+    if step.len > 0 && !step.flags.rst() {
+        sink.weird(core, weird::DATA_AFTER_RESET, "", weird::TCP);
+    }
+}
 
-    /// End `index` closed its side. `finish`: in a way that ends the connection as such.
-    pub(super) fn close_end(&mut self, core: &mut ConnCore, index: usize, finish: bool) {
-        let peer = index ^ 1;
-        if self.ends[index].has_pending(&self.ends[peer]) {
-            self.close_deferred = true;
-            self.deferred_finish |= finish;
-            return;
-        }
-        self.close_deferred = false;
-        if self.ends[index].did_close {
-            return;
-        }
-        self.ends[index].did_close = true;
-        let (end, peer) = (&self.ends[index], &self.ends[peer]);
-        let is_complete =
-            end.state == EndState::Reset || peer.did_close || peer.state == EndState::Inactive;
-        if is_complete {
-            let is_connection =
-                end.previous != EndState::Inactive || peer.state != EndState::Inactive;
-            if is_connection && (finish || std::mem::take(&mut self.deferred_finish)) {
-                self.is_active = false;
-            }
-            core.timers.cancel_transport();
-            core.timers.close = core.last.plus_secs(CLOSE_DELAY_S);
-        } else if end.previous != EndState::Inactive {
-            // Look for the other side's close.
-            core.timers.add_expire(core.last.plus_secs(NEXT_EXPIRE_S));
-        }
-    }
+/// Whether `seq` lies from `low` to `high` in a space that wraps.
+const fn is_between(seq: u32, low: u32, high: u32) -> bool {
+    if low <= high { low <= seq && seq <= high } else { low <= seq || seq <= high }
 }
