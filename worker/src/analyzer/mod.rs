@@ -19,6 +19,7 @@ pub mod cx;
 pub mod detect;
 pub mod expected;
 pub mod log;
+pub mod nvt;
 pub mod roles;
 pub mod shared;
 pub mod stage;
