@@ -31,6 +31,7 @@ pub mod stage;
 // Encryption:
 // Mail:
 // File transfer, login, databases:
+pub mod ftp;
 // Windows networks:
 
 pub use cx::Cx;
@@ -84,6 +85,8 @@ pub static SPECS: &[&Spec] = &[
     // Encryption:
     // Mail:
     // File transfer, login, databases:
+    &ftp::SPEC,
+    &ftp::data::SPEC,
     // Windows networks:
 ];
 

@@ -3,6 +3,7 @@
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
+use super::ftp::data::Channels;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;
@@ -24,6 +25,8 @@ pub struct Shared {
     pub files: Files,
     /// What was odd.
     pub weirds: Weirds,
+    /// What FTP sessions and their data connections know of each other.
+    pub ftp_channels: Channels,
     /// What was refused at a limit.
     pub stats: AnalyzerStats,
 }
@@ -46,6 +49,7 @@ impl Shared {
             known_hosts: KnownHosts::new(hasher_of(3)),
             files: Files::new(hasher_of(4)),
             weirds: Weirds::default(),
+            ftp_channels: Channels::new(hasher_of(20)),
             stats: AnalyzerStats::default(),
         }
     }

@@ -1,0 +1,366 @@
+//! What a control connection is about: who is logged in and where, which commands wait for
+//! their replies, which data connections were announced. Writes the rows of ftp.log.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use tyto_core::net::{Port, Proto};
+use tyto_core::time::Ts;
+
+use super::address::{self, Endpoint};
+use super::data::{self, DATA_TIMEOUT_S};
+use super::log::{DataChannel, FtpLog};
+use super::{path, replies};
+use crate::analyzer::Cx;
+use crate::analyzer::expected::Expected;
+use crate::log::software::SoftwareSeen;
+
+/// Commands that may wait for replies (Zeek: `max_pending_commands`).
+const PENDING_MAX: usize = 20;
+/// Bytes of a user's name (Zeek: `max_user_length`).
+const USER_LEN_MAX: usize = 128;
+/// Bytes of a password (Zeek: `max_password_length`).
+const PASSWORD_LEN_MAX: usize = 128;
+/// Bytes of an argument (Zeek: `max_arg_length`).
+const ARG_LEN_MAX: usize = 4096;
+/// Bytes of a reply's text (Zeek: `max_reply_msg_length`).
+const REPLY_LEN_MAX: usize = 4096;
+
+/// Users whose password is no secret.
+const GUESTS: [&[u8]; 4] = [b"anonymous", b"ftp", b"ftpuser", b"guest"];
+
+/// A session.
+#[derive(Debug)]
+pub(super) struct Session {
+    ts: Ts,
+    user: Vec<u8>,
+    password: Option<Vec<u8>>,
+    command: Option<Vec<u8>>,
+    arg: Option<Vec<u8>>,
+    file_size: Option<u64>,
+    reply: Option<(u32, Vec<u8>)>,
+    data_channel: Option<DataChannel>,
+    cwd: Vec<u8>,
+    /// The command that the latest reply is to.
+    current: Option<Command>,
+    pending: BTreeMap<u64, Command>,
+    commands: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Command {
+    seq: u64,
+    ts: Ts,
+    name: Vec<u8>,
+    arg: Vec<u8>,
+    /// It moved the session to another directory already.
+    is_consumed: bool,
+}
+
+impl Session {
+    /// A session that begins; the server's greeting is the reply to a command nobody sent.
+    pub(super) fn new(now: Ts) -> Self {
+        let mut session = Self {
+            ts: now,
+            user: b"<unknown>".to_vec(),
+            password: None,
+            command: None,
+            arg: None,
+            file_size: None,
+            reply: None,
+            data_channel: None,
+            cwd: b".".to_vec(),
+            current: None,
+            pending: BTreeMap::new(),
+            commands: 0,
+        };
+        session.add(now, b"<init>".to_vec(), Vec::new());
+        session
+    }
+
+    /// The replies so far told something.
+    pub(super) fn finish_reply(&mut self, cx: &mut Cx<'_>) {
+        if let (Some(current), Some(_)) = (&self.current, &self.reply)
+            && self.pending.remove(&current.seq).is_some()
+        {
+            self.message(cx);
+        }
+    }
+
+    /// The client sent a command.
+    pub(super) fn request(&mut self, name: &[u8], arg: &[u8], cx: &mut Cx<'_>) {
+        if self.pending.len() < PENDING_MAX {
+            self.add(cx.now, name.to_vec(), arg.to_vec());
+        } else {
+            let pending = self.pending.len().to_string();
+            cx.weird_with("FTP_too_many_pending_commands", &pending);
+        }
+        match name {
+            b"USER" => self.user = cut(arg, USER_LEN_MAX, "FTP_user_too_long", cx),
+            b"PASS" => {
+                self.password = Some(cut(arg, PASSWORD_LEN_MAX, "FTP_password_too_long", cx));
+            }
+            b"PORT" => self.active(address::port(arg), cx),
+            b"EPRT" => self.active(address::eprt(arg), cx),
+            b"CLNT" => {
+                let host = IpAddr::from(cx.conn.orig.addr);
+                cx.software(&SoftwareSeen {
+                    software_type: "FTP::CLIENT",
+                    host,
+                    host_p: None,
+                    unparsed_version: arg,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// The server sent a line of a reply; `code` is 0 for lines within a longer reply, and
+    /// `goes_on` tells that more will come.
+    pub(super) fn reply(&mut self, code: u32, text: &[u8], goes_on: bool, cx: &mut Cx<'_>) {
+        // Some servers begin a reply of several lines and end it with another code: what looks
+        // like a reply is then taken as one.
+        if goes_on && code == 0 && self.reply.is_some() && !looks_like_reply(text) {
+            return;
+        }
+        let current = self.best_match(code, text);
+        let name = current.as_ref().map_or(&b"<unknown>"[..], |current| &current.name).to_vec();
+        self.current = current;
+        self.reply = Some((code, text.to_vec()));
+        if goes_on {
+            return;
+        }
+        match (code, &name[..]) {
+            (150, b"RETR") | (213, b"SIZE") => self.file_size = Some(last_number(text)),
+            (227, b"PASV" | b"EPSV") => self.passive(address::pasv(text), cx),
+            (229, b"PASV" | b"EPSV") => self.passive(
+                address::epsv(text).map(|to| match to.addr {
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                        Endpoint { addr: cx.conn.resp.addr.into(), ..to }
+                    }
+                    _ => to,
+                }),
+                cx,
+            ),
+            _ => {}
+        }
+        self.follow_directory(code, &name, text);
+        if self.pending.len() > 1 {
+            if let Some(current) = &self.current {
+                self.pending.remove(&current.seq);
+            }
+            self.message(cx);
+        }
+    }
+
+    /// The control connection is over: commands without a reply are written.
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
+        for command in std::mem::take(&mut self.pending).into_values() {
+            self.current = Some(command);
+            self.message(cx);
+        }
+        data::forget_session(cx);
+    }
+
+    fn add(&mut self, ts: Ts, name: Vec<u8>, arg: Vec<u8>) {
+        self.commands += 1;
+        let seq = self.commands;
+        self.pending.insert(seq, Command { seq, ts, name, arg, is_consumed: false });
+    }
+
+    /// Of the commands that wait, the one that a reply fits best; of several, the first.
+    fn best_match(&self, code: u32, text: &[u8]) -> Option<Command> {
+        let score = |command: &Command| {
+            let fits = if replies::fits(&command.name, code) { 100 } else { 0 };
+            let named = if contains(text, &command.name) { 20 } else { 0 };
+            fits + named + if contains(text, &command.arg) { 10 } else { 0 }
+        };
+        let best = self.pending.values().map(score).max()?;
+        self.pending.values().find(|command| score(command) == best).cloned()
+    }
+
+    fn follow_directory(&mut self, code: u32, name: &[u8], text: &[u8]) {
+        let moves =
+            matches!((name, code), (b"CWD", 250) | (b"CDUP", 200 | 250) | (b"PWD" | b"XPWD", 257));
+        let Some(current) = self.current.as_mut().filter(|current| moves && !current.is_consumed)
+        else {
+            return;
+        };
+        current.is_consumed = true;
+        if let Some(pending) = self.pending.get_mut(&current.seq) {
+            pending.is_consumed = true;
+        }
+        self.cwd = match name {
+            b"CWD" => path::join(&self.cwd, &current.arg),
+            // An absolute path, so it is what the session goes to.
+            b"CDUP" => path::join(&self.cwd, b"/.."),
+            _ => path::first_in(text).to_vec(),
+        };
+    }
+
+    fn active(&mut self, to: Option<Endpoint>, cx: &mut Cx<'_>) {
+        let orig = cx.conn.resp.addr.into();
+        self.announce(false, orig, to, cx);
+    }
+
+    fn passive(&mut self, to: Option<Endpoint>, cx: &mut Cx<'_>) {
+        let orig = cx.conn.orig.addr.into();
+        self.announce(true, orig, to, cx);
+    }
+
+    fn announce(&mut self, passive: bool, orig_h: IpAddr, to: Option<Endpoint>, cx: &mut Cx<'_>) {
+        let Some(to) = to else { return };
+        if !data::expect(to, cx) {
+            return;
+        }
+        self.data_channel =
+            Some(DataChannel { passive, orig_h, resp_h: to.addr, resp_p: Port(to.port) });
+        cx.expect(Expected {
+            orig: Some(orig_h),
+            resp: to.addr,
+            resp_port: to.port,
+            proto: Proto::Tcp,
+            spec: &data::SPEC,
+            timeout_s: DATA_TIMEOUT_S,
+        });
+    }
+
+    /// A command and its reply are complete: writes them if it is a command that is logged.
+    fn message(&mut self, cx: &mut Cx<'_>) {
+        let Some(current) = self.current.clone() else { return };
+        self.ts = current.ts;
+        let mut arg = current.arg;
+        if is_about_file(&current.name) {
+            arg = self.url(&arg, cx);
+        }
+        arg = cut(&arg, ARG_LEN_MAX, "FTP_arg_too_long", cx);
+        if let Some((_, text)) = &mut self.reply
+            && text.len() > REPLY_LEN_MAX
+        {
+            cx.weird_with("FTP_reply_msg_too_long", &text.len().to_string());
+            text.truncate(REPLY_LEN_MAX);
+        }
+        let hides = !GUESTS.contains(&&self.user.to_ascii_lowercase()[..]);
+        if hides && current.name == b"PASS" {
+            arg = b"<hidden>".to_vec();
+        }
+        if hides && let Some(password) = &mut self.password {
+            *password = b"<hidden>".to_vec();
+        }
+        self.arg = (!arg.is_empty()).then_some(arg);
+        let is_logged = is_logged(&current.name);
+        self.command = Some(current.name);
+        if is_logged {
+            self.write(cx);
+        }
+        data::take_seen(cx);
+        self.file_size = None;
+        self.data_channel = None;
+    }
+
+    fn write(&mut self, cx: &mut Cx<'_>) {
+        let seen = data::take_seen(cx);
+        let row = FtpLog {
+            ts: self.ts,
+            uid: cx.uid(),
+            id: cx.id(),
+            user: self.user.clone(),
+            password: self.password.clone(),
+            command: self.command.clone(),
+            arg: self.arg.clone(),
+            mime_type: seen.mime_type.map(str::to_owned),
+            file_size: self.file_size,
+            reply_code: self.reply.as_ref().map(|(code, _)| u64::from(*code)),
+            reply_msg: self.reply.as_ref().map(|(_, text)| text.clone()),
+            data_channel: self.data_channel,
+            fuid: seen.fuid,
+        };
+        cx.row(&row);
+    }
+
+    fn url(&self, arg: &[u8], cx: &Cx<'_>) -> Vec<u8> {
+        let mut url = match IpAddr::from(cx.conn.resp.addr) {
+            IpAddr::V4(addr) => format!("ftp://{addr}"),
+            IpAddr::V6(addr) => format!("ftp://[{addr}]"),
+        }
+        .into_bytes();
+        let path = path::join(&self.cwd, arg);
+        if !path.starts_with(b"/") {
+            url.push(b'/');
+        }
+        url.extend_from_slice(&path);
+        url
+    }
+}
+
+/// Commands whose argument is a file or directory.
+fn is_about_file(command: &[u8]) -> bool {
+    matches!(
+        command,
+        b"APPE"
+            | b"CWD"
+            | b"DELE"
+            | b"MKD"
+            | b"RETR"
+            | b"RMD"
+            | b"RNFR"
+            | b"RNTO"
+            | b"STOR"
+            | b"STOU"
+            | b"REST"
+            | b"SIZE"
+            | b"MDTM"
+    )
+}
+
+/// Commands that get a row.
+fn is_logged(command: &[u8]) -> bool {
+    matches!(
+        command,
+        b"APPE"
+            | b"DELE"
+            | b"RETR"
+            | b"STOR"
+            | b"STOU"
+            | b"ACCT"
+            | b"PORT"
+            | b"PASV"
+            | b"EPRT"
+            | b"EPSV"
+    )
+}
+
+fn cut(text: &[u8], len_max: usize, weird: &'static str, cx: &mut Cx<'_>) -> Vec<u8> {
+    match text.get(..len_max) {
+        Some(head) if text.len() > len_max => {
+            cx.weird_with(weird, &text.len().to_string());
+            head.to_vec()
+        }
+        _ => text.to_vec(),
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || text.windows(part.len()).any(|window| window == part)
+}
+
+/// Three digits, a space, ten characters that print.
+fn looks_like_reply(text: &[u8]) -> bool {
+    let Some((&[first, second, third, space], rest)) = text.split_first_chunk::<4>() else {
+        return false;
+    };
+    matches!(first, b'1'..=b'9')
+        && second.is_ascii_digit()
+        && third.is_ascii_digit()
+        && space == b' '
+        && rest.get(..10).is_some_and(|head| head.iter().all(|b| matches!(b, 0x20..=0x7e)))
+}
+
+/// The last number in `text`; 0 when there is none.
+fn last_number(text: &[u8]) -> u64 {
+    let digits = text.split(|byte| !byte.is_ascii_digit()).rfind(|digits| !digits.is_empty());
+    digits
+        .unwrap_or_default()
+        .iter()
+        .fold(0u64, |value, digit| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+}
