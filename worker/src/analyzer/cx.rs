@@ -136,12 +136,6 @@ impl<'a> Cx<'a> {
         self.shared.weirds.of_connection(self.now, self.conn, name, addl, source, self.out);
     }
 
-    /// The same in the name of a part that several protocols have, such as their reader of
-    /// lines (`CONTENTLINE`).
-    pub fn weird_of(&mut self, source: &'static str, name: &'static str, addl: &str) {
-        self.shared.weirds.of_connection(self.now, self.conn, name, addl, Some(source), self.out);
-    }
-
     /// Asks for [`super::Analyzer::wake`] at `at`, or soon after. A connection has one alarm: of
     /// two, the earlier rings, and who is woken too early asks again.
     pub fn wake_at(&mut self, at: Ts) {
