@@ -403,31 +403,13 @@ impl Pipeline {
             self.stats.flows_evicted += 1;
             self.log(&mut evicted);
         }
-        let mut core = ConnCore {
-            key: names.key(),
-            serial: self.stats.flows,
-            uid: self.shared.uids.next_uid(),
-            orig: names.src,
-            resp: names.dst,
-            ip_proto: names.ip_proto,
-            start: carrier.ts,
-            last: carrier.ts,
-            history: History::default(),
-            packets: [0; 2],
-            ip_bytes: [0; 2],
-            missed_bytes: 0,
-            timers: ConnTimers::default(),
-            inactivity_timeout_s: 0,
-            encapsulation: Encapsulation::at_begin(carrier.tunnels),
-            not_tunnels: 0,
-            services: Services::default(),
-            service_port: 0,
-            expected: None,
-            did_weird: false,
-            wants_flip: false,
-            wants_end: false,
-            told_once: 0,
-        };
+        let mut core =
+            ConnCore::new(names.key(), self.shared.uids.next_uid(), names.src, names.dst);
+        core.serial = self.stats.flows;
+        core.ip_proto = names.ip_proto;
+        core.start = carrier.ts;
+        core.last = carrier.ts;
+        core.encapsulation = Encapsulation::at_begin(carrier.tunnels);
         self.stats.flows += 1;
         if flips && !core.resp.addr.is_broadcast() {
             core.flip();

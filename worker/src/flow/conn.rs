@@ -180,6 +180,35 @@ impl ConnTimers {
 }
 
 impl ConnCore {
+    /// A connection of which nothing is known but its name.
+    pub fn new(key: FlowKey, uid: Uid, orig: EndName, resp: EndName) -> Self {
+        Self {
+            key,
+            serial: 0,
+            uid,
+            orig,
+            resp,
+            ip_proto: 0,
+            start: Ts(0),
+            last: Ts(0),
+            history: History::default(),
+            packets: [0; 2],
+            ip_bytes: [0; 2],
+            missed_bytes: 0,
+            timers: ConnTimers::default(),
+            inactivity_timeout_s: 0,
+            encapsulation: None,
+            not_tunnels: 0,
+            services: Services::default(),
+            service_port: resp.port,
+            expected: None,
+            did_weird: false,
+            wants_flip: false,
+            wants_end: false,
+            told_once: 0,
+        }
+    }
+
     /// Swaps the roles: who was taken for the responder is the originator.
     pub fn flip(&mut self) {
         std::mem::swap(&mut self.orig, &mut self.resp);
