@@ -11,14 +11,18 @@ use tyto_tests::tree;
 
 /// Time for all captures.
 const LIMIT: Duration = Duration::from_secs(900);
-/// Rows of conn.log that must be equal in every field, per cent (issue 2).
-const CONN_ROWS_EQUAL_MIN: f64 = 95.0;
+/// Rows that must be equal in every field, per cent: of conn.log, and of all logs together.
+const CONN_ROWS_EQUAL_MIN: f64 = 99.5;
+/// See [`CONN_ROWS_EQUAL_MIN`].
+const ROWS_EQUAL_MIN: f64 = 98.0;
+/// Rows that Zeek does not have, per cent of its rows.
+const EXTRA_ROWS_MAX: f64 = 1.0;
 
 #[test]
-fn conn_log_is_zeeks() -> Result<()> {
+fn logs_are_zeeks() -> Result<()> {
     let score = tree::root().join("../shared/bin/score-conformance");
     if !score.exists() || !tree::conformance().is_dir() {
-        tree::skipped("conn_log_is_zeeks", "there is no ../shared/conformance beside the tree");
+        tree::skipped("logs_are_zeeks", "there is no ../shared/conformance beside the tree");
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -32,21 +36,22 @@ fn conn_log_is_zeeks() -> Result<()> {
         tree::conformance().display().to_string(),
         "--cmd".to_owned(),
         command,
-        "--logs".to_owned(),
-        "conn,known_hosts".to_owned(),
-        "--ignore".to_owned(),
-        "conn.service".to_owned(),
         "--json".to_owned(),
         figures.display().to_string(),
     ];
     let said = run(&words, LIMIT)?;
-    let last: Vec<&str> = said.stdout.lines().rev().take(1).collect();
-    eprintln!("conformance: {}", last.join("\n"));
+    eprintln!("conformance: {}", said.stdout.lines().last().unwrap_or_default());
     ensure!(said.code == 0, "a case crashed:\n{}{}", said.stdout, said.stderr);
     let figures: Value = serde_json::from_str(&fs::read_to_string(&figures)?)?;
     ensure!(figures["faults"] == 0, "{} cases with faults:\n{}", figures["faults"], said.stdout);
-    let rows = |key: &str| figures["logs"]["conn"][key].as_f64().context("no figures of conn");
-    let equal = 100.0 * rows("equal")? / rows("ref")?.max(1.0);
+    let logs = figures["logs"].as_object().context("no figures of the logs")?;
+    let sum = |key: &str| logs.values().filter_map(|log| log[key].as_f64()).sum::<f64>();
+    let conn = |key: &str| logs["conn"][key].as_f64().context("no figures of conn");
+    let equal = 100.0 * conn("equal")? / conn("ref")?.max(1.0);
     ensure!(equal >= CONN_ROWS_EQUAL_MIN, "{equal:.2} % of conn rows are equal:\n{}", said.stdout);
+    let equal = 100.0 * sum("equal") / sum("ref").max(1.0);
+    ensure!(equal >= ROWS_EQUAL_MIN, "{equal:.2} % of all rows are equal:\n{}", said.stdout);
+    let extra = 100.0 * sum("extra") / sum("ref").max(1.0);
+    ensure!(extra < EXTRA_ROWS_MAX, "{extra:.2} % rows are extra:\n{}", said.stdout);
     Ok(())
 }

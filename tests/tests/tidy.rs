@@ -35,7 +35,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 ];
 
 /// The packet thread's folders: never async, no lock, no wall clock.
-const PACKET_PATH: [&str; 5] = ["capture", "decode", "flow", "reassembly", "analyzer"];
+const PACKET_PATH: [&str; 7] =
+    ["capture", "decode", "flow", "reassembly", "analyzer", "file", "log"];
 
 /// The one place with unsafe code; another needs a sentence in ARCHITECTURE.md that names the file.
 const UNSAFE_HOME: &str = "core/capture/src/";
@@ -104,6 +105,30 @@ fn the_packet_thread_never_waits_and_never_asks_the_wall_clock() -> Result<()> {
 fn analyzers_speak_to_their_output_only() -> Result<()> {
     let analyzers = sources_below("worker/src/analyzer")?;
     none(&mentions(&analyzers, &["crate::ship", "crate::capture", "crate::store"])?)
+}
+
+/// A protocol that carries another asks for it by name (`analyzer::spec`).
+#[test]
+fn analyzers_do_not_know_each_other() -> Result<()> {
+    let folder = tree::root().join("worker/src/analyzer");
+    let mut protocols = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        let is_protocol = fs::read_to_string(path.join("mod.rs"))
+            .is_ok_and(|source| source.contains(": Spec = Spec {"));
+        if is_protocol {
+            protocols.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    ensure!(!protocols.is_empty(), "no analyzer in {}", folder.display());
+    let mut broken = Vec::new();
+    for protocol in &protocols {
+        let sources = sources_below(&format!("worker/src/analyzer/{protocol}"))?;
+        for other in protocols.iter().filter(|other| *other != protocol) {
+            broken.extend(mentions(&sources, &[&format!("analyzer::{other}::")])?);
+        }
+    }
+    none(&broken)
 }
 
 #[test]
