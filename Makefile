@@ -45,6 +45,10 @@ demo-down: ## end the demo's cluster and its hosts
 test: build ## all tests: units of every package, then clusters on lab hosts
 	@scripts/test
 
+.PHONY: fuzz
+fuzz: ## every protocol against hostile input; SECONDS_EACH=600
+	TYTO_FUZZ_SECONDS=$(or $(SECONDS_EACH),600) cargo test --locked --release -p tyto-worker --test fuzz
+
 .PHONY: check
 check: ## formatting, clippy, documentation, shell scripts
 	@scripts/setup build check
