@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
-use tyto_core::config::runtime::{CaptureConfig, NodeConfig, Role};
+use tyto_core::config::runtime::{AnalysisConfig, CaptureConfig, NodeConfig, Role};
 use tyto_daemon::health::{self, Phase};
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::Identity;
@@ -68,7 +68,8 @@ pub async fn run(
     let mut ended = match capture {
         Some(capture) => {
             let output = Output::new(Box::new(shipper.output(Overflow::Drop)));
-            let pipeline = Pipeline::new(&config.analysis, uid_seed(&config.node, epoch), output);
+            let analysis = AnalysisConfig { peer: config.node.clone(), ..config.analysis.clone() };
+            let pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
             let thread = PacketThread { capture, pipeline, stop, gauges, interface };
             Some(spawn(&config.node, thread)?)

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
+use rapidhash::v3::rapidhash_v3;
 use tyto_core::record::LogRecord;
 use tyto_core::record::schema::Schema;
 use tyto_core::record::wire::append_row;
@@ -26,11 +27,72 @@ pub struct Claim {
     /// Name of the table: `known_hosts`.
     pub table: &'static str,
     /// What is claimed.
-    pub key: IpAddr,
+    pub key: ClaimKey,
     /// When it was seen, packet time.
     pub ts: Ts,
     /// Life of the claim, seconds.
     pub expiry_s: u64,
+}
+
+/// Bytes of a claim's key at most. What is longer is hashed.
+const CLAIM_KEY_LEN_MAX: usize = 32;
+
+/// What is claimed, as bytes that are the same on every worker of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClaimKey {
+    bytes: [u8; CLAIM_KEY_LEN_MAX],
+    len: u8,
+}
+
+impl ClaimKey {
+    /// A key of several parts, told apart by their lengths.
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut whole = Vec::with_capacity(64);
+        for part in parts {
+            whole.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            whole.extend_from_slice(part);
+        }
+        if whole.len() <= CLAIM_KEY_LEN_MAX {
+            return Self::verbatim(&whole);
+        }
+        // 128 bits: two keys of one table are never taken for one by chance.
+        let first = rapidhash_v3(&whole);
+        whole.extend(first.to_be_bytes());
+        let second = rapidhash_v3(&whole);
+        Self::verbatim(&[first.to_be_bytes(), second.to_be_bytes()].concat())
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// At most [`CLAIM_KEY_LEN_MAX`] of `key`.
+    fn verbatim(key: &[u8]) -> Self {
+        let mut bytes = [0; CLAIM_KEY_LEN_MAX];
+        let mut len = 0;
+        for (to, from) in bytes.iter_mut().zip(key) {
+            *to = *from;
+            len += 1;
+        }
+        Self { bytes, len }
+    }
+}
+
+/// An address in its 4 or 16 bytes.
+impl From<IpAddr> for ClaimKey {
+    fn from(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(v4) => Self::verbatim(&v4.octets()),
+            IpAddr::V6(v6) => Self::verbatim(&v6.octets()),
+        }
+    }
+}
+
+impl fmt::Debug for ClaimKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x?}", self.as_bytes())
+    }
 }
 
 /// Takes rows on the packet thread: it must not wait. A row comes as a batch carries it: length
@@ -136,4 +198,36 @@ impl fmt::Debug for Output {
 /// The stream of record type `R`.
 pub fn stream_of<R: LogRecord>() -> StreamRef {
     StreamRef { name: R::STREAM, schema: R::schema }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_key_are_told_apart() {
+        let long = [b'x'; 300];
+        let keys = [
+            ClaimKey::of_parts(&[b"ab", b"c"]),
+            ClaimKey::of_parts(&[b"a", b"bc"]),
+            ClaimKey::of_parts(&[b"abc"]),
+            ClaimKey::of_parts(&[&long, b"a"]),
+            ClaimKey::of_parts(&[&long, b"b"]),
+            ClaimKey::from(IpAddr::from([192, 0, 2, 1])),
+            ClaimKey::from(IpAddr::from([192, 0, 2, 2])),
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            assert!(!keys[index + 1..].contains(key), "{key:?}");
+        }
+    }
+
+    /// Workers of one cluster agree on a key, also those of another release.
+    #[test]
+    fn a_key_is_the_same_everywhere() {
+        let address = ClaimKey::from(IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(address.as_bytes(), [192, 0, 2, 1]);
+        let hashed = ClaimKey::of_parts(&[&[b'x'; 300]]);
+        assert_eq!(hashed.as_bytes().len(), 16);
+        assert_eq!(hashed, ClaimKey::of_parts(&[&[b'x'; 300]]));
+    }
 }

@@ -56,6 +56,8 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         private_address_space_is_local: true,
         ignore_checksums: args.ignore_checksums,
         community_id: args.community_id,
+        // What a lone process of Zeek calls itself.
+        peer: "zeek".to_owned(),
     };
     let format = if args.json { LogFormat::Json } else { LogFormat::Tsv };
     let files = LogFiles::new(log_dir.clone(), format);

@@ -21,6 +21,7 @@ use crate::flow::table::FlowId;
 use crate::flow::tcp::sink::{StreamEnd, StreamSink, StreamView};
 use crate::flow::tcp::{Segment, Tcp, WEIRD_SOURCE};
 use crate::flow::udp::{self, Udp};
+use crate::log::weird::Weird;
 use crate::output::Output;
 use crate::pipeline::{Carrier, Pipeline};
 use crate::reassembly::StreamTotals;
@@ -105,8 +106,8 @@ impl StreamSink for Analysis<'_> {
         addl: &str,
         source: Option<&'static str>,
     ) {
-        core.did_weird = true;
-        self.shared.weirds.of_connection(self.now, core, name, addl, source, self.out);
+        let weird = Weird { source, ..Weird::new(name).with(addl) };
+        self.shared.weird(self.now, core, &weird, self.out);
     }
 
     fn beyond_room(&self) -> u64 {
@@ -165,8 +166,8 @@ impl Pipeline {
         };
         let Some(weird) = tcp.is_reuse(core, header, carrier.ts) else { return false };
         if let Some(name) = weird {
-            let (weirds, out) = (&mut self.shared.weirds, &mut self.output);
-            weirds.of_connection(self.now, core, name, "", WEIRD_SOURCE, out);
+            let weird = Weird { source: WEIRD_SOURCE, ..Weird::new(name) };
+            self.shared.weird(self.now, core, &weird, &mut self.output);
         }
         true
     }
@@ -224,9 +225,8 @@ impl Pipeline {
 
     fn tcp_weird(&mut self, id: FlowId, name: &'static str) {
         let Some(Conn { core, .. }) = self.flows.conn(id) else { return };
-        core.did_weird = true;
-        let (weirds, out) = (&mut self.shared.weirds, &mut self.output);
-        weirds.of_connection(self.now, core, name, "", WEIRD_SOURCE, out);
+        let weird = Weird { source: WEIRD_SOURCE, ..Weird::new(name) };
+        self.shared.weird(self.now, core, &weird, &mut self.output);
     }
 
     pub(crate) fn udp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {

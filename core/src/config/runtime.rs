@@ -263,6 +263,9 @@ pub struct AnalysisConfig {
     pub ignore_checksums: bool,
     /// Add the community_id column to conn.log.
     pub community_id: bool,
+    /// The node as `peer` columns name it; set by the node itself.
+    #[serde(skip)]
+    pub peer: String,
 }
 
 /// Format of log files.

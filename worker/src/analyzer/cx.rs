@@ -9,6 +9,7 @@ use tyto_core::uid::Uid;
 use super::Spec;
 use super::shared::Shared;
 use crate::flow::conn::ConnCore;
+use crate::log::weird::Weird;
 use crate::output::Output;
 
 /// The surroundings of a call.
@@ -126,14 +127,13 @@ impl<'a> Cx<'a> {
     /// Something odd with a word more (`addl`).
     pub fn weird_with(&mut self, name: &'static str, addl: &str) {
         let source = self.analyzer.map(|spec| spec.name);
-        self.conn.did_weird = true;
-        self.shared.weirds.of_connection(self.now, self.conn, name, addl, source, self.out);
+        let weird = Weird { source, ..Weird::new(name).with(addl) };
+        self.shared.weird(self.now, self.conn, &weird, self.out);
     }
 
     /// Something odd that `source`, a helper of the analyzer, found (Zeek: support analyzers).
     pub fn weird_of(&mut self, source: &'static str, name: &'static str, addl: &str) {
-        let source = Some(source);
-        self.shared.weirds.of_connection(self.now, self.conn, name, addl, source, self.out);
+        self.shared.weird(self.now, self.conn, &Weird::new(name).with(addl).from(source), self.out);
     }
 
     /// Asks for [`super::Analyzer::wake`] at `at`, or soon after. A connection has one alarm: of

@@ -7,6 +7,7 @@ use super::ftp::data::Channels;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;
+use crate::log::notice::Notices;
 use crate::log::weird::Weirds;
 use crate::site::Site;
 
@@ -27,6 +28,8 @@ pub struct Shared {
     pub weirds: Weirds,
     /// What FTP sessions and their data connections know of each other.
     pub ftp_channels: Channels,
+    /// What a person should look at.
+    pub notices: Notices,
     /// What was refused at a limit.
     pub stats: AnalyzerStats,
 }
@@ -48,8 +51,9 @@ impl Shared {
             uids: UidMaker::new(seed),
             known_hosts: KnownHosts::new(hasher_of(3)),
             files: Files::new(hasher_of(4)),
-            weirds: Weirds::default(),
             ftp_channels: Channels::new(hasher_of(20)),
+            weirds: Weirds::new(&hasher_of),
+            notices: Notices::new(hasher_of(13)),
             stats: AnalyzerStats::default(),
         }
     }

@@ -16,6 +16,7 @@ use super::udp::Udp;
 use crate::analyzer::Spec;
 use crate::analyzer::stage::Stage;
 use crate::decode::addr::Addr;
+use crate::log::weird::Sampler;
 
 /// One end of a connection by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub struct ConnCore {
     pub told_once: u8,
     /// Something odd was told of it (Zeek: DidWeird).
     pub did_weird: bool,
+    /// What was odd on it, counted; none when nothing was.
+    pub weirds: Option<Box<Sampler>>,
     /// An analyzer wants the roles swapped.
     pub wants_flip: bool,
     /// An analyzer wants the connection to end.
@@ -203,6 +206,7 @@ impl ConnCore {
             service_port: resp.port,
             expected: None,
             did_weird: false,
+            weirds: None,
             wants_flip: false,
             wants_end: false,
             told_once: 0,

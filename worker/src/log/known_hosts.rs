@@ -50,8 +50,12 @@ impl KnownHosts {
             self.seen.clear();
         }
         self.seen.insert(host, now);
-        let claim =
-            Claim { table: KnownHostsLog::STREAM, key: host.into(), ts: now, expiry_s: EXPIRY_S };
+        let claim = Claim {
+            table: KnownHostsLog::STREAM,
+            key: IpAddr::from(host).into(),
+            ts: now,
+            expiry_s: EXPIRY_S,
+        };
         out.claim(claim, &KnownHostsLog { ts: now, host: host.into() });
     }
 

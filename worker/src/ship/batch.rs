@@ -2,7 +2,6 @@
 //! full or old one goes to the ship thread over a bounded channel. Never waits on live traffic.
 
 use std::io;
-use std::net::IpAddr;
 
 use bytes::Bytes;
 use foldhash::quality::RandomState;
@@ -13,7 +12,7 @@ use tyto_core::time::{NANOS, Ts};
 
 use super::claim::ClaimedRow;
 use super::ledger::Reason;
-use crate::output::{Claim, RowSink, StreamRef};
+use crate::output::{Claim, ClaimKey, RowSink, StreamRef};
 
 /// Bytes at which a batch goes out, whatever its number of rows.
 const BATCH_BYTES_MAX: usize = 256 << 10;
@@ -64,7 +63,7 @@ pub struct ShipOutput {
     /// Rows given up that the ship thread has not been told of.
     dropped: Vec<(&'static str, u64, Reason)>,
     /// When claims made run out, packet time.
-    claimed: HashMap<(&'static str, IpAddr), Ts, RandomState>,
+    claimed: HashMap<(&'static str, ClaimKey), Ts, RandomState>,
     now: Ts,
 }
 
@@ -203,6 +202,8 @@ impl RowSink for ShipOutput {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use tyto_core::record::schema::Schema;
 
     use super::*;
@@ -231,7 +232,7 @@ mod tests {
     }
 
     fn host(last: u8) -> Claim {
-        let key = IpAddr::from([192, 0, 2, last]);
+        let key = IpAddr::from([192, 0, 2, last]).into();
         Claim { table: "known_hosts", key, ts: Ts::new(1_000, 0), expiry_s: 60 }
     }
 

@@ -6,7 +6,7 @@
 //! bounded queue; what does not fit is dropped by the packet thread and counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use tyto_proto::v1::{ClaimRequest, Entry};
 
 use super::batch::{Intake, RowBatch};
 use super::ledger::Reason;
-use crate::output::{Claim, StreamRef};
+use crate::output::{Claim, ClaimKey, StreamRef};
 
 /// Claims that may wait for an answer.
 pub(crate) const CLAIMS_MAX: usize = 10_000;
@@ -79,7 +79,7 @@ pub(crate) struct Roster {
 /// Claims of this process: when they run out, packet time.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    claims: HashMap<(&'static str, IpAddr), Ts>,
+    claims: HashMap<(&'static str, ClaimKey), Ts>,
 }
 
 impl Court {
@@ -230,7 +230,7 @@ fn pick(proxies: &[Proxy], waiting: &mut Vec<ClaimedRow>) -> Option<(usize, Vec<
         .collect();
     let names: Vec<&str> = open.iter().map(|&i| proxies[i].node.as_str()).collect();
     let owner = |wanted: &ClaimedRow| {
-        shard::rank(&names, &key_bytes(wanted.claim.key)).first().map(|&place| open[place])
+        shard::rank(&names, wanted.claim.key.as_bytes()).first().map(|&place| open[place])
     };
     let proxy = waiting.first().and_then(owner)?;
     let (asked, rest) =
@@ -242,7 +242,7 @@ fn pick(proxies: &[Proxy], waiting: &mut Vec<ClaimedRow>) -> Option<(usize, Vec<
 async fn ask(proxy: &mut Proxy, asked: &[ClaimedRow]) -> Option<Vec<bool>> {
     let entries = asked.iter().map(|wanted| Entry {
         table: wanted.claim.table.to_owned(),
-        key: key_bytes(wanted.claim.key),
+        key: wanted.claim.key.as_bytes().to_vec(),
         ts: wanted.claim.ts.0,
         expiry_s: wanted.claim.expiry_s,
         ..Entry::default()
@@ -262,13 +262,6 @@ async fn ask(proxy: &mut Proxy, asked: &[ClaimedRow]) -> Option<Vec<bool>> {
     tracing::warn!(peer = %proxy.node, error = %fault, "proxy passed over");
     proxy.avoid_until = Some(Instant::now() + AVOID);
     None
-}
-
-fn key_bytes(key: IpAddr) -> Vec<u8> {
-    match key {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
 }
 
 /// Hands granted rows to the ship thread, a batch per stream. False when that has ended.
@@ -306,6 +299,8 @@ async fn give_up(waiting: &[ClaimedRow], rows: &mpsc::Sender<Intake>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use tyto_core::record::schema::Schema;
 
     use super::*;
@@ -316,7 +311,7 @@ mod tests {
     };
 
     fn wanted(last: u8, secs: u64) -> ClaimedRow {
-        let key = IpAddr::from([192, 0, 2, last]);
+        let key = IpAddr::from([192, 0, 2, last]).into();
         let claim = Claim { table: "known_hosts", key, ts: Ts::new(secs, 0), expiry_s: 60 };
         ClaimedRow { claim, stream: HOSTS, row: Bytes::from_static(b"row") }
     }
@@ -333,7 +328,7 @@ mod tests {
     }
 
     /// The owner of the first claim, and the hosts asked of it.
-    fn first_call(proxies: &[Proxy]) -> (usize, Vec<IpAddr>, usize) {
+    fn first_call(proxies: &[Proxy]) -> (usize, Vec<ClaimKey>, usize) {
         let mut waiting: Vec<_> = (0..60).map(|last| wanted(last, 1)).collect();
         let (proxy, asked) = pick(proxies, &mut waiting).unwrap();
         (proxy, asked.iter().map(|wanted| wanted.claim.key).collect(), waiting.len())
@@ -344,8 +339,8 @@ mod tests {
         let proxies = proxies();
         let (owner, asked, left) = first_call(&proxies);
         let names = ["proxy-1", "proxy-2", "proxy-3"];
-        let owns = |key: &IpAddr| shard::rank(&names, &key_bytes(*key))[0] == owner;
-        let of_all = (0..60).map(|last| IpAddr::from([192, 0, 2, last])).filter(owns);
+        let owns = |key: &ClaimKey| shard::rank(&names, key.as_bytes())[0] == owner;
+        let of_all = (0..60).map(|last| IpAddr::from([192, 0, 2, last]).into()).filter(owns);
         assert_eq!(asked, of_all.collect::<Vec<_>>());
         assert_eq!(asked.len() + left, 60);
         assert!(left > 0);
