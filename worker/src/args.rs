@@ -34,6 +34,10 @@ pub struct Args {
     /// Write JSON instead of tab-separated columns.
     #[arg(long, requires = "read")]
     pub json: bool,
+    /// A program of which another version on the same host is worth a notice; may be given
+    /// more than once.
+    #[arg(long, value_name = "NAME", requires = "read")]
+    pub software_version_change: Vec<String>,
     /// A local network, besides the private ones; may be given more than once.
     #[arg(long, value_name = "CIDR", requires = "read")]
     pub local_net: Vec<ipnet::IpNet>,

@@ -177,6 +177,7 @@ impl Pipeline {
             self.log(&mut conn);
         }
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.finish();
+        self.shared.end_services(&mut self.output);
         self.output.finish(self.now)?;
         Ok(self.stats())
     }
@@ -187,7 +188,7 @@ impl Pipeline {
             flows_open: self.flows.len() as u64,
             fragments: self.fragments.stats(),
             beyond_bytes: self.streams.beyond_bytes,
-            forgotten: self.shared.known_hosts.forgotten() + self.ip_tunnels.forgotten(),
+            forgotten: self.shared.forgotten() + self.ip_tunnels.forgotten(),
             ..self.stats
         }
     }
@@ -256,6 +257,7 @@ impl Pipeline {
     fn fire_timers(&mut self, limit: usize) {
         self.fragments.expire(self.now);
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.expire();
+        self.shared.expire_services(self.now, &mut self.output);
         for _ in 0..limit {
             let Some(id) = self.flows.pop_due(self.now) else { return };
             let now = self.now;
@@ -299,6 +301,8 @@ impl Pipeline {
             self.streams.beyond_bytes =
                 self.streams.beyond_bytes.saturating_sub(tcp.beyond_bytes());
         }
+        let (proto, responder) = (conn.proto(), conn.responder());
+        self.shared.service_over(self.now, &conn.core, proto, responder, &mut self.output);
         if self.community_id {
             self.output.row(&ConnLogWithCommunityId::new(conn, &self.shared.site));
         } else {

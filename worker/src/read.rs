@@ -58,6 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         community_id: args.community_id,
         // What a lone process of Zeek calls itself.
         peer: "zeek".to_owned(),
+        software_version_changes: args.software_version_change.iter().cloned().collect(),
     };
     let format = if args.json { LogFormat::Json } else { LogFormat::Tsv };
     let files = LogFiles::new(log_dir.clone(), format);

@@ -5,6 +5,7 @@ use tyto_core::net::{Proto, Side};
 use tyto_core::time::Ts;
 
 use crate::analyzer::cx::Cx;
+use crate::analyzer::expected;
 use crate::analyzer::roles::{Roles, Verdict};
 use crate::analyzer::shared::Shared;
 use crate::analyzer::stage::Stage;
@@ -67,6 +68,7 @@ impl Analysis<'_> {
         cx.is_partial = view.is_partial;
         cx.had_gap = view.had_gap;
         cx.payload_bytes = view.payload_bytes;
+        cx.responder = view.responder;
         let stage =
             self.stage.get_or_insert_with(|| Stage::of_connection(Proto::Tcp, &mut cx).into());
         if stage.is_live() {
@@ -288,6 +290,7 @@ impl Pipeline {
         let stated = i64::from(be16(bytes, 4).unwrap_or_default()) - UDP_HEADER_LEN as i64;
         udp.datagram(core, side, stated);
         let flow_bytes = udp.total();
+        let responder = udp.responder();
         let payload = udp_payload(packet);
         if udp.roles.datagram(core, side, payload, flow_bytes) == Verdict::Flip {
             core.flip();
@@ -295,6 +298,7 @@ impl Pipeline {
         if !payload.is_empty() {
             let mut cx = Cx::new(self.now, core, Proto::Udp, &mut self.shared, &mut self.output);
             cx.payload_bytes = flow_bytes;
+            cx.responder = responder;
             let stage =
                 stage.get_or_insert_with(|| Stage::of_connection(Proto::Udp, &mut cx).into());
             stage.deliver(side, payload, &mut cx);
@@ -414,6 +418,10 @@ impl Pipeline {
         }
         core.service_port = core.resp.port;
         let transport = transport(&mut core);
+        core.expected = self.shared.expected.of(self.now, &core, transport.proto());
+        if let Some(service) = core.expected.and_then(expected::service_of) {
+            core.services.add(service);
+        }
         self.flows.insert(Conn { core, transport, stage: None })
     }
 }

@@ -47,7 +47,7 @@ impl Cluster {
                 private_address_space_is_local: settings.private_address_space_is_local,
                 ignore_checksums: self.checksums(node) == ChecksumMode::Off,
                 community_id: settings.community_id,
-                peer: String::new(),
+                ..AnalysisConfig::default()
             },
             logs: LogsConfig {
                 format: settings.log_format,

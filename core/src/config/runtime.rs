@@ -1,7 +1,7 @@
 //! What one node and one host get: written by ctl into the release as YAML, read by the
 //! daemons at start. Every name is resolved: daemons dial and bind addresses only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -263,6 +263,9 @@ pub struct AnalysisConfig {
     pub ignore_checksums: bool,
     /// Add the community_id column to conn.log.
     pub community_id: bool,
+    /// Programs of which another version on the same host is worth a notice.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub software_version_changes: BTreeSet<String>,
     /// The node as `peer` columns name it; set by the node itself.
     #[serde(skip)]
     pub peer: String,

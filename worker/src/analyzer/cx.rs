@@ -9,6 +9,7 @@ use tyto_core::uid::Uid;
 use super::Spec;
 use super::shared::Shared;
 use crate::flow::conn::ConnCore;
+use crate::log::known_services::Responder;
 use crate::log::weird::Weird;
 use crate::output::Output;
 
@@ -29,6 +30,8 @@ pub struct Cx<'a> {
     pub is_reset: bool,
     /// Payload bytes of both sides so far, of TCP by sequence numbers.
     pub payload_bytes: u64,
+    /// What the responder did so far.
+    pub responder: Responder,
     /// What all connections of the worker share.
     pub shared: &'a mut Shared,
     /// Where rows go.
@@ -75,6 +78,7 @@ impl<'a> Cx<'a> {
             had_gap: false,
             is_reset: false,
             payload_bytes: 0,
+            responder: Responder::default(),
             shared,
             out,
             analyzer: None,
@@ -151,6 +155,12 @@ impl<'a> Cx<'a> {
     /// Ends the connection as though its idle time were over.
     pub const fn end_connection(&mut self) {
         self.conn.wants_end = true;
+    }
+
+    /// A protocol became a service of the connection.
+    pub(super) fn service_recognised(&mut self) {
+        let (conn, shared, out) = (&mut *self.conn, &mut *self.shared, &mut *self.out);
+        shared.service_recognised(self.now, conn, self.proto, self.responder, out);
     }
 
     /// Calls `call` as the analyzer of `spec`, and gives what it told.

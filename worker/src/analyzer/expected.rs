@@ -1,11 +1,20 @@
 //! Connections that another one announced, such as the data connections of FTP: they begin
 //! with an analyzer of their own, whatever their port and content.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use hashbrown::HashMap;
 use tyto_core::net::Proto;
+use tyto_core::time::Ts;
 
 use super::{Cx, Spec};
+use crate::decode::addr::Addr;
+use crate::flow::conn::ConnCore;
+use crate::flow::hash::KeyedHasher;
+
+/// Announced connections that are waited for. At the limit the oldest is given up.
+const EXPECTED_MAX: usize = 1 << 16;
 
 /// A connection that will come.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +33,128 @@ pub struct Expected {
     pub timeout_s: u64,
 }
 
+/// The announced connections of a worker.
+#[derive(Debug)]
+pub struct ExpectedConns {
+    waiting: HashMap<Key, Entry, KeyedHasher>,
+    /// Keys in the order in which they came, with their time; one that was announced again
+    /// since is stale.
+    order: VecDeque<(Ts, Key)>,
+    stats: ExpectedStats,
+}
+
+/// What happened to announced connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpectedStats {
+    /// Connections announced, here or by another worker.
+    pub announced: u64,
+    /// Connections that came.
+    pub met: u64,
+    /// Announcements given up at the limit.
+    pub forgotten: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    /// Unspecified when anybody may be the originator.
+    orig: Addr,
+    resp: Addr,
+    resp_port: u16,
+    proto: Proto,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    spec: &'static Spec,
+    until: Ts,
+}
+
+const ANYBODY: Addr = Addr::v6([0; 16]);
+
+impl ExpectedConns {
+    /// None is announced; keys are hashed with `hasher`.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        Self {
+            waiting: HashMap::with_hasher(hasher),
+            order: VecDeque::new(),
+            stats: ExpectedStats::default(),
+        }
+    }
+
+    /// Waits for `expected` from `now` on. The same announced again waits for the later end.
+    pub fn add(&mut self, now: Ts, expected: &Expected) {
+        self.stats.announced += 1;
+        self.expire(now);
+        let key = Key {
+            orig: expected.orig.map_or(ANYBODY, Addr::from),
+            resp: Addr::from(expected.resp),
+            resp_port: expected.resp_port,
+            proto: expected.proto,
+        };
+        let until = now.plus_secs(expected.timeout_s);
+        if let Some(known) = self.waiting.get_mut(&key) {
+            known.spec = expected.spec;
+            known.until = known.until.max(until);
+            return;
+        }
+        while self.waiting.len() >= EXPECTED_MAX {
+            let Some((_, oldest)) = self.order.pop_front() else { break };
+            self.stats.forgotten += u64::from(self.waiting.remove(&oldest).is_some());
+        }
+        self.waiting.insert(key, Entry { spec: expected.spec, until });
+        self.order.push_back((until, key));
+    }
+
+    /// Who is to analyse the connection that begins.
+    pub fn of(&mut self, now: Ts, conn: &ConnCore, proto: Proto) -> Option<&'static Spec> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let (orig, resp, resp_port) = (conn.orig.addr, conn.resp.addr, conn.resp.port);
+        let found = [orig, ANYBODY].into_iter().find_map(|orig| {
+            let entry = self.waiting.get(&Key { orig, resp, resp_port, proto })?;
+            (entry.until > now).then_some(entry.spec)
+        })?;
+        self.stats.met += 1;
+        Some(found)
+    }
+
+    /// What happened so far.
+    pub const fn stats(&self) -> ExpectedStats {
+        self.stats
+    }
+
+    /// Gives up what did not come in time, of the oldest.
+    fn expire(&mut self, now: Ts) {
+        while let Some(&(until, key)) = self.order.front() {
+            if until > now {
+                return;
+            }
+            self.order.pop_front();
+            match self.waiting.get(&key) {
+                // Announced again since.
+                Some(entry) if entry.until > now => self.order.push_back((entry.until, key)),
+                Some(_) => {
+                    self.waiting.remove(&key);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// The service that a connection has by being announced, where that says so.
+pub fn service_of(spec: &Spec) -> Option<&'static str> {
+    match spec.name {
+        "FTP_DATA" => Some("ftp-data"),
+        "IRC_DATA" => Some("irc-dcc-data"),
+        _ => None,
+    }
+}
+
 impl Cx<'_> {
     /// Announces a connection, to the other workers too (Zeek: `Analyzer::schedule_analyzer`).
-    pub fn expect(&mut self, _expected: Expected) {}
+    pub fn expect(&mut self, expected: Expected) {
+        self.shared.expected.add(self.now, &expected);
+    }
 }

@@ -4,10 +4,13 @@ use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
 use super::ftp::data::Channels;
+use super::expected::ExpectedConns;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;
+use crate::log::known_services::KnownServices;
 use crate::log::notice::Notices;
+use crate::log::software::KnownSoftware;
 use crate::log::weird::Weirds;
 use crate::site::Site;
 
@@ -30,6 +33,12 @@ pub struct Shared {
     pub ftp_channels: Channels,
     /// What a person should look at.
     pub notices: Notices,
+    /// Programs that showed themselves.
+    pub software: KnownSoftware,
+    /// Services of local hosts.
+    pub known_services: KnownServices,
+    /// Connections that others announced.
+    pub expected: ExpectedConns,
     /// What was refused at a limit.
     pub stats: AnalyzerStats,
 }
@@ -54,8 +63,21 @@ impl Shared {
             ftp_channels: Channels::new(hasher_of(20)),
             weirds: Weirds::new(&hasher_of),
             notices: Notices::new(hasher_of(13)),
+            software: KnownSoftware::new(&hasher_of),
+            known_services: KnownServices::new(hasher_of(16)),
+            expected: ExpectedConns::new(hasher_of(17)),
             stats: AnalyzerStats::default(),
         }
+    }
+
+    /// Entries of tables that were forgotten at their limits.
+    pub fn forgotten(&self) -> u64 {
+        self.known_hosts.forgotten()
+            + self.known_services.forgotten()
+            + self.software.forgotten()
+            + self.notices.forgotten()
+            + self.weirds.forgotten()
+            + self.expected.stats().forgotten
     }
 
     /// A new file's id.

@@ -34,11 +34,13 @@ struct Slot {
 }
 
 impl Stage {
-    /// The stage of a connection that begins: analyzers of its responder's port, and detection.
+    /// The stage of a connection that begins: the analyzer that it was announced for, else those
+    /// of its responder's port; and detection.
     pub fn of_connection(proto: Proto, cx: &mut Cx<'_>) -> Self {
         let mut stage = Self::detecting(proto);
         if let Some(expected) = cx.conn.expected {
             stage.add(expected, cx);
+            return stage;
         }
         let port = (proto, cx.conn.service_port);
         for spec in SPECS.iter().filter(|spec| spec.ports.contains(&port)) {
@@ -162,6 +164,7 @@ impl Slot {
         if signals.confirmed && !self.is_confirmed {
             self.is_confirmed = true;
             cx.conn.services.add(self.spec.name);
+            cx.service_recognised();
         }
         for violation in &signals.violations {
             self.violated(violation, cx);

@@ -16,6 +16,7 @@ use super::udp::Udp;
 use crate::analyzer::Spec;
 use crate::analyzer::stage::Stage;
 use crate::decode::addr::Addr;
+use crate::log::known_services::Responder;
 use crate::log::weird::Sampler;
 
 /// One end of a connection by name.
@@ -98,6 +99,8 @@ pub struct ConnCore {
     pub did_weird: bool,
     /// What was odd on it, counted; none when nothing was.
     pub weirds: Option<Box<Sampler>>,
+    /// Its service stands in known_services.log, or need not.
+    pub service_told: bool,
     /// An analyzer wants the roles swapped.
     pub wants_flip: bool,
     /// An analyzer wants the connection to end.
@@ -144,11 +147,27 @@ impl Default for ConnTimers {
 impl Conn {
     /// Transport protocol as logs name it.
     pub const fn proto(&self) -> Proto {
-        match self.transport {
-            Transport::Tcp(_) => Proto::Tcp,
-            Transport::Udp(_) => Proto::Udp,
-            Transport::Icmp(_) => Proto::Icmp,
-            Transport::Unknown => Proto::UnknownTransport,
+        self.transport.proto()
+    }
+
+    /// What the responder did.
+    pub fn responder(&self) -> Responder {
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.responder(),
+            Transport::Udp(udp) => udp.responder(),
+            Transport::Icmp(_) | Transport::Unknown => Responder::default(),
+        }
+    }
+}
+
+impl Transport {
+    /// Its name in logs.
+    pub const fn proto(&self) -> Proto {
+        match self {
+            Self::Tcp(_) => Proto::Tcp,
+            Self::Udp(_) => Proto::Udp,
+            Self::Icmp(_) => Proto::Icmp,
+            Self::Unknown => Proto::UnknownTransport,
         }
     }
 }
@@ -207,6 +226,7 @@ impl ConnCore {
             expected: None,
             did_weird: false,
             weirds: None,
+            service_told: false,
             wants_flip: false,
             wants_end: false,
             told_once: 0,

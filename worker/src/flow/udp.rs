@@ -5,6 +5,7 @@ use tyto_core::net::Side;
 use super::conn::ConnCore;
 use super::history::ScaledCount;
 use crate::analyzer::roles::Roles;
+use crate::log::known_services::Responder;
 
 /// Idle time after which a flow is over, seconds (Zeek: `udp_inactivity_timeout`).
 pub const INACTIVITY_S: u64 = 60;
@@ -49,6 +50,12 @@ impl Udp {
     pub fn sent(&self, side: Side) -> Option<u64> {
         let sent = self.sent.get(side.index()).copied().flatten()?;
         u64::try_from(sent).ok()
+    }
+
+    /// What the responder did.
+    pub fn responder(&self) -> Responder {
+        let sent = self.sent.get(Side::Resp.index()).copied().flatten();
+        Responder { is_active: sent.is_some(), bytes: self.sent(Side::Resp).unwrap_or_default() }
     }
 
     /// Payload bytes of both sides.

@@ -2,7 +2,9 @@
 
 pub mod conn;
 pub mod known_hosts;
+pub mod known_services;
 pub mod lately;
 pub mod notice;
 pub mod software;
+pub mod software_version;
 pub mod weird;

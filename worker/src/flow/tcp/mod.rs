@@ -7,6 +7,7 @@ use tyto_core::time::Ts;
 
 use super::conn::ConnCore;
 use crate::decode::tcp::{TcpFlags, TcpHeader};
+use crate::log::known_services::Responder;
 
 mod endpoint;
 mod letters;
@@ -362,10 +363,23 @@ impl Tcp {
         }
     }
 
+    /// What the responder did.
+    pub fn responder(&self) -> Responder {
+        let state = self.state(Side::Resp);
+        let is_active =
+            matches!(state, EndState::Established | EndState::Closed | EndState::Partial);
+        Responder { is_active, bytes: self.size(Side::Resp) }
+    }
+
     /// What analyzers are told of the connection.
     fn view(&self) -> StreamView {
         let payload_bytes = self.size(Side::Orig).saturating_add(self.size(Side::Resp));
-        StreamView { is_partial: self.is_partial, had_gap: self.had_gap, payload_bytes }
+        StreamView {
+            is_partial: self.is_partial,
+            had_gap: self.had_gap,
+            payload_bytes,
+            responder: self.responder(),
+        }
     }
 
     fn index_of(&self, side: Side) -> usize {

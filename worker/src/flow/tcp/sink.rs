@@ -3,6 +3,7 @@
 use tyto_core::net::Side;
 
 use crate::flow::conn::ConnCore;
+use crate::log::known_services::Responder;
 
 /// What the connection's state says at the moment of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct StreamView {
     pub had_gap: bool,
     /// Payload bytes of both sides so far, by sequence numbers.
     pub payload_bytes: u64,
+    /// What the responder did so far.
+    pub responder: Responder,
 }
 
 /// How a side's stream ended.

@@ -1,0 +1,201 @@
+//! `known_services.log`: a service on a port of a local host, once a day: when its protocol is
+//! recognised, else, as a service of no known protocol, some time after its connection.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use tyto_core::net::{Port, Proto};
+use tyto_core::record::LogRecord;
+use tyto_core::time::Ts;
+
+use super::lately::Lately;
+use crate::analyzer::shared::Shared;
+use crate::decode::addr::Addr;
+use crate::flow::conn::ConnCore;
+use crate::flow::hash::KeyedHasher;
+use crate::output::{Claim, ClaimKey, Output};
+
+/// A service is logged again after this, seconds (Zeek: `create_expire=1day`).
+const EXPIRY_S: u64 = 86_400;
+/// Services that one worker remembers. At the limit those are forgotten that are over, else
+/// all: the cluster's table, which is asked in any case, still knows them.
+const SERVICES_MAX: usize = 1 << 18;
+/// A connection without a protocol waits this long for another one to show the protocol of its
+/// port, seconds.
+const UNKNOWN_DELAY_S: u64 = 300;
+/// Ports whose protocol is not known yet that may wait. At the limit the oldest is told early.
+const WAITING_MAX: usize = 1 << 16;
+
+/// A service of a host.
+#[derive(Debug, LogRecord)]
+#[log(stream = "known_services")]
+pub struct KnownServicesLog {
+    /// When it was seen.
+    pub ts: Ts,
+    /// Where it runs.
+    pub host: IpAddr,
+    /// Its port.
+    pub port_num: Port,
+    /// Its transport.
+    pub port_proto: Proto,
+    /// Its protocols; empty when none was recognised.
+    pub service: BTreeSet<&'static str>,
+}
+
+/// What the responder did on the connection of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Responder {
+    /// It answered: shook hands, or sent a datagram.
+    pub is_active: bool,
+    /// Bytes that it sent.
+    pub bytes: u64,
+}
+
+/// The services that this worker asked about already.
+#[derive(Debug)]
+pub struct KnownServices {
+    seen: Lately<(Place, &'static str)>,
+    waiting: VecDeque<(Ts, Place)>,
+}
+
+/// Host, port and transport.
+type Place = (Addr, u16, Proto);
+
+impl KnownServices {
+    /// Nothing is known; services are hashed with `hasher`.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        Self { seen: Lately::new(hasher, EXPIRY_S, SERVICES_MAX), waiting: VecDeque::new() }
+    }
+
+    /// Services forgotten at the limit.
+    pub const fn forgotten(&self) -> u64 {
+        self.seen.forgotten()
+    }
+
+    /// A protocol of `conn` was recognised, or it is over.
+    fn found(
+        &mut self,
+        now: Ts,
+        conn: &ConnCore,
+        proto: Proto,
+        responder: Responder,
+        out: &mut Output,
+    ) -> bool {
+        let services: BTreeSet<_> = conn.services.names().collect();
+        let is_data = services.len() == 1 && services.contains("ftp-data");
+        let is_silent_dns = services.len() == 1 && services.contains("DNS") && responder.bytes == 0;
+        if is_data || is_silent_dns || !is_service(proto, conn, responder) {
+            return false;
+        }
+        let place = (conn.resp.addr, conn.resp.port, proto);
+        if services.is_empty() {
+            if self.waiting.len() >= WAITING_MAX
+                && let Some((since, place)) = self.waiting.pop_front()
+            {
+                self.tell(now, since, place, BTreeSet::from([""]), out);
+            }
+            self.waiting.push_back((now, place));
+        } else {
+            self.tell(now, now, place, services, out);
+        }
+        true
+    }
+
+    /// Tells of the ports whose protocol did not show in time: of all when `now` is none.
+    fn expire(&mut self, now: Option<Ts>, out: &mut Output) {
+        while let Some(&(since, place)) = self.waiting.front() {
+            let due = since.plus_secs(UNKNOWN_DELAY_S);
+            if now.is_some_and(|now| due > now) {
+                return;
+            }
+            self.waiting.pop_front();
+            self.tell(now.unwrap_or(due), since, place, BTreeSet::from([""]), out);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        now: Ts,
+        since: Ts,
+        place: Place,
+        mut services: BTreeSet<&'static str>,
+        out: &mut Output,
+    ) {
+        services.retain(|service| self.seen.is_new((place, service), now));
+        if services.is_empty() {
+            return;
+        }
+        let (host, port, proto) = place;
+        let names = services.iter().copied().collect::<Vec<_>>().join(",");
+        let parts: [&[u8]; 4] = [
+            &host.bits().to_be_bytes(),
+            &port.to_be_bytes(),
+            proto.as_str().as_bytes(),
+            names.as_bytes(),
+        ];
+        let claim = Claim {
+            table: KnownServicesLog::STREAM,
+            key: ClaimKey::of_parts(&parts),
+            ts: now,
+            expiry_s: EXPIRY_S,
+        };
+        let row = KnownServicesLog {
+            ts: since,
+            host: host.into(),
+            port_num: Port(port),
+            port_proto: proto,
+            service: services.into_iter().filter(|service| !service.is_empty()).collect(),
+        };
+        out.claim(claim, &row);
+    }
+}
+
+impl Shared {
+    /// A protocol of `conn` was recognised.
+    pub fn service_recognised(
+        &mut self,
+        now: Ts,
+        conn: &mut ConnCore,
+        proto: Proto,
+        responder: Responder,
+        out: &mut Output,
+    ) {
+        if self.site.is_local(conn.resp.addr) == Some(true) {
+            let told = self.known_services.found(now, conn, proto, responder, out);
+            conn.service_told |= told;
+        }
+    }
+
+    /// `conn` is over.
+    pub(crate) fn service_over(
+        &mut self,
+        now: Ts,
+        conn: &ConnCore,
+        proto: Proto,
+        responder: Responder,
+        out: &mut Output,
+    ) {
+        if !conn.service_told && self.site.is_local(conn.resp.addr) == Some(true) {
+            self.known_services.found(now, conn, proto, responder, out);
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn expire_services(&mut self, now: Ts, out: &mut Output) {
+        self.known_services.expire(Some(now), out);
+    }
+
+    /// No more packets will come.
+    pub(crate) fn end_services(&mut self, out: &mut Output) {
+        self.known_services.expire(None, out);
+    }
+}
+
+/// Whether the responder is a server at all.
+fn is_service(proto: Proto, conn: &ConnCore, responder: Responder) -> bool {
+    match proto {
+        Proto::Tcp => responder.is_active || conn.history.letters().contains(&b'h'),
+        Proto::Udp => responder.is_active,
+        _ => false,
+    }
+}
