@@ -14,6 +14,7 @@ use std::fmt;
 
 use tyto_core::net::{Proto, Side};
 
+pub mod bytes;
 pub mod content_line;
 pub mod cx;
 pub mod detect;
