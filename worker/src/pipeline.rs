@@ -14,7 +14,6 @@ use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::time::Ts;
 
 use crate::analyzer::cx::Cx;
-use crate::analyzer::roles::Roles;
 use crate::analyzer::shared::Shared;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::decode::checksum;
@@ -320,12 +319,6 @@ fn is_over(conn: &mut Conn, now: Ts) -> bool {
             return true;
         }
         core.timers.inactivity = over;
-    }
-    if core.timers.session <= now {
-        core.timers.session = NEVER;
-        if Roles::session_is_over(core, now) {
-            return true;
-        }
     }
     match transport {
         Transport::Tcp(tcp) => tcp.expire(core, now) == Expiry::Over,

@@ -6,7 +6,6 @@ use tyto_core::time::Ts;
 
 use crate::analyzer::cx::Cx;
 use crate::analyzer::expected;
-use crate::analyzer::roles::{Roles, Verdict};
 use crate::analyzer::shared::Shared;
 use crate::analyzer::stage::Stage;
 use crate::decode::checksum;
@@ -243,10 +242,9 @@ impl Pipeline {
             Some(id) => self.known_flow(id, carrier),
             None => {
                 let flips = ports::is_udp_server(ports.0) && !ports::is_udp_server(ports.1);
-                let now = self.now;
                 self.new_flow(&names, carrier, flips, |core| {
                     core.set_inactivity_timeout(udp::INACTIVITY_S);
-                    Transport::Udp(Udp::new(Roles::by_port(core, now)))
+                    Transport::Udp(Udp::default())
                 })
             }
         };
@@ -292,9 +290,6 @@ impl Pipeline {
         let flow_bytes = udp.total();
         let responder = udp.responder();
         let payload = udp_payload(packet);
-        if udp.roles.datagram(core, side, payload, flow_bytes) == Verdict::Flip {
-            core.flip();
-        }
         if !payload.is_empty() {
             let mut cx = Cx::new(self.now, core, Proto::Udp, &mut self.shared, &mut self.output);
             cx.payload_bytes = flow_bytes;

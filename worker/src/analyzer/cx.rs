@@ -91,9 +91,15 @@ impl<'a> Cx<'a> {
         self.conn.uid
     }
 
-    /// The four fields that name the connection.
+    /// The four fields that name the connection; with the roles that it has after
+    /// [`Cx::flip_roles`].
     pub fn id(&self) -> ConnId {
-        self.conn.id()
+        let id = self.conn.id();
+        if !self.conn.wants_flip {
+            return id;
+        }
+        let ConnId { orig_h, orig_p, resp_h, resp_p } = id;
+        ConnId { orig_h: resp_h, orig_p: resp_p, resp_h: orig_h, resp_p: orig_p }
     }
 
     /// Name of the protocol that is called, such as `HTTP`.

@@ -21,13 +21,16 @@ pub mod detect;
 pub mod expected;
 pub mod log;
 pub mod nvt;
-pub mod roles;
 pub mod shared;
 pub mod stage;
+pub mod text;
 
 // Protocols, by what they are for.
 // Names, addresses, time, management:
+pub mod dns;
+pub mod ntp;
 // Industry:
+pub mod modbus;
 // Web, media, messages:
 // Encryption:
 // Mail:
@@ -81,7 +84,10 @@ pub struct Spec {
 /// All protocols. The order is that in which analyzers of a stage are called.
 pub static SPECS: &[&Spec] = &[
     // Names, addresses, time, management:
+    &dns::SPEC,
+    &ntp::SPEC,
     // Industry:
+    &modbus::SPEC,
     // Web, media, messages:
     // Encryption:
     // Mail:

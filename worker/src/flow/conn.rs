@@ -119,8 +119,6 @@ pub struct ConnTimers {
     pub expire: [Ts; 2],
     /// It was closed on both sides.
     pub close: Ts,
-    /// A datagram protocol's session is over.
-    pub session: Ts,
     /// An analyzer asked to be called.
     pub wake: Ts,
     /// The deadline that the wheel has, kept here so that it is at hand when another is set.
@@ -137,7 +135,6 @@ impl Default for ConnTimers {
             attempt: NEVER,
             expire: [NEVER; 2],
             close: NEVER,
-            session: NEVER,
             wake: NEVER,
             scheduled: NEVER,
         }
@@ -180,7 +177,6 @@ impl ConnTimers {
             .min(self.expire[0])
             .min(self.expire[1])
             .min(self.close)
-            .min(self.session)
             .min(self.wake)
     }
 

@@ -4,7 +4,6 @@ use tyto_core::net::Side;
 
 use super::conn::ConnCore;
 use super::history::ScaledCount;
-use crate::analyzer::roles::Roles;
 use crate::log::known_services::Responder;
 
 /// Idle time after which a flow is over, seconds (Zeek: `udp_inactivity_timeout`).
@@ -16,16 +15,9 @@ pub struct Udp {
     /// Payload bytes by [`Side::index`]; none before the first datagram.
     sent: [Option<i64>; 2],
     bad_checksums: [ScaledCount; 2],
-    /// What analyzers know of the flow's roles.
-    pub roles: Roles,
 }
 
 impl Udp {
-    /// A new flow.
-    pub fn new(roles: Roles) -> Self {
-        Self { roles, ..Self::default() }
-    }
-
     /// `side` sent a datagram with `len` bytes by its own header, which may be wrong.
     pub fn datagram(&mut self, core: &mut ConnCore, side: Side, len: i64) {
         core.history.push_once(side, b'D');

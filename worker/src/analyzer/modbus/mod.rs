@@ -1,0 +1,132 @@
+//! Modbus over TCP ("MODBUS Messaging on TCP/IP", version 1.0b; "MODBUS Application Protocol",
+//! version 1.1b3). Bytes in, a row per request and response out.
+
+use tyto_core::net::{Proto, Side};
+
+pub use self::log::ModbusLog;
+use self::pdu::Header;
+use super::{Analyzer, Cx, Spec};
+
+mod log;
+mod pdu;
+
+/// Modbus as an analyzer.
+pub static SPEC: Spec = Spec {
+    name: "MODBUS",
+    ports: &[(Proto::Tcp, 502)],
+    tcp_probe: None,
+    udp_probe: None,
+    begin: |_| Box::new(Modbus::default()),
+};
+
+/// Modbus on one connection.
+#[derive(Debug, Default)]
+struct Modbus {
+    /// By [`Side::index`].
+    streams: [Stream; 2],
+}
+
+/// One side's stream. It holds one unit at most, which its length keeps below 64 kB.
+#[derive(Debug, Default)]
+struct Stream {
+    /// The unit as far as it came.
+    held: Vec<u8>,
+    /// Its header, once that is there and its row is written.
+    header: Option<Header>,
+    /// Bytes of a unit with a gap that are passed over.
+    skip: u64,
+}
+
+impl Analyzer for Modbus {
+    fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
+        let Some(stream) = self.streams.get_mut(side.index()) else { return };
+        if let Err(reason) = stream.deliver(side, bytes, cx) {
+            // What is left of this piece is not looked at, as in Zeek: the next one may begin
+            // with a unit again.
+            *stream = Stream::default();
+            cx.violation(reason, &[]);
+        }
+    }
+
+    fn gap(&mut self, side: Side, missed_bytes: u64, _cx: &mut Cx<'_>) {
+        if let Some(stream) = self.streams.get_mut(side.index()) {
+            stream.gap(missed_bytes);
+        }
+    }
+
+    fn end(&mut self, _cx: &mut Cx<'_>) {}
+}
+
+impl Stream {
+    fn deliver(&mut self, side: Side, mut bytes: &[u8], cx: &mut Cx<'_>) -> Result<(), String> {
+        if self.skip > 0 {
+            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            self.skip -= skipped as u64;
+        }
+        while !bytes.is_empty() {
+            // A unit that is whole here needs no copy.
+            if self.held.is_empty()
+                && let Some(header) = Header::parse(bytes)?
+                && let Some(unit) = bytes.get(..header.unit_len())
+            {
+                message(header, side, cx);
+                body(header, side, unit, cx)?;
+                bytes = bytes.get(header.unit_len()..).unwrap_or_default();
+                continue;
+            }
+            let wanted = self.header.map_or(Header::LEN, |header| header.unit_len());
+            let (now, later) = bytes.split_at(bytes.len().min(wanted - self.held.len()));
+            self.held.extend_from_slice(now);
+            bytes = later;
+            if self.header.is_none() {
+                self.header = Header::parse(&self.held)?;
+                if let Some(header) = self.header {
+                    message(header, side, cx);
+                }
+            }
+            if let Some(header) = self.header
+                && self.held.len() == header.unit_len()
+            {
+                let unit = std::mem::take(&mut self.held);
+                self.header = None;
+                body(header, side, &unit, cx)?;
+                self.held = unit;
+                self.held.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// The rest of a unit that misses bytes is passed over, where its length is known.
+    fn gap(&mut self, missed_bytes: u64) {
+        if self.skip > 0 {
+            self.skip = self.skip.saturating_sub(missed_bytes);
+            return;
+        }
+        let left = self.header.map_or(0, |header| header.unit_len() - self.held.len());
+        *self = Self { skip: (left as u64).saturating_sub(missed_bytes), ..Self::default() };
+    }
+}
+
+/// A header came. The row of an exception waits for its code.
+fn message(header: Header, side: Side, cx: &mut Cx<'_>) {
+    if !header.is_exception() {
+        cx.row(&ModbusLog::new(header, side, None, cx));
+    }
+}
+
+/// A unit came as a whole.
+fn body(header: Header, side: Side, unit: &[u8], cx: &mut Cx<'_>) -> Result<(), String> {
+    let bytes = unit.get(Header::LEN..).unwrap_or_default();
+    if header.is_exception() && side == Side::Resp {
+        let Some(code) = bytes.first() else {
+            return Err(pdu::too_short("ModbusTCP_ExceptResponse:code", 1, 0));
+        };
+        cx.row(&ModbusLog::new(header, side, Some(*code), cx));
+    } else if let Some(violation) = pdu::check(header, side, bytes, cx)? {
+        cx.violation(violation, &[]);
+    }
+    cx.confirm();
+    Ok(())
+}
