@@ -78,14 +78,6 @@ impl Analyzer for Dns {
         }
     }
 
-    fn gap(&mut self, side: Side, missed_bytes: u64, _cx: &mut Cx<'_>) {
-        if let Some(framing) = &mut self.framing
-            && let Some(framing) = framing.get_mut(side.index())
-        {
-            framing.gap(missed_bytes);
-        }
-    }
-
     fn end_of_side(&mut self, _side: Side, cx: &mut Cx<'_>) {
         let Self { known, pairs, framing: Some(framing), .. } = self else { return };
         for framing in framing.iter_mut() {

@@ -1,12 +1,10 @@
 //! Messages in a byte stream: each behind its length in two bytes (RFC 1035 section 4.2.2).
 
-/// One side's stream. It holds one message at most, which its length keeps below 64 kB.
+/// One side's stream. Bytes behind a gap go on where those before it ended, as in Zeek. It holds one message at most, which its length keeps below 64 kB.
 #[derive(Debug, Default)]
 pub(super) struct Framing {
     /// The message and its length, as far as it came.
     held: Vec<u8>,
-    /// Bytes that are passed over: of a message with a gap.
-    skip: u64,
 }
 
 const LENGTH_LEN: usize = 2;
@@ -14,11 +12,6 @@ const LENGTH_LEN: usize = 2;
 impl Framing {
     /// Takes the next bytes and gives each message that is whole.
     pub(super) fn deliver(&mut self, mut bytes: &[u8], mut message: impl FnMut(&[u8])) {
-        if self.skip > 0 {
-            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            self.skip -= skipped as u64;
-        }
         while !bytes.is_empty() {
             // What is whole here needs no copy.
             if self.held.is_empty()
@@ -39,18 +32,6 @@ impl Framing {
                 self.held.clear();
             }
         }
-    }
-
-    /// `missed_bytes` will not come: the message that they are part of is lost, and where its
-    /// length was seen and they do not reach beyond it, the next one is found.
-    pub(super) fn gap(&mut self, missed_bytes: u64) {
-        if self.skip > 0 {
-            self.skip = self.skip.saturating_sub(missed_bytes);
-            return;
-        }
-        let left = length(&self.held).map_or(0, |len| LENGTH_LEN + len - self.held.len());
-        self.skip = (left as u64).saturating_sub(missed_bytes);
-        self.held.clear();
     }
 
     /// The connection ends: gives what came of a message.

@@ -26,15 +26,14 @@ struct Modbus {
     streams: [Stream; 2],
 }
 
-/// One side's stream. It holds one unit at most, which its length keeps below 64 kB.
+/// One side's stream. Bytes behind a gap go on where those before it ended, as in Zeek: a lost
+/// packet mostly held whole units. It holds one unit at most, which its length keeps below 64 kB.
 #[derive(Debug, Default)]
 struct Stream {
     /// The unit as far as it came.
     held: Vec<u8>,
     /// Its header, once that is there and its row is written.
     header: Option<Header>,
-    /// Bytes of a unit with a gap that are passed over.
-    skip: u64,
 }
 
 impl Analyzer for Modbus {
@@ -48,22 +47,11 @@ impl Analyzer for Modbus {
         }
     }
 
-    fn gap(&mut self, side: Side, missed_bytes: u64, _cx: &mut Cx<'_>) {
-        if let Some(stream) = self.streams.get_mut(side.index()) {
-            stream.gap(missed_bytes);
-        }
-    }
-
     fn end(&mut self, _cx: &mut Cx<'_>) {}
 }
 
 impl Stream {
     fn deliver(&mut self, side: Side, mut bytes: &[u8], cx: &mut Cx<'_>) -> Result<(), String> {
-        if self.skip > 0 {
-            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            self.skip -= skipped as u64;
-        }
         while !bytes.is_empty() {
             // A unit that is whole here needs no copy.
             if self.held.is_empty()
@@ -96,16 +84,6 @@ impl Stream {
             }
         }
         Ok(())
-    }
-
-    /// The rest of a unit that misses bytes is passed over, where its length is known.
-    fn gap(&mut self, missed_bytes: u64) {
-        if self.skip > 0 {
-            self.skip = self.skip.saturating_sub(missed_bytes);
-            return;
-        }
-        let left = self.header.map_or(0, |header| header.unit_len() - self.held.len());
-        *self = Self { skip: (left as u64).saturating_sub(missed_bytes), ..Self::default() };
     }
 }
 

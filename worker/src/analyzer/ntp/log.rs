@@ -183,12 +183,14 @@ impl NtpPrivateLog {
     }
 }
 
-/// Seconds as logs print them, to the microsecond.
+/// Seconds as logs print them, to the microsecond: of the fraction alone, which has all its
+/// bits, not of the product.
 fn seconds(seconds: f64) -> Interval {
+    let (whole, fraction) = (seconds.trunc(), seconds.fract());
     // A cast from a float ends at the limits of the type.
     #[expect(clippy::cast_possible_truncation, reason = "saturates")]
-    let micros = (seconds * 1e6).round_ties_even() as i64;
-    Interval(micros.saturating_mul(1000))
+    let (whole, micros) = (whole as i64, (fraction * 1e6).round_ties_even() as i64);
+    Interval(whole.saturating_mul(1_000_000_000).saturating_add(micros * 1000))
 }
 
 /// A short time: Zeek reads both halves as signed, so that fractions of a half and more count
