@@ -146,6 +146,11 @@ impl<'a> Cx<'a> {
         self.shared.weird(self.now, self.conn, &Weird::new(name).with(addl).from(source), self.out);
     }
 
+    /// Something odd that Zeek tells from a script, without a source.
+    pub fn weird_without_source(&mut self, name: &'static str, addl: &str) {
+        self.shared.weirds.of_connection(self.now, self.conn, name, addl, None, self.out);
+    }
+
     /// Asks for [`super::Analyzer::wake`] at `at`, or soon after. A connection has one alarm: of
     /// two, the earlier rings, and who is woken too early asks again.
     pub fn wake_at(&mut self, at: Ts) {

@@ -32,6 +32,7 @@ pub mod ntp;
 // Industry:
 pub mod modbus;
 // Web, media, messages:
+pub mod http;
 // Encryption:
 // Mail:
 // File transfer, login, databases:
@@ -89,6 +90,7 @@ pub static SPECS: &[&Spec] = &[
     // Industry:
     &modbus::SPEC,
     // Web, media, messages:
+    &http::SPEC,
     // Encryption:
     // Mail:
     // File transfer, login, databases:

@@ -1,6 +1,7 @@
 //! Names of files in Content-Disposition and Content-Type (RFC 6266, RFC 5987), by the rules of
 //! Zeek's `extract_filename_from_content_disposition`.
 
+use super::header::skip_blanks;
 use super::uri;
 
 /// The file's name in the value of a Content-Disposition header, where there is one.
@@ -52,11 +53,6 @@ fn behind_language(name: &[u8]) -> &[u8] {
 const fn is_attr_char(c: u8) -> bool {
     c.is_ascii_alphanumeric()
         || matches!(c, b'!' | b'#' | b'$' | b'%' | b'&' | b'+'..=b'^' | b'_' | b'`' | b'{' | b'}' | b'~')
-}
-
-fn skip_blanks(bytes: &[u8]) -> &[u8] {
-    let blanks = bytes.iter().take_while(|c| matches!(c, b' ' | b'\t')).count();
-    bytes.get(blanks..).unwrap_or_default()
 }
 
 #[cfg(test)]

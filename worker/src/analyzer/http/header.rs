@@ -32,6 +32,12 @@ pub(super) const fn is_blank(c: u8) -> bool {
     matches!(c, b' ' | b'\t')
 }
 
+/// What is behind blanks.
+pub(super) fn skip_blanks(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|c| is_blank(**c)).count();
+    bytes.get(blanks..).unwrap_or_default()
+}
+
 /// C's `isspace`.
 const fn is_space(c: u8) -> bool {
     matches!(c, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')

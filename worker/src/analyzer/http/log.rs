@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use tyto_core::net::ConnId;
-use tyto_core::record::{EnumName, LogRecord, Vector};
+use tyto_core::record::LogRecord;
+use tyto_core::record::value::{EnumName, Vector};
 use tyto_core::time::Ts;
 use tyto_core::uid::{Fuid, Uid};
 

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tyto_core::net::Side;
-use tyto_core::record::Vector;
+use tyto_core::record::value::Vector;
 use tyto_core::uid::Fuid;
 
 use super::super::Cx;
 use super::base64::Base64;
 use super::filename;
-use super::header::Header;
+use super::header::{Header, skip_blanks};
 use super::log::HttpLog;
 use crate::file::{FileAbout, FileRef};
 use crate::log::software::SoftwareSeen;
@@ -112,14 +112,6 @@ impl Transactions {
         }
     }
 
-    /// Whether the reply that was spoken of last made a tunnel.
-    pub(super) fn is_tunnel(&self) -> bool {
-        self.current().is_some_and(|transaction| {
-            transaction.row.method.as_deref() == Some(b"CONNECT")
-                && transaction.row.status_code == Some(200)
-        })
-    }
-
     /// A header came.
     pub(super) fn header(&mut self, side: Side, header: &Header<'_>, cx: &mut Cx<'_>) {
         let transaction = self.of_side(side, cx);
@@ -184,7 +176,8 @@ impl Transactions {
             filename: filename.as_deref().map(|name| String::from_utf8_lossy(name).into_owned()),
             ..FileAbout::default()
         };
-        let was_open = cx.file_of_handle(&handle).is_some();
+        let fuid = cx.shared.files.fuid(&handle);
+        let was_open = cx.file_is_open(FileRef { fuid });
         let file = cx.file_open(side, &handle, &about);
         let is_known = is_range && self.range_files.contains(&file.fuid);
         if !was_open || !is_known {
@@ -196,8 +189,8 @@ impl Transactions {
         Some(BodyFile { file, transaction, side, has_type: false })
     }
 
-    /// Looks whether the type of `file` is known by now. `ended` is what its end told.
-    pub(super) fn look_at_type(&mut self, file: &mut BodyFile, mime_type: Option<&str>) {
+    /// The type of `file` is `mime_type`, once that is known.
+    pub(super) fn set_type(&mut self, file: &mut BodyFile, mime_type: Option<&str>) {
         let (Some(mime_type), false) = (mime_type, file.has_type) else { return };
         file.has_type = true;
         let transaction = file.transaction;
@@ -362,14 +355,11 @@ fn request_header(
 
 /// Basic authentication (RFC 7617).
 fn authorization(row: &mut HttpLog, value: &[u8], cx: &mut Cx<'_>) {
-    let Some(at) = value.windows(6).position(|six| six.eq_ignore_ascii_case(b"basic ")) else {
-        return;
-    };
-    // Only at the begin is it a scheme.
-    if at != 0 {
+    let Some((scheme, encoded)) = value.split_at_checked(6) else { return };
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
         return;
     }
-    let encoded = value.get(5..).unwrap_or_default().trim_ascii_start();
+    let encoded = skip_blanks(encoded);
     let mut base64 = Base64::default();
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut complaint = base64.feed(encoded, &mut decoded);
@@ -381,7 +371,7 @@ fn authorization(row: &mut HttpLog, value: &[u8], cx: &mut Cx<'_>) {
     if let Some(complaint) = complaint {
         cx.weird_without_source("base64_illegal_encoding", &complaint);
     }
-    let shows_password = cx.shared.config.http_passwords;
+    let shows_password = false;
     match memchr::memchr(b':', &decoded) {
         Some(colon) => {
             row.username = decoded.get(..colon).map(<[u8]>::to_vec);
