@@ -52,7 +52,10 @@ fn behind_language(name: &[u8]) -> &[u8] {
 /// Zeek's class has the range from `+` to `^`, not RFC 5987's single characters.
 const fn is_attr_char(c: u8) -> bool {
     c.is_ascii_alphanumeric()
-        || matches!(c, b'!' | b'#' | b'$' | b'%' | b'&' | b'+'..=b'^' | b'_' | b'`' | b'{' | b'}' | b'~')
+        || matches!(
+            c,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'+'..=b'^' | b'_' | b'`' | b'{' | b'}' | b'~'
+        )
 }
 
 #[cfg(test)]

@@ -37,7 +37,11 @@ impl<'l> RequestLine<'l> {
             let at = line.len().checked_sub(9);
             let end = at.and_then(|at| line.get(at..at + 6));
             let has_version = end.is_some_and(|end| end.eq_ignore_ascii_case(b" HTTP/"));
-            cx.weird(if has_version { "bad_HTTP_request_with_version" } else { "bad_HTTP_request" });
+            cx.weird(if has_version {
+                "bad_HTTP_request_with_version"
+            } else {
+                "bad_HTTP_request"
+            });
             return None;
         }
         let rest = skip_blanks(behind);
@@ -57,8 +61,7 @@ impl<'l> RequestLine<'l> {
     /// Where the URI ends in `rest`, and the version. What stands between them and is no URI
     /// belongs to the URI.
     fn uri_and_version(rest: &[u8], cx: &mut Cx<'_>) -> (usize, Option<Version>) {
-        let mut uri_end =
-            rest.iter().take_while(|c| uri::is_uri_char(**c) || **c == b'%').count();
+        let mut uri_end = rest.iter().take_while(|c| uri::is_uri_char(**c) || **c == b'%').count();
         if has_keyword(rest, cx) && uri_end >= rest.len() {
             cx.weird("missing_HTTP_uri");
             uri_end = 0;
@@ -134,7 +137,23 @@ const fn is_token_char(c: u8) -> bool {
         && c < 127
         && !matches!(
             c,
-            b' ' | b'\t' | b'(' | b')' | b'<' | b'>' | b'@' | b',' | b';' | b':' | b'\\' | b'"'
-                | b'/' | b'[' | b']' | b'?' | b'=' | b'{' | b'}'
+            b' ' | b'\t'
+                | b'('
+                | b')'
+                | b'<'
+                | b'>'
+                | b'@'
+                | b','
+                | b';'
+                | b':'
+                | b'\\'
+                | b'"'
+                | b'/'
+                | b'['
+                | b']'
+                | b'?'
+                | b'='
+                | b'{'
+                | b'}'
         )
 }

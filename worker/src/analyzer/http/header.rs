@@ -107,8 +107,20 @@ const fn is_special(c: u8, is_boundary: bool) -> bool {
     }
     matches!(
         c,
-        b'(' | b')' | b'<' | b'>' | b'@' | b',' | b';' | b':' | b'\\' | b'"' | b'/' | b'[' | b']'
-            | b'?' | b'='
+        b'(' | b')'
+            | b'<'
+            | b'>'
+            | b'@'
+            | b','
+            | b';'
+            | b':'
+            | b'\\'
+            | b'"'
+            | b'/'
+            | b'['
+            | b']'
+            | b'?'
+            | b'='
     )
 }
 
@@ -191,7 +203,9 @@ mod tests {
 
     #[test]
     fn a_boundary_may_be_quoted_or_not() {
-        for parameters in [&b"; boundary=a?b"[..], b";charset=x; Boundary=\"a?b\"", b" ; boundary=\"a\\?b\""] {
+        for parameters in
+            [&b"; boundary=a?b"[..], b";charset=x; Boundary=\"a?b\"", b" ; boundary=\"a\\?b\""]
+        {
             assert_eq!(boundary(parameters).as_deref(), Some(&b"a?b"[..]));
         }
         assert_eq!(boundary(b"; charset=x"), None);

@@ -26,8 +26,7 @@ impl Inflate {
     /// The decoder of a body that begins with `first`: gzip is told by its first byte.
     pub(super) fn new(first: &[u8]) -> Self {
         let is_gzip = first.first() == Some(&0x1f);
-        let decoder =
-            if is_gzip { Decompress::new_gzip(15) } else { Decompress::new(true) };
+        let decoder = if is_gzip { Decompress::new_gzip(15) } else { Decompress::new(true) };
         Self { decoder: Some(decoder), in_bytes: 0, out_bytes: 0 }
     }
 
@@ -106,7 +105,10 @@ mod tests {
         let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), level);
         bare.write_all(TEXT).unwrap();
         for step in [1, 3, 1000] {
-            assert_eq!(inflate(&gzip.finish().map(|v| v).as_deref().unwrap_or_default(), step), TEXT);
+            assert_eq!(
+                inflate(&gzip.finish().map(|v| v).as_deref().unwrap_or_default(), step),
+                TEXT
+            );
             gzip = flate2::write::GzEncoder::new(Vec::new(), level);
             gzip.write_all(TEXT).unwrap();
         }
@@ -116,8 +118,7 @@ mod tests {
 
     #[test]
     fn a_bomb_is_given_up() {
-        let mut encoder =
-            flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         for _ in 0..2048 {
             encoder.write_all(&[0; 65_536]).unwrap();
         }

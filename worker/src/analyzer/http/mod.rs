@@ -228,12 +228,7 @@ impl Http {
         call(message, &mut Env { side, dialog, lines, log, cx })
     }
 
-    fn lines_of(
-        &mut self,
-        side: Side,
-        mut input: super::content_line::Input<'_>,
-        cx: &mut Cx<'_>,
-    ) {
+    fn lines_of(&mut self, side: Side, mut input: super::content_line::Input<'_>, cx: &mut Cx<'_>) {
         loop {
             let Some(lines) = self.lines.get_mut(side.index()) else { return };
             let Some(piece) = lines.next(&mut input, cx) else { return };
@@ -458,7 +453,8 @@ impl Http {
             let len = rest.len().to_string();
             cx.weird_with("protocol_data_with_HTTP_upgrade_reply", &len);
         }
-        let known = protocol.eq_ignore_ascii_case(b"websocket").then(|| spec("WEBSOCKET")).flatten();
+        let known =
+            protocol.eq_ignore_ascii_case(b"websocket").then(|| spec("WEBSOCKET")).flatten();
         self.nested = Some(Box::new(match known {
             Some(spec) => Stage::of(spec, cx),
             None => Stage::detecting(Proto::Tcp),

@@ -25,14 +25,37 @@ const RANGE_FILES_MAX: usize = 64;
 
 /// Methods that are no weird (Zeek: `HTTP::http_methods`).
 const METHODS: &[&[u8]] = &[
-    b"GET", b"POST", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"CONNECT", b"PROPFIND",
-    b"PROPPATCH", b"MKCOL", b"COPY", b"MOVE", b"LOCK", b"UNLOCK", b"POLL", b"REPORT", b"SUBSCRIBE",
-    b"BMOVE", b"SEARCH", b"QUERY",
+    b"GET",
+    b"POST",
+    b"HEAD",
+    b"OPTIONS",
+    b"PUT",
+    b"DELETE",
+    b"TRACE",
+    b"CONNECT",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"POLL",
+    b"REPORT",
+    b"SUBSCRIBE",
+    b"BMOVE",
+    b"SEARCH",
+    b"QUERY",
 ];
 
 /// Headers that proxies set, upper case as the row shows them (Zeek: `HTTP::proxy_headers`).
 const PROXY_HEADERS: &[&str] = &[
-    "FORWARDED", "X-FORWARDED-FOR", "X-FORWARDED-FROM", "CLIENT-IP", "VIA", "XROXY-CONNECTION",
+    "FORWARDED",
+    "X-FORWARDED-FOR",
+    "X-FORWARDED-FROM",
+    "CLIENT-IP",
+    "VIA",
+    "XROXY-CONNECTION",
     "PROXY-CONNECTION",
 ];
 
