@@ -148,7 +148,7 @@ impl<'a> Cx<'a> {
 
     /// Something odd that Zeek tells from a script, without a source.
     pub fn weird_without_source(&mut self, name: &'static str, addl: &str) {
-        self.shared.weirds.of_connection(self.now, self.conn, name, addl, None, self.out);
+        self.shared.weird(self.now, self.conn, &Weird::new(name).with(addl), self.out);
     }
 
     /// Asks for [`super::Analyzer::wake`] at `at`, or soon after. A connection has one alarm: of

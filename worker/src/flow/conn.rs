@@ -14,6 +14,7 @@ use super::service::Services;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use crate::analyzer::Spec;
+use crate::analyzer::http::transactions::Transactions;
 use crate::analyzer::stage::Stage;
 use crate::decode::addr::Addr;
 use crate::log::known_services::Responder;
@@ -101,6 +102,8 @@ pub struct ConnCore {
     pub weirds: Option<Box<Sampler>>,
     /// Its service stands in known_services.log, or need not.
     pub service_told: bool,
+    /// Requests and replies of HTTP, of all its analyzers: also those inside of tunnels.
+    pub http: Option<Box<Transactions>>,
     /// An analyzer wants the roles swapped.
     pub wants_flip: bool,
     /// An analyzer wants the connection to end.
@@ -226,6 +229,7 @@ impl ConnCore {
             wants_flip: false,
             wants_end: false,
             told_once: 0,
+            http: None,
         }
     }
 

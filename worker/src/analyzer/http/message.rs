@@ -37,7 +37,6 @@ pub(super) struct Env<'e, 'c> {
     pub(super) side: Side,
     pub(super) dialog: &'e mut Dialog,
     pub(super) lines: &'e mut ContentLine,
-    pub(super) log: &'e mut Transactions,
     pub(super) cx: &'e mut Cx<'c>,
 }
 
@@ -121,7 +120,8 @@ impl Message {
         self.is_over = true;
         self.end_entity(0, env);
         self.end_file(0, env);
-        env.log.message_done(env.side, self.body_bytes, env.cx);
+        let (side, bytes) = (env.side, self.body_bytes);
+        Transactions::with(env.cx, |log, cx| log.message_done(side, bytes, cx));
     }
 
     fn deliver_to(&mut self, at: usize, bytes: &[u8], is_line: bool, env: &mut Env<'_, '_>) {
@@ -280,7 +280,8 @@ impl Message {
 
     fn begin_entity(&mut self, at: usize, env: &mut Env<'_, '_>) {
         self.current = Some(at);
-        env.log.begin_entity(env.side, env.cx);
+        let side = env.side;
+        Transactions::with(env.cx, |log, cx| log.begin_entity(side, cx));
     }
 
     fn begin_child(&mut self, at: usize, env: &mut Env<'_, '_>) {
@@ -316,7 +317,7 @@ impl Message {
             self.end_child(at, env);
             self.end_base64(at, env);
         }
-        env.log.end_entity();
+        Transactions::with(env.cx, |log, _| log.end_entity());
         self.current = at.checked_sub(1);
         let is_part = self
             .current
@@ -403,7 +404,8 @@ impl Message {
                 entity.header(at, &header, env);
             }
             env.dialog.header(env.side, &header);
-            env.log.header(env.side, &header, env.cx);
+            let side = env.side;
+            Transactions::with(env.cx, |log, cx| log.header(side, &header, cx));
         }
         self.header = line;
     }
@@ -479,7 +481,7 @@ impl Message {
             None => env.cx.file_bytes(file.file, bytes),
         }
         let mime_type = env.cx.file_mime(file.file);
-        env.log.set_type(&mut file, mime_type);
+        Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
         entity.file = Some(file);
     }
 
@@ -502,7 +504,7 @@ impl Message {
             && env.cx.file_is_open(file.file)
         {
             let mime_type = env.cx.file_end(file.file);
-            env.log.set_type(&mut file, mime_type);
+            Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
         }
     }
 }
@@ -512,7 +514,8 @@ impl Entity {
     fn open_file(&mut self, env: &mut Env<'_, '_>) -> Option<super::transactions::BodyFile> {
         let is_open = self.file.is_some_and(|file| env.cx.file_is_open(file.file));
         if !is_open {
-            self.file = env.log.open_file(env.side, env.cx);
+            let side = env.side;
+            self.file = Transactions::with(env.cx, |log, cx| log.open_file(side, cx));
         }
         self.file
     }

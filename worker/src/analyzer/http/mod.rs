@@ -20,7 +20,7 @@ mod message;
 mod probe;
 #[cfg(test)]
 mod tests;
-mod transactions;
+pub mod transactions;
 mod uri;
 
 use std::collections::VecDeque;
@@ -107,7 +107,6 @@ struct Http {
     /// Of each unanswered request: whether it was HEAD.
     unanswered: VecDeque<bool>,
     connect: bool,
-    log: Transactions,
     /// Who listens to what is no HTTP any more.
     nested: Option<Box<Stage>>,
 }
@@ -124,7 +123,6 @@ impl Default for Http {
             replies: 0,
             unanswered: VecDeque::new(),
             connect: false,
-            log: Transactions::default(),
             nested: None,
         }
     }
@@ -197,7 +195,7 @@ impl Analyzer for Http {
         if let Some(nested) = &mut self.nested {
             nested.end(cx);
         }
-        self.log.end(cx);
+        Transactions::with(cx, Transactions::end);
     }
 }
 
@@ -224,8 +222,7 @@ impl Http {
             Side::Orig => (orig_lines, orig),
             Side::Resp => (resp_lines, resp),
         };
-        let (dialog, log) = (&mut self.dialog, &mut self.log);
-        call(message, &mut Env { side, dialog, lines, log, cx })
+        call(message, &mut Env { side, dialog: &mut self.dialog, lines, cx })
     }
 
     fn lines_of(&mut self, side: Side, mut input: super::content_line::Input<'_>, cx: &mut Cx<'_>) {
@@ -298,7 +295,8 @@ impl Http {
         }
         cx.confirm();
         self.connect |= is_method(request.method, b"CONNECT");
-        self.log.request(request.method, request.uri.clone(), cx);
+        let uri = request.uri.clone();
+        Transactions::with(cx, |log, cx| log.request(request.method, uri, cx));
         if self.with_message(Side::Orig, cx, |message, env| message.begin(Body::Maybe, env)) {
             cx.weird("HTTP_overlapping_messages");
         }
@@ -345,7 +343,8 @@ impl Http {
         let (major, minor) = self.dialog.reply_version;
         let reason = self.dialog.reason.as_deref().unwrap_or(b"<empty>");
         let code = self.dialog.reply_code;
-        self.log.reply(format!("{major}.{minor}"), code, reason, cx);
+        let version = format!("{major}.{minor}");
+        Transactions::with(cx, |log, cx| log.reply(version, code, reason, cx));
         if self.connect && code != 200 {
             self.connect = false;
         }

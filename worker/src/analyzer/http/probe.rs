@@ -11,7 +11,6 @@ const METHODS: &[&[u8]] = &[
     b"POST",
     b"PUT",
     b"DELETE",
-    b"QUERY",
     b"ACL",
     b"BASELINE-CONTROL",
     b"BIND",

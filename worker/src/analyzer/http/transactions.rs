@@ -45,7 +45,7 @@ const METHODS: &[&[u8]] = &[
     b"SUBSCRIBE",
     b"BMOVE",
     b"SEARCH",
-    b"QUERY",
+
 ];
 
 /// Headers that proxies set, upper case as the row shows them (Zeek: `HTTP::proxy_headers`).
@@ -61,7 +61,7 @@ const PROXY_HEADERS: &[&str] = &[
 
 /// What is pending on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Transactions {
+pub struct Transactions {
     pending: BTreeMap<u64, Transaction>,
     /// The one that was written last: what comes late still belongs to it.
     written: Option<(u64, Transaction)>,
@@ -99,6 +99,15 @@ pub(super) struct BodyFile {
 }
 
 impl Transactions {
+    /// Calls `call` with those of the connection. HTTP inside of HTTP (CONNECT, Upgrade) goes on
+    /// counting where the outer one stopped, as in Zeek, whose scripts see one connection.
+    pub(super) fn with<T>(cx: &mut Cx<'_>, call: impl FnOnce(&mut Self, &mut Cx<'_>) -> T) -> T {
+        let mut own = cx.conn.http.take().unwrap_or_default();
+        let told = call(&mut own, cx);
+        cx.conn.http = Some(own);
+        told
+    }
+
     /// A request line came.
     pub(super) fn request(&mut self, method: &[u8], uri: Vec<u8>, cx: &mut Cx<'_>) {
         if self.request < self.reply {
@@ -201,6 +210,8 @@ impl Transactions {
         };
         let fuid = cx.shared.files.fuid(&handle);
         let was_open = cx.file_is_open(FileRef { fuid });
+        // The row of a range names the type only if it brought the first bytes.
+        let has_type = was_open && cx.file_mime(FileRef { fuid }).is_some();
         let file = cx.file_open(side, &handle, &about);
         let is_known = is_range && self.range_files.contains(&file.fuid);
         if !was_open || !is_known {
@@ -209,7 +220,7 @@ impl Transactions {
         if is_range && !is_known && self.range_files.len() < RANGE_FILES_MAX {
             self.range_files.push(file.fuid);
         }
-        Some(BodyFile { file, transaction, side, has_type: false })
+        Some(BodyFile { file, transaction, side, has_type })
     }
 
     /// The type of `file` is `mime_type`, once that is known.
