@@ -37,6 +37,8 @@ pub mod http;
 // Mail:
 // File transfer, login, databases:
 pub mod ftp;
+pub mod mysql;
+pub mod ssh;
 // Windows networks:
 
 pub use cx::Cx;
@@ -96,6 +98,8 @@ pub static SPECS: &[&Spec] = &[
     // File transfer, login, databases:
     &ftp::SPEC,
     &ftp::data::SPEC,
+    &mysql::SPEC,
+    &ssh::SPEC,
     // Windows networks:
 ];
 

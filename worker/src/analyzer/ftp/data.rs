@@ -49,7 +49,7 @@ struct Waiting {
 
 /// What a data connection carried.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     /// Type of the file by its content.
     pub mime_type: Option<&'static str>,
     /// Its id.
@@ -82,7 +82,7 @@ impl Channels {
 }
 
 /// The session of `cx` announced a data connection. False when too many are waited for.
-pub fn expect(to: Endpoint, cx: &mut Cx<'_>) -> bool {
+pub(super) fn expect(to: Endpoint, cx: &mut Cx<'_>) -> bool {
     let (key, now) = ((Addr::from(to.addr), to.port), cx.now);
     let channels = &mut cx.shared.ftp_channels;
     channels.sweep(now);
@@ -98,12 +98,12 @@ pub fn expect(to: Endpoint, cx: &mut Cx<'_>) -> bool {
 }
 
 /// What the data connections of the session of `cx` carried since it was asked last.
-pub fn take_seen(cx: &mut Cx<'_>) -> Seen {
+pub(super) fn take_seen(cx: &mut Cx<'_>) -> Seen {
     cx.shared.ftp_channels.seen.remove(&cx.conn.serial).unwrap_or_default()
 }
 
 /// The session of `cx` is over.
-pub fn forget_session(cx: &mut Cx<'_>) {
+pub(super) fn forget_session(cx: &mut Cx<'_>) {
     cx.shared.ftp_channels.seen.remove(&cx.conn.serial);
 }
 
