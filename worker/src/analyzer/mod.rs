@@ -37,7 +37,9 @@ pub mod http;
 // Mail:
 // File transfer, login, databases:
 pub mod ftp;
+pub mod irc;
 pub mod mysql;
+pub mod socks;
 pub mod ssh;
 // Windows networks:
 
@@ -98,7 +100,10 @@ pub static SPECS: &[&Spec] = &[
     // File transfer, login, databases:
     &ftp::SPEC,
     &ftp::data::SPEC,
+    &irc::SPEC,
+    &irc::data::SPEC,
     &mysql::SPEC,
+    &socks::SPEC,
     &ssh::SPEC,
     // Windows networks:
 ];

@@ -5,6 +5,7 @@ use tyto_core::uid::{Fuid, UidMaker};
 
 use super::ftp::data::Channels;
 use super::expected::ExpectedConns;
+use super::irc::data::Transfers;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub known_services: KnownServices,
     /// Connections that others announced.
     pub expected: ExpectedConns,
+    /// Files that IRC clients announced.
+    pub irc_transfers: Transfers,
     /// What was refused at a limit.
     pub stats: AnalyzerStats,
 }
@@ -66,6 +69,7 @@ impl Shared {
             software: KnownSoftware::new(&hasher_of),
             known_services: KnownServices::new(hasher_of(16)),
             expected: ExpectedConns::new(hasher_of(17)),
+            irc_transfers: Transfers::new(hasher_of(21)),
             stats: AnalyzerStats::default(),
         }
     }

@@ -150,8 +150,11 @@ pub(super) fn string<'a>(cursor: &mut Cursor<'a>, cx: &mut Cx<'_>) -> Option<&'a
 
 /// The first name of the client's list that is in the server's.
 pub(super) fn first_common<'a>(client: &'a [u8], server: &[u8]) -> Option<&'a [u8]> {
-    let names = |list| <[u8]>::split(list, |byte: &u8| *byte == b',').take(NAMES_MAX);
-    names(client).find(|name| names(server).any(|other| other == *name))
+    let in_server = |name: &&[u8]| {
+        let mut names = server.split(|byte| *byte == b',').take(NAMES_MAX);
+        names.any(|other| other == *name)
+    };
+    client.split(|byte| *byte == b',').take(NAMES_MAX).find(in_server)
 }
 
 fn agree(client: &[u8], server: &[u8]) -> String {
