@@ -3,8 +3,8 @@
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
-use super::ftp::data::Channels;
 use super::expected::ExpectedConns;
+use super::ftp::data::Channels;
 use super::irc::data::Transfers;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;

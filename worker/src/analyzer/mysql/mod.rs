@@ -88,7 +88,6 @@ impl Mysql {
     fn told(&mut self, told: Told, cx: &mut Cx<'_>) {
         match told {
             Told::Nothing => {}
-            Told::Confirmed => cx.confirm(),
             Told::Login(user) => {
                 cx.confirm();
                 if self.pending.is_none() {

@@ -32,8 +32,6 @@ pub(super) struct Broken;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Nothing,
-    /// The client answered the handshake without telling who it is.
-    Confirmed,
     /// The client tells its user.
     Login(Vec<u8>),
     /// The client asks for TLS.
