@@ -18,5 +18,7 @@ pub mod reassembly;
 pub mod ship;
 pub mod site;
 pub mod start;
+pub mod tls;
 mod transport;
 mod tunnels;
+pub mod x509;

@@ -34,6 +34,7 @@ pub mod modbus;
 // Web, media, messages:
 pub mod http;
 // Encryption:
+pub mod ssl;
 // Mail:
 // File transfer, login, databases:
 pub mod ftp;
@@ -96,6 +97,8 @@ pub static SPECS: &[&Spec] = &[
     // Web, media, messages:
     &http::SPEC,
     // Encryption:
+    &ssl::SPEC,
+    &ssl::DTLS_SPEC,
     // Mail:
     // File transfer, login, databases:
     &ftp::SPEC,

@@ -14,6 +14,7 @@ use crate::log::notice::Notices;
 use crate::log::software::KnownSoftware;
 use crate::log::weird::Weirds;
 use crate::site::Site;
+use crate::x509::Certificates;
 
 /// State of the worker that analyzers reach through [`super::Cx`].
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Shared {
     pub expected: ExpectedConns,
     /// Files that IRC clients announced.
     pub irc_transfers: Transfers,
+    /// Certificates that hosts showed.
+    pub certificates: Certificates,
     /// What was refused at a limit.
     pub stats: AnalyzerStats,
 }
@@ -70,6 +73,7 @@ impl Shared {
             known_services: KnownServices::new(hasher_of(16)),
             expected: ExpectedConns::new(hasher_of(17)),
             irc_transfers: Transfers::new(hasher_of(21)),
+            certificates: Certificates::new(hasher_of(30)),
             stats: AnalyzerStats::default(),
         }
     }

@@ -16,6 +16,8 @@ use crate::output::Output;
 pub static FILE_SPECS: &[&FileSpec] = &[
     // Programs:
     // Certificates:
+    &crate::x509::file::SPEC,
+    &crate::x509::ocsp::SPEC,
 ];
 
 /// The analysis of one file.

@@ -1,0 +1,6 @@
+//! What a TLS handshake says, apart from how it is carried (TCP, DTLS, QUIC): messages, the
+//! names of their numbers, fingerprints of hellos.
+
+pub mod ciphers;
+pub mod message;
+pub mod names;

@@ -1,0 +1,130 @@
+//! Certificates and what is said of their validity, wherever they come from: TLS, DTLS, HTTP.
+//! Bytes in, rows of x509.log and ocsp.log out. Rows of chains are left out, as Zeek's
+//! `log-hostcerts-only` does: what a server sends beside its own certificate is the same
+//! everywhere.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use hashbrown::HashMap;
+use tyto_core::record::LogRecord;
+use tyto_core::time::{Interval, Ts};
+use tyto_core::uid::Fuid;
+
+mod certificate;
+mod der;
+pub mod file;
+mod key;
+mod log;
+mod name;
+pub mod ocsp;
+mod oid;
+mod time;
+
+pub use certificate::{AltNames, BasicConstraints, Certificate};
+pub use log::X509Log;
+
+use crate::analyzer::Cx;
+use crate::analyzer::shared::Shared;
+use crate::flow::hash::KeyedHasher;
+use crate::log::weird::Weird;
+use crate::output::{Claim, ClaimKey, Output};
+
+/// A certificate is logged again after this, seconds (Zeek:
+/// `X509::relog_known_certificates_after`).
+const RELOG_S: u64 = 86_400;
+/// Certificates that were logged and are remembered; beyond it, further ones are logged each
+/// time (Zeek: `X509::known_log_certs_maximum_size` is a million).
+const LOGGED_MAX: usize = 100_000;
+/// Certificates that are kept taken apart, so that a server's is not read at each connection.
+/// At the limit all are dropped and read again when they come.
+const PARSED_MAX: usize = 2048;
+
+type Fingerprint = [u8; 32];
+
+/// The certificates that this worker saw.
+#[derive(Debug)]
+pub struct Certificates {
+    parsed: HashMap<Fingerprint, Arc<Certificate>, KeyedHasher>,
+    logged: HashMap<(Fingerprint, bool), Ts, KeyedHasher>,
+}
+
+/// Who shows a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// It is a host's own, not one of a chain.
+    pub is_host_cert: bool,
+    /// A client shows it.
+    pub by_client: bool,
+}
+
+impl Certificates {
+    /// None yet; fingerprints are hashed with `hasher`.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        let logged = HashMap::with_hasher(hasher.clone());
+        Self { parsed: HashMap::with_hasher(hasher), logged }
+    }
+
+    fn read(&mut self, fingerprint: Fingerprint, bytes: &[u8]) -> Option<Arc<Certificate>> {
+        if let Some(certificate) = self.parsed.get(&fingerprint) {
+            return Some(Arc::clone(certificate));
+        }
+        let certificate = Arc::new(Certificate::read(bytes)?);
+        if self.parsed.len() >= PARSED_MAX {
+            self.parsed.clear();
+        }
+        self.parsed.insert(fingerprint, Arc::clone(&certificate));
+        Some(certificate)
+    }
+
+    /// Whether it is to be logged now.
+    fn is_news(&mut self, key: (Fingerprint, bool), now: Ts) -> bool {
+        let relog = Interval::from_secs(RELOG_S.cast_signed());
+        if self.logged.get(&key).is_some_and(|logged| now.since(*logged) < relog) {
+            return false;
+        }
+        if self.logged.len() >= LOGGED_MAX {
+            self.logged.retain(|_, logged| now.since(*logged) < relog);
+        }
+        if self.logged.len() < LOGGED_MAX {
+            self.logged.insert(key, now);
+        }
+        true
+    }
+}
+
+impl Cx<'_> {
+    /// A host showed a certificate: it is logged when it is a host's own and news, and given
+    /// when it can be read.
+    pub fn certificate(&mut self, bytes: &[u8], shown: Shown) -> Option<Arc<Certificate>> {
+        // Zeek makes a file of it, by whose id what is odd is told.
+        let fuid = self.shared.next_fuid();
+        show(bytes, shown, fuid, self.now, self.shared, self.out)
+    }
+}
+
+/// Takes a certificate apart that came as the file `fuid`, and logs it where it is to be.
+fn show(
+    bytes: &[u8],
+    shown: Shown,
+    fuid: Fuid,
+    now: Ts,
+    shared: &mut Shared,
+    out: &mut Output,
+) -> Option<Arc<Certificate>> {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    let Some(certificate) = shared.certificates.read(fingerprint, bytes) else {
+        shared.weird_of_file(now, fuid, &Weird::new("x509_cert_parse_error"), out);
+        return None;
+    };
+    for (name, addl) in &certificate.weirds {
+        shared.weird_of_file(now, fuid, &Weird::new(name).with(addl), out);
+    }
+    if shown.is_host_cert && shared.certificates.is_news((fingerprint, shown.by_client), now) {
+        let key = ClaimKey::of_parts(&[&fingerprint, &[shown.by_client.into()]]);
+        let claim = Claim { table: X509Log::STREAM, key, ts: now, expiry_s: RELOG_S };
+        out.claim(claim, &X509Log::of_host(now, &certificate, shown.by_client));
+    }
+    Some(certificate)
+}
