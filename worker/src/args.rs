@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use tyto_core::config::runtime::FlowsMax;
+
+use crate::capture::shard::Shard;
 
 /// Captures packets, analyses them once, and writes or ships what the logs say.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -25,6 +28,17 @@ pub struct Args {
     /// Analyse the packets only that this tcpdump expression matches, such as `tcp port 80`.
     #[arg(long, value_name = "EXPR", requires = "read")]
     pub filter: Option<String>,
+    /// Analyse one share of the file only, such as `1/4`: the first of four. Packets of two hosts
+    /// are all in the same share, so four workers log what one alone would.
+    #[arg(long, value_name = "I/N", requires = "read")]
+    pub shard: Option<Shard>,
+    /// Connections that are followed at the same time; of more, the next to end is logged as it
+    /// stands.
+    #[arg(long, value_name = "N", requires = "read", default_value_t = FlowsMax::default().0)]
+    pub flows_max: u32,
+    /// Write capture_loss.log and stats.log too, as a node does.
+    #[arg(long, requires = "read")]
+    pub stats: bool,
     /// Take packets with a wrong checksum as good.
     #[arg(long, requires = "read")]
     pub ignore_checksums: bool,

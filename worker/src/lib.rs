@@ -15,6 +15,7 @@ mod packet_thread;
 pub mod pipeline;
 pub mod read;
 pub mod reassembly;
+pub mod shed;
 pub mod ship;
 pub mod site;
 pub mod start;

@@ -69,7 +69,8 @@ pub async fn run(
         Some(capture) => {
             let output = Output::new(Box::new(shipper.output(Overflow::Drop)));
             let analysis = AnalysisConfig { peer: config.node.clone(), ..config.analysis.clone() };
-            let pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
+            let mut pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
+            pipeline.report_itself();
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
             let thread = PacketThread { capture, pipeline, stop, gauges, interface };
             Some(spawn(&config.node, thread)?)

@@ -12,6 +12,7 @@ use tyto_core::time::Ts;
 use tyto_daemon::health;
 use tyto_proto::v1::Counter;
 
+use crate::log::stats::LiveCapture;
 use crate::pipeline::{Pipeline, PipelineStats};
 use tyto_capture::live::{AfPacket, CaptureStats, LiveError};
 
@@ -69,6 +70,7 @@ impl PacketThread {
 
     fn capture_until_stop(&mut self) -> Result<(), LiveError> {
         while !self.stop.load(Ordering::Relaxed) {
+            self.pipeline.ring_fill(self.capture.ring_fill_percent());
             let latest = self.turn(Ts(u64::MAX));
             // Nothing waits any more: time passes as the capture's clock says. Packets that
             // the kernel has not handed over yet are younger than that.
@@ -132,6 +134,11 @@ impl PacketThread {
 
     fn publish(&mut self) -> Result<(), LiveError> {
         let capture = self.capture.statistics()?;
+        self.pipeline.capture_counted(LiveCapture {
+            dropped_packets: capture.dropped_packets,
+            link_packets: capture.link_packets,
+            lag: self.capture.now().since(self.pipeline.now()),
+        });
         self.gauges.publish(&capture, &self.pipeline.stats());
         Ok(())
     }
@@ -152,7 +159,7 @@ const TURNS: &str = "packet_thread_turns";
 type Read = fn(&CaptureStats, &PipelineStats) -> u64;
 
 /// What is reported: name and value.
-const GAUGES: [(&str, Read); 18] = [
+const GAUGES: [(&str, Read); 23] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),
@@ -170,7 +177,12 @@ const GAUGES: [(&str, Read); 18] = [
     ("flows_active", |_, pipeline| pipeline.flows_open),
     ("flows_evicted", |_, pipeline| pipeline.flows_evicted),
     ("streams_given_up", |_, pipeline| pipeline.streams_given_up),
+    ("stream_bytes_waiting", |_, pipeline| pipeline.beyond_bytes),
     ("table_entries_forgotten", |_, pipeline| pipeline.forgotten),
+    ("shed_levels_raised", |_, pipeline| pipeline.shed.raised),
+    ("shed_undetected", |_, pipeline| pipeline.shed.undetected),
+    ("shed_cut_short", |_, pipeline| pipeline.shed.cut_short),
+    ("shed_unanalysed", |_, pipeline| pipeline.shed.unanalysed),
 ];
 
 impl Gauges {

@@ -26,9 +26,12 @@ use crate::flow::encapsulation::TunnelStack;
 use crate::flow::hash::KeyedHasher;
 use crate::flow::table::{FlowId, FlowTable};
 use crate::flow::tcp::Expiry;
+use crate::log::capture_loss::CaptureLoss;
 use crate::log::conn::{ConnLog, ConnLogWithCommunityId};
+use crate::log::stats::{LiveCapture, StatsReports};
 use crate::output::Output;
 use crate::reassembly::StreamTotals;
+use crate::shed::ShedStats;
 use crate::tunnels::IpTunnels;
 use tyto_capture::{Frame, LinkType};
 
@@ -65,6 +68,14 @@ pub struct PipelineStats {
     pub streams_given_up: u64,
     /// Bytes of TCP streams beyond holes, kept now.
     pub beyond_bytes: u64,
+    /// Bytes of fragments, kept now.
+    pub fragment_bytes: u64,
+    /// Of the connections begun: TCP, UDP, ICMP.
+    pub flows_by_kind: [u64; 3],
+    /// Of the connections open: TCP, UDP, ICMP.
+    pub flows_open_by_kind: [u64; 3],
+    /// What was left out because packets came too fast.
+    pub shed: ShedStats,
     /// Tunnels and known hosts that were forgotten at their limits.
     pub forgotten: u64,
 }
@@ -81,8 +92,17 @@ pub struct Pipeline {
     pub(crate) output: Output,
     pub(crate) stats: PipelineStats,
     pub(crate) streams: StreamTotals,
+    /// What the worker logs of itself; not of files, unless asked.
+    reports: Option<Box<Reports>>,
     /// Time of the latest packet; never goes back.
     pub(crate) now: Ts,
+}
+
+/// Logs of the worker's own work.
+#[derive(Debug, Default)]
+struct Reports {
+    capture_loss: CaptureLoss,
+    stats: StatsReports,
 }
 
 /// What carries an IP packet: the frame, or the payload of a tunnel.
@@ -109,13 +129,14 @@ impl Pipeline {
         Self {
             ignore_checksums: config.ignore_checksums,
             community_id: config.community_id,
-            flows: FlowTable::new(hasher_of(0)),
+            flows: FlowTable::new(hasher_of(0), config.flows_max.0 as usize),
             fragments: Fragments::new(hasher_of(1)),
             ip_tunnels: IpTunnels::new(hasher_of(2)),
             shared: Shared::new(config, uid_seed, hasher_of),
             output,
             stats: PipelineStats::default(),
             streams: StreamTotals::default(),
+            reports: None,
             now: BEGIN,
         }
     }
@@ -167,6 +188,36 @@ impl Pipeline {
         self.output.idle(self.now);
     }
 
+    /// Lets time pass up to a packet that another pipeline analyses.
+    pub fn pass(&mut self, ts: Ts) {
+        if self.stats.packets > 0 {
+            self.now = self.now.max(Ts(ts.0 - ts.0 % 1000));
+            self.fire_timers(TIMERS_PER_PACKET_MAX);
+        }
+    }
+
+    /// Packet time.
+    pub const fn now(&self) -> Ts {
+        self.now
+    }
+
+    /// Writes capture_loss.log and stats.log from now on.
+    pub fn report_itself(&mut self) {
+        self.reports = Some(Box::default());
+    }
+
+    /// What the capture counted up to now, for stats.log.
+    pub fn capture_counted(&mut self, live: LiveCapture) {
+        if let Some(reports) = &mut self.reports {
+            reports.stats.live = Some(live);
+        }
+    }
+
+    /// The ring is filled to `percent`: decides what is analysed from now on.
+    pub fn ring_fill(&mut self, percent: u8) {
+        self.shared.shedding.ring_fill(percent);
+    }
+
     /// Writes the rows of all that is still open, and ends the output.
     ///
     /// # Errors
@@ -187,6 +238,8 @@ impl Pipeline {
             flows_open: self.flows.len() as u64,
             fragments: self.fragments.stats(),
             beyond_bytes: self.streams.beyond_bytes,
+            fragment_bytes: self.fragments.bytes() as u64,
+            shed: self.shared.shedding.stats,
             forgotten: self.shared.forgotten() + self.ip_tunnels.forgotten(),
             ..self.stats
         }
@@ -254,6 +307,9 @@ impl Pipeline {
 
     /// Does what is due, up to `limit` connections.
     fn fire_timers(&mut self, limit: usize) {
+        if self.reports.is_some() {
+            self.report();
+        }
         self.fragments.expire(self.now);
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.expire();
         self.shared.expire_services(self.now, &mut self.output);
@@ -267,6 +323,19 @@ impl Pipeline {
                 self.flows.reschedule(id);
             }
         }
+    }
+
+    /// Writes what is due about the worker itself.
+    fn report(&mut self) {
+        let Some(mut reports) = self.reports.take() else { return };
+        let peer = &self.shared.config.peer;
+        reports.capture_loss.tick(self.now, &self.streams, peer, &mut self.output);
+        if reports.stats.is_due(self.now) {
+            let stats = self.stats();
+            let peer = &self.shared.config.peer;
+            reports.stats.report(self.now, &stats, peer, &mut self.output);
+        }
+        self.reports = Some(reports);
     }
 
     /// Calls the analyzers of a connection whose alarm rang. True when they end it.
@@ -295,6 +364,11 @@ impl Pipeline {
             let proto = conn.proto();
             let (shared, output) = (&mut self.shared, &mut self.output);
             stage.end(&mut Cx::new(self.now, &mut conn.core, proto, shared, output));
+        }
+        if let Some(open) =
+            conn.proto_index().and_then(|at| self.stats.flows_open_by_kind.get_mut(at))
+        {
+            *open -= 1;
         }
         if let Transport::Tcp(tcp) = &conn.transport {
             self.streams.beyond_bytes =

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tyto_core::config::runtime::{AnalysisConfig, LogFormat};
+use tyto_core::config::runtime::{AnalysisConfig, FlowsMax, LogFormat};
 use tyto_core::record::json::JsonRow;
 use tyto_core::record::schema::Schema;
 use tyto_core::record::tsv::{self, TsvRow};
@@ -18,6 +18,7 @@ use tyto_core::time::Ts;
 use crate::args::Args;
 use crate::capture::file_filter::FileFilter;
 use crate::capture::pcap_file::PcapFile;
+use crate::capture::shard::Shard;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::output::{Claim, Output, RowSink, StreamRef};
 use crate::pipeline::{Pipeline, PipelineStats};
@@ -56,6 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         private_address_space_is_local: true,
         ignore_checksums: args.ignore_checksums,
         community_id: args.community_id,
+        flows_max: FlowsMax(args.flows_max),
         // What a lone process of Zeek calls itself.
         peer: "zeek".to_owned(),
         software_version_changes: args.software_version_change.iter().cloned().collect(),
@@ -63,7 +65,10 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
     let format = if args.json { LogFormat::Json } else { LogFormat::Tsv };
     let files = LogFiles::new(log_dir.clone(), format);
     let mut pipeline = Pipeline::new(&config, SEED, Output::new(Box::new(files)));
-    let read = analyse(&mut pipeline, &mut source, &mut filter);
+    if args.stats {
+        pipeline.report_itself();
+    }
+    let read = analyse(&mut pipeline, &mut source, &mut filter, args.shard);
     let stats = pipeline.finish().context("cannot write the logs")?;
     read.with_context(|| format!("`{}` was not read to its end", capture.display()))?;
     let name = capture.display();
@@ -75,17 +80,30 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
     Ok(Reading { stats, warnings: cut_off.into_iter().chain(wrong).chain(unmatched).collect() })
 }
 
-/// Analyses the packets of `source` that the filter lets through.
+/// Analyses the packets of `source` that the filter lets through and that are in the share.
 fn analyse(
     pipeline: &mut Pipeline,
     source: &mut PcapFile,
     filter: &mut Option<FileFilter>,
+    shard: Option<Shard>,
 ) -> Result<(), CaptureError> {
-    let Some(filter) = filter else { return pipeline.run(source) };
+    if filter.is_none() && shard.is_none() {
+        return pipeline.run(source);
+    }
     loop {
         match source.next_frame()? {
-            Next::Frame(frame) if filter.matches(&frame)? => pipeline.packet(&frame),
-            Next::Frame(_) => {}
+            Next::Frame(frame) => {
+                let matches = match filter {
+                    Some(filter) => filter.matches(&frame)?,
+                    None => true,
+                };
+                if matches && shard.is_none_or(|shard| shard.takes(&frame)) {
+                    pipeline.packet(&frame);
+                } else if matches {
+                    // Time is the same for all shares: what ends by it ends alike.
+                    pipeline.pass(frame.ts);
+                }
+            }
             Next::Idle(now) => pipeline.idle(now),
             Next::End => return Ok(()),
         }

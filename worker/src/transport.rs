@@ -25,6 +25,7 @@ use crate::log::weird::Weird;
 use crate::output::Output;
 use crate::pipeline::{Carrier, Pipeline};
 use crate::reassembly::StreamTotals;
+use crate::shed::{LONG_BYTES, Level};
 
 const UDP_HEADER_LEN: usize = 8;
 /// Idle time of other protocols, seconds (Zeek: `unknown_ip_inactivity_timeout`).
@@ -68,9 +69,7 @@ impl Analysis<'_> {
         cx.had_gap = view.had_gap;
         cx.payload_bytes = view.payload_bytes;
         cx.responder = view.responder;
-        let stage =
-            self.stage.get_or_insert_with(|| Stage::of_connection(Proto::Tcp, &mut cx).into());
-        if stage.is_live() {
+        if let Some(stage) = listening(self.stage, Proto::Tcp, &mut cx) {
             call(stage, &mut cx);
         }
     }
@@ -294,12 +293,14 @@ impl Pipeline {
             let mut cx = Cx::new(self.now, core, Proto::Udp, &mut self.shared, &mut self.output);
             cx.payload_bytes = flow_bytes;
             cx.responder = responder;
-            let stage =
-                stage.get_or_insert_with(|| Stage::of_connection(Proto::Udp, &mut cx).into());
-            stage.deliver(side, payload, &mut cx);
+            if let Some(stage) = listening(stage, Proto::Udp, &mut cx) {
+                stage.deliver(side, payload, &mut cx);
+            }
             if std::mem::take(&mut core.wants_flip) {
                 core.flip();
-                stage.flipped();
+                if let Some(stage) = stage {
+                    stage.flipped();
+                }
             }
         }
         // By the role before roles were swapped, as Zeek counts.
@@ -417,8 +418,49 @@ impl Pipeline {
         if let Some(service) = core.expected.and_then(expected::service_of) {
             core.services.add(service);
         }
-        self.flows.insert(Conn { core, transport, stage: None })
+        let conn = Conn { core, transport, stage: None };
+        if let Some(at) = conn.proto_index() {
+            self.stats.flows_by_kind[at] += 1;
+            self.stats.flows_open_by_kind[at] += 1;
+        }
+        self.flows.insert(conn)
     }
+}
+
+/// The stage of a connection that carries something, unless nobody listens to it; made at its
+/// first call. What is left out when packets come too fast is decided here.
+fn listening<'s>(
+    stage: &'s mut Option<Box<Stage>>,
+    proto: Proto,
+    cx: &mut Cx<'_>,
+) -> Option<&'s mut Stage> {
+    let level = cx.shared.shedding.level();
+    if level == Level::Nothing {
+        let stage = stage.get_or_insert_with(|| Stage::of_connection(proto, cx).into());
+        return stage.is_live().then_some(stage);
+    }
+    let is_long = level >= Level::Long && cx.payload_bytes > LONG_BYTES;
+    let stats = &mut cx.shared.shedding.stats;
+    match stage {
+        Some(stage) if !stage.is_live() => return None,
+        Some(stage) if level == Level::Analysis || is_long => {
+            stats.unanalysed += u64::from(level == Level::Analysis);
+            stats.cut_short += u64::from(level < Level::Analysis);
+            stage.give_up();
+            return None;
+        }
+        Some(_) => {}
+        None if level == Level::Analysis => {
+            stats.unanalysed += 1;
+            *stage = Some(Stage::deaf().into());
+            return None;
+        }
+        None => {
+            stats.undetected += 1;
+            *stage = Some(Stage::by_port(proto, cx).into());
+        }
+    }
+    stage.as_deref_mut().filter(|stage| stage.is_live())
 }
 
 fn names(packet: &IpPacket<'_>, ports: (u16, u16), is_one_way: bool) -> Names {

@@ -137,6 +137,12 @@ impl AfPacket {
         })
     }
 
+    /// How full the ring is, percent.
+    #[must_use]
+    pub fn ring_fill_percent(&self) -> u8 {
+        self.ring.fill_percent()
+    }
+
     /// Waits until a frame is there, `timeout` at most. Returns whether one is.
     ///
     /// # Errors

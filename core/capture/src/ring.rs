@@ -196,6 +196,19 @@ impl Ring {
         self.open.is_some_and(|unread| unread.frames > 0) || self.mapping.is_ours(self.next)
     }
 
+    /// The share of the ring's blocks that the kernel filled and that are not given back yet,
+    /// percent. They stand behind each other, so few of them are looked at.
+    pub(crate) fn fill_percent(&self) -> u8 {
+        let blocks = self.mapping.blocks();
+        let is_filled = |ahead: usize| self.mapping.is_ours((self.next + ahead) % blocks);
+        let (mut filled, mut end) = (0, blocks);
+        while filled < end {
+            let middle = filled + (end - filled) / 2;
+            if is_filled(middle) { filled = middle + 1 } else { end = middle }
+        }
+        u8::try_from(filled * 100 / blocks.max(1)).unwrap_or(100)
+    }
+
     /// The next frame, in the order in which they came; `None` when the kernel handed over
     /// no more. The frames of a block are given back together, once all were read.
     pub(crate) fn next_frame(&mut self, has_ethernet_header: bool) -> Option<RingFrame<'_>> {

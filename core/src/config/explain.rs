@@ -84,6 +84,7 @@ const FIELDS: &[(&str, Origin)] = &[
     ("analysis.ignore_checksums", Setting("ignore_checksums")),
     ("analysis.private_address_space_is_local", Setting("private_address_space_is_local")),
     ("analysis.community_id", Setting("community_id")),
+    ("analysis.flows_max", Setting("flows_max")),
     ("ship.batch_rows_max", Setting("batch_rows_max")),
     ("ship.batch_interval_ms", Setting("batch_interval_ms")),
     ("ship.spool_bytes_max", Setting("spool_bytes_max")),

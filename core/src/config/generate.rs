@@ -9,8 +9,8 @@ use super::fanout;
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
-    AnalysisConfig, CaptureConfig, ChecksumMode, HostConfig, HostNode, LimitsConfig, LogsConfig,
-    NodeConfig, Peer, PeersConfig, Role, ShipConfig, WatchConfig,
+    AnalysisConfig, CaptureConfig, ChecksumMode, FlowsMax, HostConfig, HostNode, LimitsConfig,
+    LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig, WatchConfig,
 };
 
 /// A host whose name was not resolved.
@@ -47,6 +47,7 @@ impl Cluster {
                 private_address_space_is_local: settings.private_address_space_is_local,
                 ignore_checksums: self.checksums(node) == ChecksumMode::Off,
                 community_id: settings.community_id,
+                flows_max: FlowsMax(settings.flows_max),
                 ..AnalysisConfig::default()
             },
             logs: LogsConfig {

@@ -263,12 +263,28 @@ pub struct AnalysisConfig {
     pub ignore_checksums: bool,
     /// Add the community_id column to conn.log.
     pub community_id: bool,
+    /// Connections that one worker follows at the same time.
+    #[serde(default)]
+    pub flows_max: FlowsMax,
     /// Programs of which another version on the same host is worth a notice.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub software_version_changes: BTreeSet<String>,
     /// The node as `peer` columns name it; set by the node itself.
     #[serde(skip)]
     pub peer: String,
+}
+
+/// Connections that one worker follows at the same time. At the limit a new one takes the place
+/// of one whose deadline is near, which is logged as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FlowsMax(pub u32);
+
+impl Default for FlowsMax {
+    /// Some 1.2 GB when all are TCP.
+    fn default() -> Self {
+        Self(2_000_000)
+    }
 }
 
 /// Format of log files.

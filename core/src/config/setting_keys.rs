@@ -211,6 +211,12 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ),
     key("community_id", Kind::Bool, "", "add the column community_id to conn.log"),
     key(
+        "flows_max",
+        whole(1000, 100_000_000),
+        "connections",
+        "connections that each worker follows at the same time; one takes some 600 bytes",
+    ),
+    key(
         "filter",
         Kind::Optional(&FILTER),
         "",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
-use super::runtime::{CaptureConfig, ChecksumMode, FanoutMode, LogFormat, WatchConfig};
+use super::runtime::{CaptureConfig, ChecksumMode, FanoutMode, FlowsMax, LogFormat, WatchConfig};
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
 use super::{filter_check, unknown_key};
@@ -61,6 +61,8 @@ pub struct Settings {
     pub ignore_checksums: bool,
     /// Add community_id to conn.log.
     pub community_id: bool,
+    /// Connections that one worker follows at the same time.
+    pub flows_max: u32,
     /// Only packets that this tcpdump expression matches are captured.
     pub filter: Option<String>,
     /// Bytes kept of each packet.
@@ -156,6 +158,7 @@ impl Default for Settings {
             private_address_space_is_local: true,
             ignore_checksums: false,
             community_id: false,
+            flows_max: FlowsMax::default().0,
             filter: None,
             snaplen_bytes: CaptureConfig::new("").snaplen_bytes,
             af_packet: AfPacketSettings::default(),

@@ -33,6 +33,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("analysis.private_address_space_is_local", "", "private_address_space_is_local"),
     ("analysis.ignore_checksums", "", "ignore_checksums"),
     ("analysis.community_id", "", "community_id"),
+    ("analysis.flows_max", "", "flows_max"),
     ("logs.format", "", "log_format"),
     ("logs.rotation_interval_s", "", "log_rotation_interval_s"),
     ("logs.compress", "", "compress_logs"),

@@ -13,6 +13,7 @@ use crate::log::known_services::KnownServices;
 use crate::log::notice::Notices;
 use crate::log::software::KnownSoftware;
 use crate::log::weird::Weirds;
+use crate::shed::Shedding;
 use crate::site::Site;
 use crate::x509::Certificates;
 
@@ -45,6 +46,8 @@ pub struct Shared {
     pub irc_transfers: Transfers,
     /// Certificates that hosts showed.
     pub certificates: Certificates,
+    /// What is left out because packets come too fast.
+    pub shedding: Shedding,
     /// What was refused at a limit.
     pub stats: AnalyzerStats,
 }
@@ -74,6 +77,7 @@ impl Shared {
             expected: ExpectedConns::new(hasher_of(17)),
             irc_transfers: Transfers::new(hasher_of(21)),
             certificates: Certificates::new(hasher_of(30)),
+            shedding: Shedding::default(),
             stats: AnalyzerStats::default(),
         }
     }

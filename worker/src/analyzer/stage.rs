@@ -37,7 +37,14 @@ impl Stage {
     /// The stage of a connection that begins: the analyzer that it was announced for, else those
     /// of its responder's port; and detection.
     pub fn of_connection(proto: Proto, cx: &mut Cx<'_>) -> Self {
-        let mut stage = Self::detecting(proto);
+        let mut stage = Self::by_port(proto, cx);
+        stage.detection = Some(Box::new(Detection::new(proto)));
+        stage
+    }
+
+    /// The same without detection.
+    pub fn by_port(proto: Proto, cx: &mut Cx<'_>) -> Self {
+        let mut stage = Self::deaf();
         if let Some(expected) = cx.conn.expected {
             stage.add(expected, cx);
             return stage;
@@ -47,6 +54,17 @@ impl Stage {
             stage.add(spec, cx);
         }
         stage
+    }
+
+    /// A stage to which nobody listens.
+    pub const fn deaf() -> Self {
+        Self { slots: Vec::new(), detection: None }
+    }
+
+    /// Nothing more is delivered to anyone; [`Analyzer::end`] still comes.
+    pub fn give_up(&mut self) {
+        self.detection = None;
+        self.slots.iter_mut().for_each(|slot| slot.is_live = false);
     }
 
     /// A stage whose protocol is found by content.

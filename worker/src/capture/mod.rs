@@ -15,6 +15,7 @@ pub mod file_filter;
 mod live;
 pub mod pcap_file;
 mod pcapng;
+pub mod shard;
 mod unpack;
 
 /// What a source has now.

@@ -145,6 +145,16 @@ impl Default for ConnTimers {
 }
 
 impl Conn {
+    /// Its place among the transports that are counted apart: TCP, UDP, ICMP.
+    pub const fn proto_index(&self) -> Option<usize> {
+        match self.transport {
+            Transport::Tcp(_) => Some(0),
+            Transport::Udp(_) => Some(1),
+            Transport::Icmp(_) => Some(2),
+            Transport::Unknown => None,
+        }
+    }
+
     /// Transport protocol as logs name it.
     pub const fn proto(&self) -> Proto {
         self.transport.proto()

@@ -16,8 +16,9 @@ pub const HISTORY_LEN_MAX: usize = 4096;
 pub struct History {
     inline: [u8; INLINE_LEN],
     len: u8,
-    /// All letters, once they are more than fit inline; empty before.
-    spilled: Vec<u8>,
+    /// All letters, once they are more than fit inline.
+    #[allow(clippy::box_collection, reason = "rare: a pointer's place in each connection")]
+    spilled: Option<Box<Vec<u8>>>,
     /// Letters that are written once per side and were.
     seen: u32,
 }
@@ -29,18 +30,19 @@ impl History {
             Side::Orig => letter,
             Side::Resp => letter.to_ascii_lowercase(),
         };
-        if !self.spilled.is_empty() {
-            match self.spilled.len() {
-                ..HISTORY_LEN_MAX => self.spilled.push(letter),
-                HISTORY_LEN_MAX => self.spilled.push(b'X'),
+        if let Some(spilled) = &mut self.spilled {
+            match spilled.len() {
+                ..HISTORY_LEN_MAX => spilled.push(letter),
+                HISTORY_LEN_MAX => spilled.push(b'X'),
                 _ => {}
             }
         } else if let Some(place) = self.inline.get_mut(usize::from(self.len)) {
             *place = letter;
             self.len += 1;
         } else {
-            self.spilled.extend_from_slice(&self.inline);
-            self.spilled.push(letter);
+            let mut spilled = self.inline.to_vec();
+            spilled.push(letter);
+            self.spilled = Some(Box::new(spilled));
         }
     }
 
@@ -64,16 +66,15 @@ impl History {
     /// Replaces all letters, keeping which kinds were seen.
     pub fn replace(&mut self, letters: &[u8]) {
         self.len = 0;
-        self.spilled.clear();
+        self.spilled = None;
         letters.iter().for_each(|letter| self.push(Side::Orig, *letter));
     }
 
     /// The letters.
     pub fn letters(&self) -> &[u8] {
-        if self.spilled.is_empty() {
-            self.inline.get(..usize::from(self.len)).unwrap_or_default()
-        } else {
-            &self.spilled
+        match &self.spilled {
+            Some(spilled) => spilled,
+            None => self.inline.get(..usize::from(self.len)).unwrap_or_default(),
         }
     }
 

@@ -3,9 +3,13 @@
 /// Protocols that one connection may show; more are not listed.
 const SERVICES_MAX: usize = 16;
 
-/// Names of protocols, in the order in which they were recognised.
+/// Names of protocols, in the order in which they were recognised. Most connections of a flood
+/// have none, so their place is made with the first.
 #[derive(Clone, Debug, Default)]
-pub struct Services {
+pub struct Services(Option<Box<Lists>>);
+
+#[derive(Clone, Debug, Default)]
+struct Lists {
     confirmed: Vec<&'static str>,
     failed: Vec<&'static str>,
 }
@@ -13,36 +17,39 @@ pub struct Services {
 impl Services {
     /// `name` was recognised.
     pub fn add(&mut self, name: &'static str) {
-        if !self.confirmed.contains(&name) && self.confirmed.len() < SERVICES_MAX {
-            self.confirmed.push(name);
+        let confirmed = &mut self.0.get_or_insert_default().confirmed;
+        if !confirmed.contains(&name) && confirmed.len() < SERVICES_MAX {
+            confirmed.push(name);
         }
     }
 
     /// `name` was given up. True when it was recognised before, and fails for the first time.
     pub fn fail(&mut self, name: &'static str) -> bool {
-        let Some(index) = self.confirmed.iter().position(|service| *service == name) else {
+        let Some(Lists { confirmed, failed }) = self.0.as_deref_mut() else { return false };
+        let Some(index) = confirmed.iter().position(|service| *service == name) else {
             return false;
         };
-        self.confirmed.remove(index);
-        let is_first = !self.failed.contains(&name);
+        confirmed.remove(index);
+        let is_first = !failed.contains(&name);
         if is_first {
-            self.failed.push(name);
+            failed.push(name);
         }
         is_first
     }
 
     /// Whether `name` is recognised.
     pub fn contains(&self, name: &str) -> bool {
-        self.confirmed.contains(&name)
+        self.names().any(|service| service == name)
     }
 
     /// The recognised ones, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.confirmed.iter().copied()
+        self.0.iter().flat_map(|lists| lists.confirmed.iter().copied())
     }
 
     /// What the column says: lower case, with commas between.
     pub fn column(&self) -> Option<String> {
-        (!self.confirmed.is_empty()).then(|| self.confirmed.join(",").to_ascii_lowercase())
+        let confirmed = &self.0.as_ref()?.confirmed;
+        (!confirmed.is_empty()).then(|| confirmed.join(",").to_ascii_lowercase())
     }
 }

@@ -11,17 +11,15 @@ use super::hash::KeyedHasher;
 use super::key::FlowKey;
 use super::wheel::Wheel;
 
-/// Connections that may be open at the same time: some 1.4 GB of them. At the limit a new
-/// connection takes the place of one whose deadline is near, which is logged as it stands.
-pub const FLOWS_MAX: usize = 2_000_000;
-
 /// Name of a connection in the table while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowId(u32);
 
-/// The open connections.
+/// The open connections. There is a limit to them; at it a new connection takes the place of
+/// one whose deadline is near, which is logged as it stands.
 #[derive(Debug)]
 pub struct FlowTable {
+    flows_max: usize,
     ids: HashTable<u32>,
     hasher: KeyedHasher,
     conns: Vec<Option<Conn>>,
@@ -30,9 +28,10 @@ pub struct FlowTable {
 }
 
 impl FlowTable {
-    /// An empty table whose keys are hashed with `hasher`.
-    pub fn new(hasher: KeyedHasher) -> Self {
+    /// An empty table whose keys are hashed with `hasher`, for `flows_max` connections.
+    pub fn new(hasher: KeyedHasher, flows_max: usize) -> Self {
         Self {
+            flows_max: flows_max.max(1),
             ids: HashTable::new(),
             hasher,
             conns: Vec::new(),
@@ -143,6 +142,6 @@ impl FlowTable {
 
     /// Whether no other connection fits.
     pub fn is_full(&self) -> bool {
-        self.len() >= FLOWS_MAX
+        self.len() >= self.flows_max
     }
 }

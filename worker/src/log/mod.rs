@@ -1,5 +1,6 @@
 //! Log streams that belong to no analyzer.
 
+pub mod capture_loss;
 pub mod conn;
 pub mod known_hosts;
 pub mod known_services;
@@ -7,4 +8,5 @@ pub mod lately;
 pub mod notice;
 pub mod software;
 pub mod software_version;
+pub mod stats;
 pub mod weird;
