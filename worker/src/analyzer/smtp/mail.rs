@@ -1,0 +1,150 @@
+//! A message on its way: its lines are MIME entities, its parts are files.
+
+use tyto_core::net::Side;
+
+use super::log::Transaction;
+use crate::analyzer::Cx;
+use crate::analyzer::mime::header::filename;
+use crate::analyzer::mime::{Message, MimeSink};
+use crate::file::{FileAbout, FileRef};
+
+/// A message that is being sent.
+#[derive(Debug)]
+pub(super) struct Mail {
+    message: Message,
+    part: Part,
+}
+
+/// The entity that is being read.
+#[derive(Debug)]
+struct Part {
+    side: Side,
+    filename: Option<Vec<u8>>,
+    file: Option<FileRef>,
+    /// Between the begin of an entity and its end.
+    is_open: bool,
+}
+
+/// What an entity may touch.
+struct Sink<'a> {
+    part: &'a mut Part,
+    transaction: &'a mut Transaction,
+    mime_depth: &'a mut u64,
+}
+
+impl Mail {
+    /// Begins a message that `side` sends. `mime_depth` counts the entities of the connection.
+    pub(super) fn begin(
+        side: Side,
+        transaction: &mut Transaction,
+        mime_depth: &mut u64,
+        cx: &mut Cx<'_>,
+    ) -> Self {
+        let mut part = Part { side, filename: None, file: None, is_open: false };
+        let mut sink = Sink { part: &mut part, transaction, mime_depth };
+        let message = Message::begin(&mut sink, cx);
+        Self { message, part }
+    }
+
+    /// The next line.
+    pub(super) fn line(
+        &mut self,
+        line: &[u8],
+        has_line_end: bool,
+        transaction: &mut Transaction,
+        mime_depth: &mut u64,
+        cx: &mut Cx<'_>,
+    ) {
+        let mut sink = Sink { part: &mut self.part, transaction, mime_depth };
+        self.message.line(line, has_line_end, &mut sink, cx);
+    }
+
+    /// `missed_bytes` of the message will not come.
+    pub(super) fn gap(
+        &mut self,
+        missed_bytes: u64,
+        transaction: &mut Transaction,
+        mime_depth: &mut u64,
+        cx: &mut Cx<'_>,
+    ) {
+        let mut sink = Sink { part: &mut self.part, transaction, mime_depth };
+        let file = sink.file(cx);
+        cx.file_gap(file, missed_bytes);
+    }
+
+    /// The message is over.
+    pub(super) fn end(
+        mut self,
+        transaction: &mut Transaction,
+        mime_depth: &mut u64,
+        cx: &mut Cx<'_>,
+    ) {
+        let mut sink = Sink { part: &mut self.part, transaction, mime_depth };
+        self.message.end(&mut sink, cx);
+    }
+}
+
+impl Sink<'_> {
+    /// The file of the current entity; it begins with the first byte.
+    fn file(&mut self, cx: &mut Cx<'_>) -> FileRef {
+        if let Some(file) = self.part.file {
+            return file;
+        }
+        let mut handle = format!("SMTP {} {}", cx.uid(), self.mime_depth).into_bytes();
+        handle.extend_from_slice(&self.transaction.row.trans_depth.to_be_bytes());
+        let filename = self.part.filename.as_deref().filter(|_| self.part.is_open);
+        let about = FileAbout {
+            depth: *self.mime_depth,
+            filename: filename.map(|name| String::from_utf8_lossy(name).into_owned()),
+            ..FileAbout::default()
+        };
+        let file = cx.file_open(self.part.side, &handle, &about);
+        self.transaction.file(file.fuid);
+        self.part.file = Some(file);
+        file
+    }
+}
+
+impl MimeSink for Sink<'_> {
+    fn begin_entity(&mut self, _: usize, _: &mut Cx<'_>) {
+        *self.mime_depth += 1;
+        self.transaction.entities += 1;
+        self.part.is_open = true;
+        self.part.filename = None;
+        self.part.file = None;
+    }
+
+    fn header(&mut self, name: &[u8], value: &[u8], cx: &mut Cx<'_>) {
+        // The headers of parts are not those of the message.
+        if self.transaction.entities <= 1 {
+            self.transaction.header(name, value, cx);
+        }
+        if !self.part.is_open {
+            cx.weird("missing_SMTP_entity");
+            return;
+        }
+        let found = if name.eq_ignore_ascii_case(b"content-disposition") {
+            filename(value, "filename")
+        } else if name.eq_ignore_ascii_case(b"content-type") {
+            filename(value, "name")
+        } else {
+            None
+        };
+        if found.is_some() {
+            self.part.filename = found;
+        }
+    }
+
+    fn content(&mut self, bytes: &[u8], cx: &mut Cx<'_>) {
+        let file = self.file(cx);
+        cx.file_bytes(file, bytes);
+    }
+
+    fn end_entity(&mut self, cx: &mut Cx<'_>) {
+        if let Some(file) = self.part.file.take() {
+            cx.file_end(file);
+        }
+        self.part.is_open = false;
+        self.part.filename = None;
+    }
+}
