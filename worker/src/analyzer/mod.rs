@@ -20,6 +20,7 @@ pub mod cx;
 pub mod detect;
 pub mod expected;
 pub mod log;
+pub mod mime;
 pub mod nvt;
 pub mod shared;
 pub mod stage;
@@ -36,6 +37,9 @@ pub mod http;
 // Encryption:
 pub mod ssl;
 // Mail:
+pub mod imap;
+pub mod pop3;
+pub mod smtp;
 // File transfer, login, databases:
 pub mod ftp;
 pub mod irc;
@@ -100,6 +104,9 @@ pub static SPECS: &[&Spec] = &[
     &ssl::SPEC,
     &ssl::DTLS_SPEC,
     // Mail:
+    &smtp::SPEC,
+    &pop3::SPEC,
+    &imap::SPEC,
     // File transfer, login, databases:
     &ftp::SPEC,
     &ftp::data::SPEC,

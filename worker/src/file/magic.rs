@@ -58,7 +58,9 @@ fn compile(pattern: &str) -> Option<Regex> {
             whole = whole.replace(word, meaning);
         }
     }
-    RegexBuilder::new(&whole).unicode(false).size_limit(PATTERN_SIZE_MAX).build().ok()
+    let mut builder = RegexBuilder::new(&whole);
+    builder.unicode(false).dot_matches_new_line(true).size_limit(PATTERN_SIZE_MAX);
+    builder.build().ok()
 }
 
 #[cfg(test)]
@@ -91,6 +93,7 @@ mod tests {
             (b"hello", None),
             (b"\x00\x00\x00\x18ftypmp42", Some("video/mp4")),
             (b"#!/usr/bin/env python3\n", Some("text/x-python")),
+            (b"text\n--- a\n+++ b\n@@ -1 +1 @@\n", Some("text/x-diff")),
             (b"", None),
         ] {
             assert_eq!(mime_type(begin), expected, "{begin:?}");

@@ -1,5 +1,5 @@
 //! What files begin with, by type: the facts of Zeek's file-magic signatures, strongest first.
-//! A pattern is matched at the first byte; `.` is any byte but a newline. The third column has the
+//! A pattern is matched at the first byte; `.` is any byte. The third column has the
 //! bytes that a match can begin with, so that most patterns are never tried. Words in braces stand
 //! for longer patterns, see `super::magic`.
 

@@ -44,12 +44,15 @@ impl Base64 {
         self.decode(b"===".get(..missing).unwrap_or_default(), out, cx);
     }
 
+    /// Something was not base64.
+    pub const fn has_erred(&self) -> bool {
+        self.errors > 0
+    }
+
     fn whole_group(&mut self, out: &mut Vec<u8>, cx: &mut Cx<'_>) {
         self.filled = 0;
         if self.is_after_padding {
-            self.illegal(cx, || {
-                "extra base64 groups after '=' padding are ignored".to_owned()
-            });
+            self.illegal(cx, || "extra base64 groups after '=' padding are ignored".to_owned());
             return;
         }
         let bits = self.group.iter().fold(0_u32, |bits, &value| bits << 6 | u32::from(value));
@@ -63,7 +66,7 @@ impl Base64 {
     fn illegal(&mut self, cx: &mut Cx<'_>, why: impl FnOnce() -> String) {
         self.errors += 1;
         if self.errors == 1 {
-            cx.weird_unsourced("base64_illegal_encoding", &why());
+            cx.weird_without_source("base64_illegal_encoding", &why());
         }
     }
 }

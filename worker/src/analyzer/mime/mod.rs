@@ -4,8 +4,6 @@
 
 mod decode;
 pub mod header;
-#[cfg(test)]
-mod tests;
 
 use super::Cx;
 pub use decode::Base64;

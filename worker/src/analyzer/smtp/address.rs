@@ -64,7 +64,8 @@ pub(super) fn header_addresses(line: &[u8]) -> Vec<Vec<u8>> {
                 // Only a quote or a comma can begin what succeeds where this failed.
                 let next = rest.iter().skip(1).position(|byte| matches!(byte, b'"' | b','));
                 let behind_comma = usize::from(first == b',');
-                let skipped = if behind_comma == 1 { 1 } else { next.map_or(rest.len(), |at| at + 1) };
+                let skipped =
+                    if behind_comma == 1 { 1 } else { next.map_or(rest.len(), |at| at + 1) };
                 rest = rest.get(skipped..).unwrap_or_default();
             }
         }

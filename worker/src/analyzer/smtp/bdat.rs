@@ -1,7 +1,7 @@
 //! Chunks of BDAT (RFC 3030): lines out of bytes that come without regard to them.
 
-use super::mail::Mail;
 use super::log::Transaction;
+use super::mail::Mail;
 use crate::analyzer::Cx;
 
 /// Bytes of a line that are kept together (Zeek: `SMTP::bdat_max_line_length`).

@@ -34,7 +34,7 @@ pub(super) enum Command {
 impl Command {
     /// The command that `word` names.
     pub(super) fn parse(word: &[u8]) -> Option<Self> {
-        let words: [(&str, Self); 21] = [
+        let words: [(&str, Self); 20] = [
             ("EHLO", Self::Hello),
             ("HELO", Self::Hello),
             ("MAIL", Self::Mail),
@@ -55,7 +55,6 @@ impl Command {
             ("BDAT", Self::Bdat),
             ("ETRN", Self::Other),
             ("AUTH", Self::Auth),
-            ("LAST", Self::Other),
         ];
         let found = words.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|(_, command)| *command)

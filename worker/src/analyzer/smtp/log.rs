@@ -23,7 +23,7 @@ const FUIDS_MAX: usize = 1000;
 /// A message.
 #[derive(Clone, Debug, LogRecord)]
 #[log(stream = "smtp")]
-pub struct SmtpLog {
+pub(super) struct SmtpLog {
     /// When its transaction began.
     pub ts: Ts,
     /// The connection.
@@ -121,7 +121,7 @@ impl Transaction {
         let recipients = self.row.rcptto.get_or_insert_default();
         for address in mail_addresses(argument) {
             if recipients.len() >= ADDRESSES_MAX {
-                cx.weird_unsourced("smtp_too_many_rcptto_addresses", "");
+                cx.weird_without_source("smtp_too_many_rcptto_addresses", "");
                 return;
             }
             recipients.insert(without_orcpt(address));
@@ -218,7 +218,7 @@ fn add_addresses(
     let addresses = column.get_or_insert_default();
     for address in header_addresses(value) {
         if addresses.len() >= ADDRESSES_MAX {
-            cx.weird_unsourced(too_many, "");
+            cx.weird_without_source(too_many, "");
             return;
         }
         addresses.insert(address);
@@ -236,7 +236,7 @@ fn received(row: &mut SmtpLog, value: &[u8], cx: &mut Cx<'_>) {
         return;
     }
     if row.path.0.len() >= PATH_MAX {
-        cx.weird_unsourced("smtp_max_path_length_exceeded", "");
+        cx.weird_without_source("smtp_max_path_length_exceeded", "");
         return;
     }
     row.path.0.push(ip);
@@ -250,8 +250,7 @@ fn is_webmail(user_agent: &[u8]) -> bool {
         b"SquirrelMail",
         b"NeoMail",
     ];
-    let contains =
-        |word: &[u8]| user_agent.windows(word.len()).any(|window| window == word);
+    let contains = |word: &[u8]| user_agent.windows(word.len()).any(|window| window == word);
     begins.iter().any(|begin| user_agent.starts_with(begin))
         || contains(b"(IMP)")
         || contains(b"ZimbraWebClient")

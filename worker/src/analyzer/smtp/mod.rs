@@ -8,8 +8,6 @@ mod command;
 mod log;
 mod mail;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 
@@ -151,7 +149,7 @@ impl Smtp {
             State::Data => {
                 let line = line.strip_prefix(b".").unwrap_or(line);
                 if self.mail.is_none() {
-                    self.begin_data(State::Data, cx);
+                    self.begin_data(self.sender, State::Data, cx);
                 }
                 self.mail_line(line, cx);
             }
@@ -166,8 +164,7 @@ impl Smtp {
 
     fn command(&mut self, line: &[u8], cx: &mut Cx<'_>) {
         let is_space = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
-        let line = line.trim_ascii_start();
-        let len = line.iter().position(|byte| is_space(byte)).unwrap_or(line.len());
+        let len = line.iter().position(is_space).unwrap_or(line.len());
         let (word, argument) = line.split_at_checked(len).unwrap_or_default();
         let argument = argument.trim_ascii_start();
         let Some(command) = Command::parse(word) else { return };
@@ -182,7 +179,7 @@ impl Smtp {
             Command::Hello | Command::Mail | Command::Recipient | Command::Reset => {
                 self.state = State::Commands;
             }
-            Command::Data => self.begin_data(State::Data, cx),
+            Command::Data => self.begin_data(self.sender, State::Data, cx),
             _ => {}
         }
     }
@@ -219,7 +216,7 @@ impl Smtp {
             self.pending_reply = 0;
         }
         if self.pending_reply == 0 {
-            self.replied(code, cx);
+            self.replied(side, code, cx);
         }
         let goes_on = line.get(3) == Some(&b'-');
         self.pending_reply = if goes_on { code } else { 0 };
@@ -230,12 +227,12 @@ impl Smtp {
         );
         self.session.reply(code, text, ends, cx);
         if self.state == State::Tls && self.tls.is_none() {
-            self.start_tls(side, cx);
+            self.start_tls(cx);
         }
     }
 
     /// The first line of a reply.
-    fn replied(&mut self, code: u16, cx: &mut Cx<'_>) {
+    fn replied(&mut self, side: Side, code: u16, cx: &mut Cx<'_>) {
         if self.state == State::AfterGap {
             self.state = State::GapRecovery;
             self.request(b"(UNKNOWN)", b"", cx);
@@ -245,7 +242,8 @@ impl Smtp {
         self.first = self.pending.pop_front();
         match command::replied(command, code, self.state) {
             Action::Be(state) => self.state = state,
-            Action::BeginData => self.begin_data(State::Data, cx),
+            // Zeek takes the side of the reply.
+            Action::BeginData => self.begin_data(side, State::Data, cx),
             Action::RefuseData => {
                 if self.state == State::Data {
                     self.end_data(cx);
@@ -260,7 +258,7 @@ impl Smtp {
         }
     }
 
-    fn start_tls(&mut self, _side: Side, cx: &mut Cx<'_>) {
+    fn start_tls(&mut self, cx: &mut Cx<'_>) {
         self.session.starts_tls();
         self.tls = Some(match spec("SSL") {
             Some(ssl) => Stage::of(ssl, cx),
@@ -268,14 +266,14 @@ impl Smtp {
         });
     }
 
-    fn begin_data(&mut self, state: State, cx: &mut Cx<'_>) {
+    fn begin_data(&mut self, side: Side, state: State, cx: &mut Cx<'_>) {
         self.state = state;
         let (transaction, mime_depth) = self.session.current(cx);
         if let Some(mail) = self.mail.take() {
             cx.weird("smtp_nested_mail_transaction");
             mail.end(transaction, mime_depth, cx);
         }
-        self.mail = Some(Mail::begin(self.sender, transaction, mime_depth, cx));
+        self.mail = Some(Mail::begin(side, transaction, mime_depth, cx));
     }
 
     fn mail_line(&mut self, line: &[u8], cx: &mut Cx<'_>) {
@@ -319,7 +317,7 @@ impl Smtp {
             lines.deliver_plain(chunk_bytes);
         }
         if self.bdat.is_none() {
-            self.begin_data(State::Bdat, cx);
+            self.begin_data(self.sender, State::Bdat, cx);
         }
         let bdat = self.bdat.get_or_insert_default();
         bdat.chunk_bytes_left = chunk_bytes;

@@ -26,8 +26,7 @@ impl Session {
     pub(super) fn current(&mut self, cx: &Cx<'_>) -> (&mut Transaction, &mut u64) {
         let depth = self.messages + 1;
         let helo = self.helo.as_ref();
-        let transaction =
-            self.transaction.get_or_insert_with(|| Transaction::new(depth, helo, cx));
+        let transaction = self.transaction.get_or_insert_with(|| Transaction::new(depth, helo, cx));
         (transaction, &mut self.mime_depth)
     }
 
