@@ -228,6 +228,7 @@ impl Pipeline {
         }
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.finish();
         self.shared.end_services(&mut self.output);
+        self.shared.dhcp.end(&mut self.output);
         self.output.finish(self.now)?;
         Ok(self.stats())
     }
@@ -313,6 +314,9 @@ impl Pipeline {
         self.fragments.expire(self.now);
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.expire();
         self.shared.expire_services(self.now, &mut self.output);
+        if self.shared.dhcp.is_due(self.now) {
+            self.shared.dhcp.look(self.now, &mut self.output);
+        }
         for _ in 0..limit {
             let Some(id) = self.flows.pop_due(self.now) else { return };
             let now = self.now;

@@ -28,9 +28,14 @@ pub mod text;
 
 // Protocols, by what they are for.
 // Names, addresses, time, management:
+pub mod dhcp;
 pub mod dns;
 pub mod ntp;
+pub mod radius;
+pub mod snmp;
+pub mod syslog;
 // Industry:
+pub mod dnp3;
 pub mod modbus;
 // Web, media, messages:
 pub mod http;
@@ -96,8 +101,14 @@ pub static SPECS: &[&Spec] = &[
     // Names, addresses, time, management:
     &dns::SPEC,
     &ntp::SPEC,
+    &dhcp::SPEC,
+    &snmp::SPEC,
+    &syslog::SPEC,
+    &radius::SPEC,
     // Industry:
     &modbus::SPEC,
+    &dnp3::SPEC_TCP,
+    &dnp3::SPEC_UDP,
     // Web, media, messages:
     &http::SPEC,
     // Encryption:

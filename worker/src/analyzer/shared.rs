@@ -3,6 +3,8 @@
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
+use super::dhcp::join::Transactions;
+use super::ftp::data::Channels;
 use super::expected::ExpectedConns;
 use super::ftp::data::Channels;
 use super::irc::data::Transfers;
@@ -30,6 +32,8 @@ pub struct Shared {
     pub known_hosts: KnownHosts,
     /// Files that are carried.
     pub files: Files,
+    /// Transactions of DHCP, which run over several connections.
+    pub dhcp: Transactions,
     /// What was odd.
     pub weirds: Weirds,
     /// What FTP sessions and their data connections know of each other.
@@ -70,6 +74,7 @@ impl Shared {
             known_hosts: KnownHosts::new(hasher_of(3)),
             files: Files::new(hasher_of(4)),
             ftp_channels: Channels::new(hasher_of(20)),
+            dhcp: Transactions::default(),
             weirds: Weirds::new(&hasher_of),
             notices: Notices::new(hasher_of(13)),
             software: KnownSoftware::new(&hasher_of),

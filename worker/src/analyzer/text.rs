@@ -7,7 +7,7 @@ use tyto_core::record::schema::FieldType;
 use tyto_core::record::value::LogValue;
 
 /// A name of a number: the known ones are borrowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(pub Cow<'static, str>);
 
 impl LogValue for Text {

@@ -1,0 +1,60 @@
+//! DHCP (RFC 2131). Datagrams in; a row per transaction out, which runs over several connections
+//! and is put together for all of them ([`join`]).
+
+use tyto_core::net::{Proto, Side};
+
+use super::{Analyzer, Cx, First, Match, Spec};
+
+pub mod join;
+mod log;
+mod parser;
+
+pub use self::log::DhcpLog;
+
+/// DHCP as an analyzer.
+pub static SPEC: Spec = Spec {
+    name: "DHCP",
+    ports: &[(Proto::Udp, 67), (Proto::Udp, 68), (Proto::Udp, 4011)],
+    tcp_probe: None,
+    udp_probe: Some(probe),
+    begin: |_| Box::new(Dhcp),
+};
+
+/// The cookie where BOOTP has its options (RFC 2131 section 3), behind bytes of which none is a
+/// line's end.
+fn probe(first: &First<'_>) -> Match {
+    const COOKIE_AT: usize = 236;
+    let is_found = |bytes: &[u8]| {
+        bytes.get(COOKIE_AT..).is_some_and(|rest| rest.starts_with(&parser::COOKIE.to_be_bytes()))
+            && !bytes.iter().take(COOKIE_AT).any(|byte| *byte == b'\n')
+    };
+    if is_found(first.orig) || is_found(first.resp) { Match::Yes } else { Match::No }
+}
+
+/// All state is the transactions'.
+#[derive(Debug)]
+struct Dhcp;
+
+impl Analyzer for Dhcp {
+    fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
+        let message = match parser::parse(bytes) {
+            Ok(message) => message,
+            Err(reason) => {
+                cx.violation(format!("Binpac exception: binpac exception: {reason}"), &[]);
+                return;
+            }
+        };
+        if message.kind == 0 {
+            cx.violation("no DHCP message type option", &[]);
+        }
+        if message.cookie != parser::COOKIE {
+            cx.violation(format!("bad cookie ({})", message.cookie.cast_signed()), &[]);
+            return;
+        }
+        cx.confirm();
+        let source = join::Source { ts: cx.now, uid: cx.uid(), id: cx.id(), side };
+        cx.shared.dhcp.message(&message, &source, cx.out);
+    }
+
+    fn end(&mut self, _cx: &mut Cx<'_>) {}
+}
