@@ -102,11 +102,9 @@ fn body(message: &mut Message<'_, '_>, record: &Record, cx: &mut Cx<'_>) -> Opti
         1 | 28 | 38 => address(reader, record, message.header.is_update(), cx)?,
         2 | 5 | 12 => Some(target(reader, 0, record.len, cx)?),
         6 => Some(soa(reader, record.len, cx)?),
-        // WKS shows nothing, but counts as an answer.
-        11 => {
-            reader.at += record.len;
-            Some(Vec::new())
-        }
+        // WKS shows nothing, but counts as an answer. Zeek does not pass over it: what follows
+        // is read from its begin, and tells of itself that it is odd.
+        11 => Some(Vec::new()),
         15 => Some(target(reader, 2, record.len, cx)?),
         16 | 99 => {
             let label = if record.rtype == 16 { "TXT" } else { "SPF" };

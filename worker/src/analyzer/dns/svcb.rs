@@ -8,7 +8,7 @@ use crate::analyzer::bytes::Cursor;
 /// Reads a record of `len` bytes.
 pub(super) fn check(reader: &mut Reader<'_>, len: usize, cx: &mut Cx<'_>) -> Option<()> {
     const LEN_MIN: usize = 3;
-    if len < LEN_MIN {
+    if reader.len() < LEN_MIN {
         cx.weird("DNS_SVCB_wrong_length");
         return None;
     }
