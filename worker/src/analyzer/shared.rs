@@ -4,7 +4,6 @@ use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
 use super::dhcp::join::Transactions;
-use super::ftp::data::Channels;
 use super::expected::ExpectedConns;
 use super::ftp::data::Channels;
 use super::irc::data::Transfers;
