@@ -367,7 +367,9 @@ impl Pipeline {
         if let Some(mut stage) = conn.stage.take() {
             let proto = conn.proto();
             let (shared, output) = (&mut self.shared, &mut self.output);
-            stage.end(&mut Cx::new(self.now, &mut conn.core, proto, shared, output));
+            let mut cx = Cx::new(self.now, &mut conn.core, proto, shared, output);
+            stage.end(&mut cx);
+            cx.end_windows();
         }
         if let Some(open) =
             conn.proto_index().and_then(|at| self.stats.flows_open_by_kind.get_mut(at))

@@ -52,6 +52,11 @@ pub mod mysql;
 pub mod socks;
 pub mod ssh;
 // Windows networks:
+pub mod dce_rpc;
+pub mod gssapi;
+pub mod krb;
+pub mod ntlm;
+pub mod windows;
 
 pub use cx::Cx;
 pub use detect::{First, Match};
@@ -127,6 +132,11 @@ pub static SPECS: &[&Spec] = &[
     &socks::SPEC,
     &ssh::SPEC,
     // Windows networks:
+    &krb::SPEC,
+    &krb::TCP_SPEC,
+    &ntlm::SPEC,
+    &gssapi::SPEC,
+    &dce_rpc::SPEC,
 ];
 
 /// The spec called `name`, for analyzers that hand a stream on to another protocol.

@@ -17,6 +17,9 @@ const VIOLATIONS_MAX: u32 = 1000;
 /// Payload bytes of a connection after which a violation no longer ends an analysis (Zeek:
 /// `DPD::ignore_violations_after`).
 const VIOLATIONS_IGNORED_AFTER: u64 = 10 * 1024;
+/// Protocols whose violations neither end the analysis nor take back their recognition (Zeek:
+/// `DPD::ignore_violations`).
+const VIOLATIONS_IGNORED: [&str; 2] = ["DCE_RPC", "NTLM"];
 
 /// Who listens to a stream.
 #[derive(Debug)]
@@ -31,6 +34,9 @@ struct Slot {
     is_live: bool,
     is_confirmed: bool,
     violations: u32,
+    /// Fed with messages apart from the connection's stream: a violation takes the recognition
+    /// back, and the next message is tried again.
+    is_apart: bool,
 }
 
 impl Stage {
@@ -69,13 +75,22 @@ impl Stage {
 
     /// A stage whose protocol is found by content.
     pub fn detecting(proto: Proto) -> Self {
-        Self { slots: Vec::new(), detection: Some(Box::new(Detection::new(proto))) }
+        let detection = Some(Box::new(Detection::new(proto)));
+        Self { slots: Vec::new(), detection }
     }
 
     /// A stage on which one protocol is expected and none looked for.
     pub fn of(spec: &'static Spec, cx: &mut Cx<'_>) -> Self {
         let mut stage = Self { slots: Vec::new(), detection: None };
         stage.add(spec, cx);
+        stage
+    }
+
+    /// A stage for messages that another protocol carries one by one, such as tokens of a
+    /// logon. A violation does not end it (Zeek: analyzers outside of the connection's tree).
+    pub fn apart(spec: &'static Spec, cx: &mut Cx<'_>) -> Self {
+        let mut stage = Self::of(spec, cx);
+        stage.slots.iter_mut().for_each(|slot| slot.is_apart = true);
         stage
     }
 
@@ -89,8 +104,14 @@ impl Stage {
             return false;
         }
         let analyzer = cx.within(spec, |cx| (spec.begin)(cx)).0;
-        let slot = Slot { spec, analyzer, is_live: true, is_confirmed: false, violations: 0 };
-        self.slots.push(slot);
+        self.slots.push(Slot {
+            spec,
+            analyzer,
+            is_live: true,
+            is_confirmed: false,
+            violations: 0,
+            is_apart: false,
+        });
         true
     }
 
@@ -101,9 +122,7 @@ impl Stage {
 
     /// The next bytes of `side`.
     pub fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
-        for slot in &mut self.slots {
-            slot.call(cx, |analyzer, cx| analyzer.deliver(side, bytes, cx));
-        }
+        self.each(cx, |analyzer, cx| analyzer.deliver(side, bytes, cx));
         let Some(mut detection) = self.detection.take() else { return };
         let mut found = Vec::new();
         detection.deliver(side, bytes, cx.conn.resp.port, &mut found);
@@ -204,13 +223,15 @@ impl Slot {
             }
             return;
         }
-        if cx.payload_bytes > VIOLATIONS_IGNORED_AFTER {
+        if cx.payload_bytes > VIOLATIONS_IGNORED_AFTER
+            || VIOLATIONS_IGNORED.contains(&self.spec.name)
+        {
             return;
         }
         if cx.conn.services.fail(self.spec.name) {
             log::failed(self.spec, violation, cx);
         }
-        if std::mem::replace(&mut self.is_live, false) {
+        if !self.is_apart && std::mem::replace(&mut self.is_live, false) {
             cx.within(self.spec, |cx| self.analyzer.failed(cx));
         }
     }

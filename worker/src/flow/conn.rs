@@ -16,6 +16,7 @@ use super::udp::Udp;
 use crate::analyzer::Spec;
 use crate::analyzer::http::transactions::Transactions;
 use crate::analyzer::stage::Stage;
+use crate::analyzer::windows::Sessions;
 use crate::decode::addr::Addr;
 use crate::log::known_services::Responder;
 use crate::log::weird::Sampler;
@@ -104,6 +105,8 @@ pub struct ConnCore {
     pub service_told: bool,
     /// Requests and replies of HTTP, of all its analyzers: also those inside of tunnels.
     pub http: Option<Box<Transactions>>,
+    /// What the protocols of Windows networks know of it.
+    pub windows: Option<Box<Sessions>>,
     /// An analyzer wants the roles swapped.
     pub wants_flip: bool,
     /// An analyzer wants the connection to end.
@@ -233,6 +236,7 @@ impl ConnCore {
             services: Services::default(),
             service_port: resp.port,
             expected: None,
+            windows: None,
             did_weird: false,
             weirds: None,
             service_told: false,

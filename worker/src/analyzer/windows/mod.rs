@@ -1,0 +1,41 @@
+//! What the protocols of Windows networks share: SMB, DCE/RPC, SPNEGO, NTLM and Kerberos ride
+//! on each other, and their rows tell of a connection, whichever of them carried the parts.
+
+pub mod der;
+pub mod frames;
+pub mod reader;
+pub mod text;
+
+use super::Cx;
+use super::{dce_rpc, krb, ntlm};
+
+/// What is known of a connection, over all analyzers on it. Made when first needed.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    /// The NTLM logon.
+    pub ntlm: ntlm::session::Logon,
+    /// The Kerberos exchange.
+    pub krb: krb::session::Exchange,
+    /// Bindings of remote procedure calls, by pipe.
+    pub rpc: dce_rpc::session::Bindings,
+    /// The file that is the pipe of the DCE/RPC analyzer that begins next.
+    pub pipe: u64,
+}
+
+impl Cx<'_> {
+    /// Calls `change` with what is known of this connection.
+    pub fn windows<T>(&mut self, change: impl FnOnce(&mut Sessions, &mut Self) -> T) -> T {
+        let mut sessions = self.conn.windows.take().unwrap_or_default();
+        let result = change(&mut sessions, self);
+        self.conn.windows = Some(sessions);
+        result
+    }
+
+    /// The connection is over, and all its analyzers ended: writes what is not written yet.
+    pub fn end_windows(&mut self) {
+        let Some(mut sessions) = self.conn.windows.take() else { return };
+        sessions.rpc.finish(self);
+        sessions.ntlm.finish(self);
+        sessions.krb.finish(self);
+    }
+}
