@@ -56,6 +56,7 @@ pub mod dce_rpc;
 pub mod gssapi;
 pub mod krb;
 pub mod ntlm;
+pub mod smb;
 pub mod windows;
 
 pub use cx::Cx;
@@ -137,6 +138,7 @@ pub static SPECS: &[&Spec] = &[
     &ntlm::SPEC,
     &gssapi::SPEC,
     &dce_rpc::SPEC,
+    &smb::SPEC,
 ];
 
 /// The spec called `name`, for analyzers that hand a stream on to another protocol.

@@ -37,10 +37,9 @@ pub fn message(message: &Message<'_>, cx: &mut Cx<'_>) {
             }
             cx.windows(|sessions, cx| sessions.krb.reply(reply, cx));
         }
-        Message::ApRequest => cx.windows(|sessions, cx| drop(sessions.krb.row(cx))),
-        Message::ApReply => cx.windows(|sessions, cx| {
-            sessions.krb.row(cx).success = Some(true);
-            sessions.krb.write(cx);
+        // Their row tells only that they were seen.
+        Message::ApRequest | Message::ApReply => cx.windows(|sessions, cx| {
+            sessions.krb.row(cx);
         }),
         Message::Error(refusal) => cx.windows(|sessions, cx| sessions.krb.refusal(refusal, cx)),
         Message::Other => {}
