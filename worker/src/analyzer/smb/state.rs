@@ -78,7 +78,8 @@ impl Times {
     }
 }
 
-/// Times before 1970 are shown as 1970. Microseconds are cut off, not rounded.
+/// Times before 1970 are shown as 1970. Rounded from the part below the second: with the seconds
+/// in front, the product would be rounded once more.
 fn when(ticks: u64) -> Ts {
     let seconds = text::filetime(ticks);
     #[expect(
@@ -86,7 +87,7 @@ fn when(ticks: u64) -> Ts {
         clippy::cast_sign_loss,
         reason = "seconds of 60000 years fit, and casts saturate"
     )]
-    let [whole, micros] = [seconds as u64, (seconds.fract() * 1e6) as u64];
+    let [whole, micros] = [seconds as u64, (seconds.fract() * 1e6).round_ties_even() as u64];
     Ts(whole.saturating_mul(NANOS).saturating_add(micros * 1000))
 }
 
