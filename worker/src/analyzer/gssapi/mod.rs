@@ -5,10 +5,13 @@ pub mod parser;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
+
 use tyto_core::net::Side;
 
 use self::parser::Part;
 use super::stage::Stage;
+use super::windows::reader::Reader;
 use super::{Analyzer, Cx, Spec, spec};
 
 /// GSS-API, on its own only inside of others.
@@ -29,11 +32,14 @@ struct Gssapi {
 impl Analyzer for Gssapi {
     /// One whole token.
     fn deliver(&mut self, _side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
-        let parsed = parser::token(bytes, |part| match part {
+        let oversize = Cell::new(0);
+        let reader = Reader::little(bytes).telling(&oversize);
+        let parsed = parser::token(reader, |part| match part {
             Part::State(state) => cx.windows(|sessions, cx| sessions.ntlm.result(state, cx)),
             Part::Ntlm(side, token) => hand_on(&mut self.ntlm, "NTLM", side, token, cx),
             Part::Kerberos(side, token) => hand_on(&mut self.kerberos, "KRB", side, token, cx),
         });
+        cx.tell_oversize(&oversize);
         match parsed {
             Ok(()) => cx.confirm(),
             Err(fault) => cx.violation(fault.to_string(), &[]),

@@ -27,8 +27,7 @@ pub enum Part<'a> {
 ///
 /// # Errors
 /// When it is cut, or not SPNEGO.
-pub fn token<'a>(bytes: &'a [u8], mut each: impl FnMut(Part<'a>)) -> Result<(), Fault> {
-    let mut reader = Reader::little(bytes);
+pub fn token<'a>(mut reader: Reader<'a>, mut each: impl FnMut(Part<'a>)) -> Result<(), Fault> {
     let wrapper = der::meta(&mut reader)?;
     let token_id = u16::from_be_bytes([wrapper.tag, wrapper.len]);
     if token_id == MIC || token_id == WRAP {

@@ -3,10 +3,11 @@
 use tyto_core::net::Side;
 
 use super::parser::{Part, token};
+use crate::analyzer::windows::reader::Reader;
 
 fn parts(bytes: &[u8]) -> (Vec<Part<'_>>, bool) {
     let mut parts = Vec::new();
-    let is_whole = token(bytes, |part| parts.push(part)).is_ok();
+    let is_whole = token(Reader::little(bytes), |part| parts.push(part)).is_ok();
     (parts, is_whole)
 }
 
@@ -27,7 +28,7 @@ fn the_state_is_told_also_when_the_rest_is_cut() {
     let (got, is_whole) = parts(&RESPONSE[..14]);
     assert_eq!(got, [Part::State(0)]);
     assert!(!is_whole);
-    let fault = token(&RESPONSE[..14], |_| {}).unwrap_err().to_string();
+    let fault = token(Reader::little(&RESPONSE[..14]), |_| {}).unwrap_err().to_string();
     assert!(fault.ends_with("GSSAPI_NEG_TOKEN_RESP_Arg:args: 14 > 5"), "{fault}");
 }
 

@@ -9,12 +9,14 @@ pub mod session;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
+
 use tyto_core::net::{Proto, Side};
 
 use self::parser::Message;
 use super::detect::{First, Match};
 use super::windows::frames::{Frames, Length};
-use super::windows::reader::Fault;
+use super::windows::reader::{Fault, Reader};
 use super::{Analyzer, Cx, Spec};
 
 /// Bytes of one message over TCP that are kept. Tickets with much authorization data have some
@@ -92,10 +94,14 @@ fn framed(bytes: &[u8]) -> Result<Length, Fault> {
 }
 
 fn message(bytes: &[u8], cx: &mut Cx<'_>) -> Result<(), Fault> {
-    parser::message(bytes, |message: Message<'_>| {
+    let oversize = Cell::new(0);
+    let reader = Reader::big(bytes).telling(&oversize);
+    let parsed = parser::message(reader, |message: Message<'_>| {
         cx.confirm();
         session::message(&message, cx);
-    })
+    });
+    cx.tell_oversize(&oversize);
+    parsed
 }
 
 /// Zeek's signatures: tag of a message, a sequence, and the version behind it, on either side.

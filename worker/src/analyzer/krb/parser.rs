@@ -94,8 +94,7 @@ pub struct Refusal<'a> {
 ///
 /// # Errors
 /// When it is cut, or no message of Kerberos.
-pub fn message<'a>(bytes: &'a [u8], mut each: impl FnMut(Message<'a>)) -> Result<(), Fault> {
-    let mut reader = Reader::big(bytes);
+pub fn message<'a>(mut reader: Reader<'a>, mut each: impl FnMut(Message<'a>)) -> Result<(), Fault> {
     match der::meta(&mut reader)?.tag & 0x1f {
         10 | 12 => {
             let request = request(&mut reader, &mut each)?;
@@ -142,7 +141,7 @@ pub fn message<'a>(bytes: &'a [u8], mut each: impl FnMut(Message<'a>)) -> Result
 
 fn version_and_kind(reader: &mut Reader<'_>) -> Result<u64, Fault> {
     der::indexed(reader)?;
-    Ok(der::integer(der::indexed(reader)?.1))
+    der::indexed_integer(reader)
 }
 
 fn request<'a>(
@@ -269,7 +268,7 @@ fn encrypted(reader: &mut Reader<'_>) -> Result<u64, Fault> {
 /// `EncryptedData` (section 5.2.9).
 pub(super) fn encrypted_data(reader: &mut Reader<'_>) -> Result<u64, Fault> {
     der::meta(reader)?;
-    let cipher = der::integer(der::indexed(reader)?.1);
+    let cipher = der::indexed_integer(reader)?;
     let mut meta: Meta = der::meta(reader)?;
     if meta.index() == 1 {
         der::content(reader)?;

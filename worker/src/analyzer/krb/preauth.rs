@@ -35,7 +35,7 @@ pub(super) fn sequence<'a>(
     while !reader.is_empty() {
         reader.record();
         der::meta(reader)?;
-        let kind = der::integer(der::indexed(reader)?.1);
+        let kind = der::indexed_integer(reader)?;
         let length = der::meta(reader)?.length;
         if is_error {
             reader.take(length, "KRB_PA_Data:pa_data_placeholder")?;

@@ -6,6 +6,7 @@ use super::parser::{Message, Refusal, message};
 use super::{either, framed};
 use crate::analyzer::detect::{First, Match};
 use crate::analyzer::windows::frames::Length;
+use crate::analyzer::windows::reader::Reader;
 
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     assert!(content.len() < 128);
@@ -53,7 +54,7 @@ fn refusal() -> Vec<u8> {
 fn a_request_tells_who_wants_what() {
     let bytes = as_request();
     let mut count = 0;
-    message(&bytes, |message| {
+    message(Reader::big(&bytes), |message| {
         count += 1;
         let Message::Request(request) = message else { panic!("{message:?}") };
         assert_eq!(request.kind, 10);
@@ -70,7 +71,7 @@ fn a_request_tells_who_wants_what() {
 #[test]
 fn a_refusal_tells_why() {
     let bytes = refusal();
-    message(&bytes, |message| {
+    message(Reader::big(&bytes), |message| {
         let Message::Error(Refusal { code, client, client_realm, text, .. }) = message else {
             panic!("{message:?}");
         };
@@ -86,7 +87,7 @@ fn a_refusal_tells_why() {
 fn cut_messages_are_faults_and_tell_nothing() {
     for bytes in [as_request(), refusal()] {
         for len in 0..bytes.len() {
-            let fault = message(&bytes[..len], |message| panic!("{message:?}"));
+            let fault = message(Reader::big(&bytes[..len]), |message| panic!("{message:?}"));
             assert!(fault.is_err(), "{len} bytes");
         }
     }

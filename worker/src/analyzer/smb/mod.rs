@@ -7,15 +7,18 @@ mod arena;
 pub mod log;
 mod smb1;
 mod smb1_files;
+mod smb1_session;
 mod smb2;
 mod smb2_body;
 mod state;
 #[cfg(test)]
 mod tests;
+mod things;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tyto_core::net::{Proto, Side};
+use tyto_core::uid::Fuid;
 
 use self::state::State;
 use super::detect::{First, Match};
@@ -105,8 +108,8 @@ struct Carriers {
     pipe_trees: BTreeSet<u32>,
     /// What is said in pipes, by their file.
     pipes: BTreeMap<u64, Stage>,
-    /// Files whose content comes over this connection, by their handle.
-    files: BTreeMap<Vec<u8>, FileRef>,
+    /// Files whose content comes over this connection.
+    files: BTreeSet<Fuid>,
 }
 
 impl Analyzer for Smb {
@@ -290,12 +293,14 @@ impl Smb {
         let filename = name.map(|name| String::from_utf8_lossy(&name).into_owned());
         let total_bytes = (size > 0).then_some(size);
         let about = FileAbout { filename, total_bytes, ..FileAbout::default() };
+        let was_open = cx.file_is_open(FileRef { fuid: cx.shared.files.fuid(&handle) });
         let file = cx.file_open(side, &handle, &about);
         let files = &mut self.carriers.files;
         if files.len() >= OPEN_FILES_MAX {
             files.clear();
         }
-        if files.insert(handle, file) != Some(file) {
+        let is_met = files.insert(file.fuid);
+        if is_met || !was_open {
             self.state.content_is(file.fuid, cx);
         }
         cx.file_bytes_at(file, offset, bytes);
@@ -304,10 +309,10 @@ impl Smb {
     /// The current file is over.
     fn content_ends(&mut self, cx: &mut Cx<'_>) {
         self.tell_deletes(cx);
-        if let Some((handle, ..)) = self.state.handle(cx)
-            && let Some(file) = self.carriers.files.remove(&handle)
-        {
-            cx.file_end(file);
+        if let Some((handle, ..)) = self.state.handle(cx) {
+            let fuid = cx.shared.files.fuid(&handle);
+            self.carriers.files.remove(&fuid);
+            cx.file_end(FileRef { fuid });
         }
     }
 }

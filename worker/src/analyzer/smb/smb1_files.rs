@@ -5,7 +5,7 @@ use tyto_core::net::Side;
 
 use super::Smb;
 use super::smb1::{AndX, Header, Link, pad, string};
-use super::state::{Action, Times};
+use super::things::{Action, Times};
 use crate::analyzer::Cx;
 use crate::analyzer::windows::reader::{Fault, Reader};
 

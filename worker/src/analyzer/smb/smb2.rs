@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tyto_core::net::Side;
 
 use super::smb2_body::{self as body, command};
-use super::state::Action;
+use super::things::Action;
 use super::{PENDING_MAX, Smb};
 use crate::analyzer::Cx;
 use crate::analyzer::windows::reader::{Fault, Reader};
@@ -110,9 +110,7 @@ impl Smb {
     /// Zeek's word for what it does when too much waits.
     fn discarded(&mut self, kind: &str, cx: &mut Cx<'_>) {
         let known = self.state.discard(kind);
-        let (now, source) = (cx.now, Some("SMB2"));
-        let name = "SMB_discarded_messages_state";
-        cx.shared.weirds.of_connection(now, cx.conn, name, &known, source, cx.out);
+        cx.weird_of("SMB2", "SMB_discarded_messages_state", &known);
     }
 
     fn request2(

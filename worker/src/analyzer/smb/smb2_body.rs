@@ -2,7 +2,7 @@
 //! behind the header; offsets count from the header's begin.
 
 use super::smb2::Header;
-use super::state::Times;
+use super::things::Times;
 use crate::analyzer::windows::reader::{Fault, Reader};
 
 /// Numbers of the commands.

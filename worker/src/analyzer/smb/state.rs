@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tyto_core::time::{Interval, NANOS, Ts};
+use tyto_core::record::value::EnumName;
+use tyto_core::time::{Interval, Ts};
 use tyto_core::uid::Fuid;
 
 use super::arena::{Arena, Key};
-use super::log::{SmbFilesLog, SmbMappingLog, TimesLog};
+use super::log::{SmbFilesLog, SmbMappingLog};
+use super::things::{Action, File, Times, Tree};
 use crate::analyzer::Cx;
-use crate::analyzer::windows::text;
-use tyto_core::record::value::EnumName;
 
 /// Commands without an answer, open files, and shares that are remembered. At the limit the
 /// others are forgotten.
@@ -22,117 +22,6 @@ const TREES_MAX: usize = 4096;
 /// last met, seconds.
 const RECENT_MAX: usize = 4096;
 const RECENT_S: i64 = 180;
-
-/// What is done to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Action {
-    Read,
-    Write,
-    Open,
-    Close,
-    Delete,
-    Rename,
-    SetAttribute,
-    PrintOpen,
-    PrintClose,
-    /// Reading and writing of pipes and printers, which is never logged.
-    Other,
-}
-
-impl Action {
-    /// How the log spells it; `None` when it is not logged.
-    const fn logged(self) -> Option<&'static str> {
-        match self {
-            Self::Open => Some("SMB::FILE_OPEN"),
-            Self::Delete => Some("SMB::FILE_DELETE"),
-            Self::Rename => Some("SMB::FILE_RENAME"),
-            Self::PrintOpen => Some("SMB::PRINT_OPEN"),
-            Self::PrintClose => Some("SMB::PRINT_CLOSE"),
-            Self::Read | Self::Write | Self::Close | Self::SetAttribute | Self::Other => None,
-        }
-    }
-}
-
-/// Windows times of a file, in the order of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) modified: u64,
-    pub(super) accessed: u64,
-    pub(super) created: u64,
-    pub(super) changed: u64,
-}
-
-impl Times {
-    /// Zeek leaves times out that are not of this age: pipes have none.
-    fn is_known(self) -> bool {
-        text::filetime(self.modified) > 0.0
-    }
-
-    fn row(self) -> TimesLog {
-        TimesLog {
-            modified: when(self.modified),
-            accessed: when(self.accessed),
-            created: when(self.created),
-            changed: when(self.changed),
-        }
-    }
-}
-
-/// Times before 1970 are shown as 1970. Rounded from the part below the second: with the seconds
-/// in front, the product would be rounded once more.
-fn when(ticks: u64) -> Ts {
-    let seconds = text::filetime(ticks);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "seconds of 60000 years fit, and casts saturate"
-    )]
-    let [whole, micros] = [seconds as u64, (seconds.fract() * 1e6).round_ties_even() as u64];
-    Ts(whole.saturating_mul(NANOS).saturating_add(micros * 1000))
-}
-
-#[derive(Debug)]
-pub(super) struct File {
-    ts: Ts,
-    fuid: Option<Fuid>,
-    action: Option<Action>,
-    path: Option<Vec<u8>>,
-    name: Option<Vec<u8>>,
-    size: u64,
-    prev_name: Option<Vec<u8>>,
-    times: Option<Times>,
-}
-
-impl File {
-    const fn new(ts: Ts) -> Self {
-        Self {
-            ts,
-            fuid: None,
-            action: None,
-            path: None,
-            name: None,
-            size: 0,
-            prev_name: None,
-            times: None,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Tree {
-    ts: Ts,
-    path: Option<Vec<u8>>,
-    service: Option<Vec<u8>>,
-    native_file_system: Option<Vec<u8>>,
-    share_type: String,
-}
-
-impl Tree {
-    fn new(ts: Ts) -> Self {
-        let share_type = "DISK".to_owned();
-        Self { ts, path: None, service: None, native_file_system: None, share_type }
-    }
-}
 
 #[derive(Debug)]
 struct Command {

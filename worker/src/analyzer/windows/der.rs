@@ -5,6 +5,9 @@ use super::reader::{Fault, Reader};
 
 /// First byte of a tag that an index chose: `[0]`.
 const INDEX_TAG: u8 = 0xa0;
+/// Bytes of a number. Longer ones are 0, and a weird (Zeek:
+/// `asn_binary_to_int64_shift_too_large`).
+const INTEGER_BYTES_MAX: usize = 8;
 
 /// Tag and length.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +38,7 @@ pub fn meta(reader: &mut Reader<'_>) -> Result<Meta, Fault> {
     let length = if len & 0x80 == 0 {
         u64::from(len)
     } else {
-        integer(reader.take(u64::from(len & 0x7f), "ASN1EncodingMeta:more_len")?)
+        number(reader.take(u64::from(len & 0x7f), "ASN1EncodingMeta:more_len")?, reader)
     };
     reader.end_record(outer);
     Ok(Meta { tag, len, length })
@@ -62,9 +65,25 @@ pub fn indexed<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8]), Fault> {
     Ok((index, content(reader)?))
 }
 
+/// The number in the indexed element that follows.
+///
+/// # Errors
+/// When it is cut.
+pub fn indexed_integer(reader: &mut Reader<'_>) -> Result<u64, Fault> {
+    let (_, content) = indexed(reader)?;
+    Ok(number(content, reader))
+}
+
+fn number(bytes: &[u8], reader: &Reader<'_>) -> u64 {
+    if bytes.len() > INTEGER_BYTES_MAX {
+        reader.tell_oversize(bytes.len());
+    }
+    integer(bytes)
+}
+
 /// A number, most significant byte first; 0 when it has more than eight bytes.
 pub fn integer(bytes: &[u8]) -> u64 {
-    if bytes.len() > 8 {
+    if bytes.len() > INTEGER_BYTES_MAX {
         return 0;
     }
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))

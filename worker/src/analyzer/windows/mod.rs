@@ -6,8 +6,11 @@ pub mod frames;
 pub mod reader;
 pub mod text;
 
+use std::cell::Cell;
+
 use super::Cx;
 use super::{dce_rpc, krb, ntlm};
+use crate::log::weird::Weird;
 
 /// What is known of a connection, over all analyzers on it. Made when first needed.
 #[derive(Debug, Default)]
@@ -29,6 +32,16 @@ impl Cx<'_> {
         let result = change(&mut sessions, self);
         self.conn.windows = Some(sessions);
         result
+    }
+
+    /// Tells of a number that was too long to be read, if there was one. Zeek tells it without
+    /// the connection.
+    pub fn tell_oversize(&mut self, oversize: &Cell<usize>) {
+        if oversize.get() > 0 {
+            let len = oversize.get().to_string();
+            let weird = Weird::new("asn_binary_to_int64_shift_too_large").with(&len);
+            self.shared.weird_of_nobody(self.now, &weird, self.out);
+        }
     }
 
     /// The connection is over, and all its analyzers ended: writes what is not written yet.

@@ -2,6 +2,7 @@
 //! record; what runs over its end is a [`Fault`], which prints as Zeek's parsers (binpac) do,
 //! since the text stands in analyzer.log.
 
+use std::cell::Cell;
 use std::fmt;
 
 /// What is wrong with a record.
@@ -71,17 +72,30 @@ pub struct Reader<'a> {
     start: usize,
     pos: usize,
     is_big: bool,
+    oversize: Option<&'a Cell<usize>>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of little-endian numbers.
     pub const fn little(bytes: &'a [u8]) -> Self {
-        Self { whole: bytes, start: 0, pos: 0, is_big: false }
+        Self { whole: bytes, start: 0, pos: 0, is_big: false, oversize: None }
     }
 
     /// A reader of big-endian numbers.
     pub const fn big(bytes: &'a [u8]) -> Self {
-        Self { whole: bytes, start: 0, pos: 0, is_big: true }
+        Self { whole: bytes, start: 0, pos: 0, is_big: true, oversize: None }
+    }
+
+    /// The same, which tells `oversize` of numbers that are too long to be read: their bytes.
+    pub const fn telling(self, oversize: &'a Cell<usize>) -> Self {
+        Self { oversize: Some(oversize), ..self }
+    }
+
+    /// A number of `len` bytes was too long.
+    pub fn tell_oversize(&self, len: usize) {
+        if let Some(oversize) = self.oversize {
+            oversize.set(len);
+        }
     }
 
     /// A record within begins here: bounds and paddings count from now on from here.
@@ -132,8 +146,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When there are less.
     pub fn sub(&mut self, len: u64, field: &'static str) -> Result<Self, Fault> {
-        let is_big = self.is_big;
-        Ok(Self { is_big, ..Self::little(self.take(len, field)?) })
+        let Self { is_big, oversize, .. } = *self;
+        Ok(Self { is_big, oversize, ..Self::little(self.take(len, field)?) })
     }
 
     /// Reads on `offset` bytes behind the begin of the record; not back.
