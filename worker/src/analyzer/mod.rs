@@ -39,6 +39,9 @@ pub mod dnp3;
 pub mod modbus;
 // Web, media, messages:
 pub mod http;
+pub mod mqtt;
+pub mod sip;
+pub mod websocket;
 // Encryption:
 pub mod ssl;
 // Mail:
@@ -117,6 +120,9 @@ pub static SPECS: &[&Spec] = &[
     &dnp3::SPEC_UDP,
     // Web, media, messages:
     &http::SPEC,
+    &mqtt::SPEC,
+    &sip::SPEC,
+    &websocket::SPEC,
     // Encryption:
     &ssl::SPEC,
     &ssl::DTLS_SPEC,

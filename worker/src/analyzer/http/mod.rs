@@ -13,6 +13,7 @@ mod entity;
 mod fields;
 mod filename;
 mod first_line;
+pub mod handshake;
 mod header;
 mod inflate;
 pub mod log;
@@ -452,10 +453,12 @@ impl Http {
             let len = rest.len().to_string();
             cx.weird_with("protocol_data_with_HTTP_upgrade_reply", &len);
         }
-        let known =
-            protocol.eq_ignore_ascii_case(b"websocket").then(|| spec("WEBSOCKET")).flatten();
-        self.nested = Some(Box::new(match known {
-            Some(spec) => Stage::of(spec, cx),
+        let websocket = spec("WEBSOCKET").filter(|_| protocol.eq_ignore_ascii_case(b"websocket"));
+        self.nested = Some(Box::new(match websocket {
+            Some(spec) => {
+                Transactions::with(cx, Transactions::websocket);
+                Stage::of(spec, cx)
+            }
             None => Stage::detecting(Proto::Tcp),
         }));
     }

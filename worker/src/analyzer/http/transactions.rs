@@ -10,6 +10,7 @@ use tyto_core::uid::Fuid;
 use super::super::Cx;
 use super::base64::Base64;
 use super::filename;
+use super::handshake::Handshake;
 use super::header::{Header, skip_blanks};
 use super::log::HttpLog;
 use crate::file::{FileAbout, FileRef};
@@ -45,7 +46,6 @@ const METHODS: &[&[u8]] = &[
     b"SUBSCRIBE",
     b"BMOVE",
     b"SEARCH",
-
 ];
 
 /// Headers that proxies set, upper case as the row shows them (Zeek: `HTTP::proxy_headers`).
@@ -71,6 +71,7 @@ pub struct Transactions {
     reply: u64,
     depth: u64,
     range_files: Vec<Fuid>,
+    websocket: Option<Box<Handshake>>,
 }
 
 /// One request and its reply.
@@ -117,6 +118,8 @@ impl Transactions {
         if self.pending.len() > PENDING_MAX {
             self.write_excess(cx);
         }
+        // Another handshake may follow, inside of the first.
+        self.websocket = None;
         self.request += 1;
         let transaction = self.of_side(Side::Orig, cx);
         transaction.row.method = Some(method.to_vec());
@@ -146,6 +149,7 @@ impl Transactions {
 
     /// A header came.
     pub(super) fn header(&mut self, side: Side, header: &Header<'_>, cx: &mut Cx<'_>) {
+        Handshake::header(&mut self.websocket, side, header, cx);
         let transaction = self.of_side(side, cx);
         if side == Side::Orig {
             request_header(&mut transaction.row, &mut transaction.is_range_request, header, cx);
@@ -234,6 +238,17 @@ impl Transactions {
             Side::Resp => &mut transaction.row.resp_mime_types,
         };
         push_within_limit(types, mime_type.to_owned());
+    }
+
+    /// The connection was upgraded to WebSocket.
+    pub(super) fn websocket(&mut self, cx: &mut Cx<'_>) {
+        let mut row = Handshake::established(self.websocket.take(), cx);
+        if let Some(Transaction { row: http, .. }) = self.current() {
+            row.host.clone_from(&http.host);
+            row.uri.clone_from(&http.uri);
+            row.user_agent.clone_from(&http.user_agent);
+        }
+        cx.row(&row);
     }
 
     /// Writes what is still pending: the connection is over.
