@@ -57,7 +57,6 @@ struct Mqtt {
     /// By [`Side::index`].
     packets: [Packets; 2],
     session: Session,
-    had_gap: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,10 +77,7 @@ struct Published {
 
 impl Analyzer for Mqtt {
     fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
-        if self.had_gap {
-            return;
-        }
-        let Self { packets, session, .. } = self;
+        let Self { packets, session } = self;
         let Some(packets) = packets.get_mut(side.index()) else { return };
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -95,9 +91,11 @@ impl Analyzer for Mqtt {
         }
     }
 
-    fn gap(&mut self, _side: Side, _missed_bytes: u64, _cx: &mut Cx<'_>) {
-        // Where the next packet begins is not known.
-        self.had_gap = true;
+    fn gap(&mut self, side: Side, _missed_bytes: u64, _cx: &mut Cx<'_>) {
+        // Most segments begin a packet: so does, with luck, what follows.
+        if let Some(packets) = self.packets.get_mut(side.index()) {
+            *packets = Packets::default();
+        }
     }
 
     fn flipped(&mut self) {
@@ -127,13 +125,8 @@ impl Analyzer for Mqtt {
         }
     }
 
-    fn end(&mut self, cx: &mut Cx<'_>) {
-        for published in std::mem::take(&mut self.session.published).into_values() {
-            cx.row(&published.row);
-        }
-        for row in std::mem::take(&mut self.session.subscribed).into_values() {
-            cx.row(&row);
-        }
+    fn end(&mut self, _cx: &mut Cx<'_>) {
+        // What was neither acknowledged nor waited for long enough is not written, as in Zeek.
     }
 }
 
