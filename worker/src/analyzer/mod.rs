@@ -43,6 +43,7 @@ pub mod mqtt;
 pub mod sip;
 pub mod websocket;
 // Encryption:
+pub mod quic;
 pub mod ssl;
 // Mail:
 pub mod imap;
@@ -126,6 +127,7 @@ pub static SPECS: &[&Spec] = &[
     // Encryption:
     &ssl::SPEC,
     &ssl::DTLS_SPEC,
+    &quic::SPEC,
     // Mail:
     &smtp::SPEC,
     &pop3::SPEC,

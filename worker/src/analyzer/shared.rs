@@ -94,6 +94,7 @@ impl Shared {
             + self.notices.forgotten()
             + self.weirds.forgotten()
             + self.expected.stats().forgotten
+            + self.certificates.forgotten()
     }
 
     /// A new file's id.

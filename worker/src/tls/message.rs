@@ -53,7 +53,12 @@ const NAMED_CURVE: u8 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// An extension of a hello, after what it says itself.
-    Extension { code: u16, bytes: &'a [u8] },
+    Extension {
+        /// Its number.
+        code: u16,
+        /// What it holds.
+        bytes: &'a [u8],
+    },
     /// Host names that the client or server tells.
     ServerNames(Vec<&'a [u8]>),
     /// A name that is not of a host.
@@ -124,6 +129,12 @@ pub const fn sender(kind: u8) -> Option<bool> {
         kind::HELLO_REQUEST | kind::SERVER_HELLO => Some(false),
         _ => None,
     }
+}
+
+/// A vector of strings as Zeek's `cat` writes it.
+pub fn vector_text(values: &[&[u8]]) -> String {
+    let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
+    format!("[{}]", values.join(", "))
 }
 
 impl Chosen {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use hashbrown::HashMap;
 use tyto_core::record::LogRecord;
-use tyto_core::time::{Interval, Ts};
+use tyto_core::time::Ts;
 use tyto_core::uid::Fuid;
 
 mod certificate;
@@ -26,15 +26,20 @@ pub use log::X509Log;
 
 use crate::analyzer::Cx;
 use crate::analyzer::shared::Shared;
+use crate::decode::addr::Addr;
 use crate::flow::hash::KeyedHasher;
+use crate::log::lately::Lately;
 use crate::log::weird::Weird;
 use crate::output::{Claim, ClaimKey, Output};
 
 /// A certificate is logged again after this, seconds (Zeek:
 /// `X509::relog_known_certificates_after`).
 const RELOG_S: u64 = 86_400;
-/// Certificates that were logged and are remembered; beyond it, further ones are logged each
-/// time (Zeek: `X509::known_log_certs_maximum_size` is a million).
+/// A local host's certificate is logged again after this, seconds (Zeek:
+/// `Known::cert_store_expiry`).
+pub const KNOWN_CERT_EXPIRY_S: u64 = 86_400;
+/// Certificates that were logged and are remembered (Zeek: `X509::known_log_certs_maximum_size`,
+/// a million).
 const LOGGED_MAX: usize = 100_000;
 /// Certificates that are kept taken apart, so that a server's is not read at each connection.
 /// At the limit all are dropped and read again when they come.
@@ -46,7 +51,8 @@ type Fingerprint = [u8; 32];
 #[derive(Debug)]
 pub struct Certificates {
     parsed: HashMap<Fingerprint, Arc<Certificate>, KeyedHasher>,
-    logged: HashMap<(Fingerprint, bool), Ts, KeyedHasher>,
+    logged: Lately<(Fingerprint, bool)>,
+    known: Lately<(Addr, [u8; 20])>,
 }
 
 /// Who shows a certificate.
@@ -61,8 +67,11 @@ pub struct Shown {
 impl Certificates {
     /// None yet; fingerprints are hashed with `hasher`.
     pub fn new(hasher: KeyedHasher) -> Self {
-        let logged = HashMap::with_hasher(hasher.clone());
-        Self { parsed: HashMap::with_hasher(hasher), logged }
+        Self {
+            parsed: HashMap::with_hasher(hasher.clone()),
+            logged: Lately::new(hasher.clone(), RELOG_S, LOGGED_MAX),
+            known: Lately::new(hasher, KNOWN_CERT_EXPIRY_S, LOGGED_MAX),
+        }
     }
 
     fn read(&mut self, fingerprint: Fingerprint, bytes: &[u8]) -> Option<Arc<Certificate>> {
@@ -77,19 +86,14 @@ impl Certificates {
         Some(certificate)
     }
 
-    /// Whether it is to be logged now.
-    fn is_news(&mut self, key: (Fingerprint, bool), now: Ts) -> bool {
-        let relog = Interval::from_secs(RELOG_S.cast_signed());
-        if self.logged.get(&key).is_some_and(|logged| now.since(*logged) < relog) {
-            return false;
-        }
-        if self.logged.len() >= LOGGED_MAX {
-            self.logged.retain(|_, logged| now.since(*logged) < relog);
-        }
-        if self.logged.len() < LOGGED_MAX {
-            self.logged.insert(key, now);
-        }
-        true
+    /// Whether a certificate on `host` was not told of there within a day.
+    pub fn is_new_on_host(&mut self, host: Addr, certificate: &Certificate, now: Ts) -> bool {
+        self.known.is_new((host, certificate.sha1), now)
+    }
+
+    /// Entries forgotten at the limits.
+    pub const fn forgotten(&self) -> u64 {
+        self.logged.forgotten() + self.known.forgotten()
     }
 }
 
@@ -121,7 +125,8 @@ fn show(
     for (name, addl) in &certificate.weirds {
         shared.weird_of_file(now, fuid, &Weird::new(name).with(addl), out);
     }
-    if shown.is_host_cert && shared.certificates.is_news((fingerprint, shown.by_client), now) {
+    if shown.is_host_cert && shared.certificates.logged.is_new((fingerprint, shown.by_client), now)
+    {
         let key = ClaimKey::of_parts(&[&fingerprint, &[shown.by_client.into()]]);
         let claim = Claim { table: X509Log::STREAM, key, ts: now, expiry_s: RELOG_S };
         out.claim(claim, &X509Log::of_host(now, &certificate, shown.by_client));

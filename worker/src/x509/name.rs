@@ -103,7 +103,9 @@ fn characters(value: &Element<'_>) -> Option<Option<Vec<char>>> {
     }
     let bytes = value.content;
     match value.tag {
-        tag::UTF8_STRING => Some(std::str::from_utf8(bytes).ok().map(|text| text.chars().collect())),
+        tag::UTF8_STRING => {
+            Some(std::str::from_utf8(bytes).ok().map(|text| text.chars().collect()))
+        }
         // Numeric, printable, T61, IA5, times, visible: a byte each, Latin 1.
         18..=20 | 22..=24 | 26 => Some(Some(bytes.iter().map(|byte| char::from(*byte)).collect())),
         tag::UNIVERSAL_STRING => Some(wide::<4>(bytes)),
@@ -141,7 +143,10 @@ mod tests {
 
     #[test]
     fn the_last_part_comes_first_and_what_has_a_meaning_is_escaped() {
-        assert_eq!(text(&[(6, 19, b"US"), (10, 12, b"A, Inc."), (3, 12, b"x")]), "CN=x,O=A\\, Inc.,C=US");
+        assert_eq!(
+            text(&[(6, 19, b"US"), (10, 12, b"A, Inc."), (3, 12, b"x")]),
+            "CN=x,O=A\\, Inc.,C=US"
+        );
         assert_eq!(text(&[(3, 12, b" #a ")]), "CN=\\ #a\\ ");
         assert_eq!(text(&[(3, 12, b"#a")]), "CN=\\#a");
         assert_eq!(text(&[(3, 12, "ü".as_bytes())]), "CN=\\C3\\BC");

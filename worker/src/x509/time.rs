@@ -16,7 +16,8 @@ pub(super) fn seconds(element: &Element<'_>) -> Result<i64, &'static str> {
                 return Err("x509_utc_format");
             }
             // RFC 5280 section 4.1.2.5.1: two digits below 50 are of this century.
-            let century = if text.first().is_some_and(|digit| *digit < b'5') { b"20" } else { b"19" };
+            let century =
+                if text.first().is_some_and(|digit| *digit < b'5') { b"20" } else { b"19" };
             let (year_to_minute, rest) = text.split_at(10);
             ([&century[..], year_to_minute].concat(), rest)
         }
@@ -92,7 +93,12 @@ mod tests {
     }
 
     fn generalized(text: &[u8]) -> Result<i64, &'static str> {
-        seconds(&Element { tag: tag::GENERALIZED_TIME, is_context: false, content: text, raw: text })
+        seconds(&Element {
+            tag: tag::GENERALIZED_TIME,
+            is_context: false,
+            content: text,
+            raw: text,
+        })
     }
 
     #[test]

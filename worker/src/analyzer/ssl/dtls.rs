@@ -33,8 +33,32 @@ fn probe(first: &First<'_>) -> Match {
     const HELLO: [Pattern; 27] = {
         use Pattern::{Any, In, Is};
         [
-            Is(0x16), Is(0xFE), In(0xFD, 0xFF), Is(0), Is(0), Is(0), Is(0), Is(0), Is(0), Is(0),
-            Any, Any, Any, Is(1), Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Is(0xFE),
+            Is(0x16),
+            Is(0xFE),
+            In(0xFD, 0xFF),
+            Is(0),
+            Is(0),
+            Is(0),
+            Is(0),
+            Is(0),
+            Is(0),
+            Is(0),
+            Any,
+            Any,
+            Any,
+            Is(1),
+            Any,
+            Any,
+            Any,
+            Any,
+            Any,
+            Any,
+            Any,
+            Any,
+            Any,
+            Any,
+            Any,
+            Is(0xFE),
             In(0xFD, 0xFF),
         ]
     };
@@ -106,7 +130,12 @@ impl Analyzer for Dtls {
 }
 
 impl Dtls {
-    fn record(&mut self, side: Side, cursor: &mut Cursor<'_>, cx: &mut Cx<'_>) -> Result<(), String> {
+    fn record(
+        &mut self,
+        side: Side,
+        cursor: &mut Cursor<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), String> {
         const HEAD_LEN: usize = 13;
         let first = cursor.peek().unwrap_or_default();
         if self.handshake.chosen.version == Some(DTLS_V13) && first & 0xE0 == 0x20 {

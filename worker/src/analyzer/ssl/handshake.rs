@@ -87,7 +87,10 @@ impl Handshake {
             let len = len as usize;
             if len > MESSAGE_BYTES_MAX {
                 let whole = len + HEAD_LEN;
-                return Err(Fault(format!("out_of_bound: HandshakeRecord: {whole} > {}", left.len())));
+                return Err(Fault(format!(
+                    "out_of_bound: HandshakeRecord: {whole} > {}",
+                    left.len()
+                )));
             }
             let Some(body) = cursor.take(len) else { return Ok(left) };
             self.message(side, kind, body, session, cx)?;
@@ -125,7 +128,11 @@ impl Handshake {
                 }
                 Event::UnknownKind => {
                     let sender = sender_name(side);
-                    violation(format!("unknown handshake message ({kind}) from {sender}"), session, cx);
+                    violation(
+                        format!("unknown handshake message ({kind}) from {sender}"),
+                        session,
+                        cx,
+                    );
                 }
                 _ => {}
             }

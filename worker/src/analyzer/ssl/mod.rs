@@ -188,7 +188,9 @@ impl Tls {
             Some(names::SSL_V2) => return Head::of_v2(bytes),
             Some(_) if is_tls => return Some(Head::of_v3(bytes)),
             Some(_) => {
-                format!("Invalid version late in TLS connection. Packet reported version: {version}")
+                format!(
+                    "Invalid version late in TLS connection. Packet reported version: {version}"
+                )
             }
             None if first & 0x80 != 0 => {
                 let hello = u16::from_be_bytes([third, fourth]);
@@ -258,7 +260,11 @@ impl Tls {
             }
         };
         if let Err(reason) = result {
-            violation(format!("Binpac exception: binpac exception: {reason}"), &mut self.session, cx);
+            violation(
+                format!("Binpac exception: binpac exception: {reason}"),
+                &mut self.session,
+                cx,
+            );
         }
     }
 

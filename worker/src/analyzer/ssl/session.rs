@@ -14,17 +14,14 @@ use crate::analyzer::Cx;
 use crate::file::FileAbout;
 use crate::log::weird::Weird;
 use crate::output::{Claim, ClaimKey};
-use crate::tls::message::{Event, ServerHello, extension, kind};
+use crate::tls::message::{Event, ServerHello, extension, kind, vector_text};
 use crate::tls::{ciphers, names};
-use crate::x509::{Certificate, Shown};
+use crate::x509::{Certificate, KNOWN_CERT_EXPIRY_S, Shown};
 
 /// Letters of `ssl_history` (Zeek: `SSL::max_ssl_history_length`).
 const HISTORY_MAX: usize = 100;
 /// Certificates of one side that are looked at. Chains have some; what is beyond is passed over.
 const CHAIN_MAX: usize = 100;
-/// A certificate of a local host is logged again after this, seconds (Zeek:
-/// `Known::cert_store_expiry`).
-const KNOWN_CERT_EXPIRY_S: u64 = 86_400;
 /// Bytes of a session's name.
 const SESSION_ID_LEN: usize = 32;
 /// The random number by which a server asks to try again (RFC 8446 section 4.1.3).
@@ -311,14 +308,13 @@ impl Session {
         if cx.shared.site.is_local(host) != Some(true) {
             return;
         }
+        if !cx.shared.certificates.is_new_on_host(host, certificate, cx.now) {
+            return;
+        }
         let host = IpAddr::from(host);
         let key = ClaimKey::of_parts(&[host.to_string().as_bytes(), &certificate.sha1]);
-        let claim = Claim {
-            table: KnownCertsLog::STREAM,
-            key,
-            ts: cx.now,
-            expiry_s: KNOWN_CERT_EXPIRY_S,
-        };
+        let claim =
+            Claim { table: KnownCertsLog::STREAM, key, ts: cx.now, expiry_s: KNOWN_CERT_EXPIRY_S };
         let row = KnownCertsLog {
             ts: cx.now,
             host,
@@ -354,10 +350,4 @@ fn padded(session_id: &[u8]) -> SessionId {
         }
     }
     id
-}
-
-/// A vector of strings as Zeek's `cat` writes it.
-fn vector_text(values: &[&[u8]]) -> String {
-    let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
-    format!("[{}]", values.join(", "))
 }
