@@ -48,6 +48,9 @@ pub struct Args {
     /// Write JSON instead of tab-separated columns.
     #[arg(long, requires = "read")]
     pub json: bool,
+    /// Write unknown_protocols.log: what no analyzer below TCP and UDP knows.
+    #[arg(long, requires = "read")]
+    pub unknown_protocols: bool,
     /// A program of which another version on the same host is worth a notice; may be given
     /// more than once.
     #[arg(long, value_name = "NAME", requires = "read")]

@@ -19,16 +19,19 @@ use crate::capture::{CaptureError, Next, PacketSource};
 use crate::decode::checksum;
 use crate::decode::fragment::{FragmentStats, Fragments};
 use crate::decode::ip::{IpFault, IpPacket, proto};
-use crate::decode::link;
+use crate::decode::ip_odd;
+use crate::decode::link::{self, LinkFound};
 use crate::file::FileIo;
 use crate::flow::conn::{Conn, NEVER, Transport};
-use crate::flow::encapsulation::TunnelStack;
+use crate::flow::encapsulation::{TUNNEL_DEPTH_MAX, TunnelKind, TunnelStack};
 use crate::flow::hash::KeyedHasher;
 use crate::flow::table::{FlowId, FlowTable};
 use crate::flow::tcp::Expiry;
 use crate::log::capture_loss::CaptureLoss;
 use crate::log::conn::{ConnLog, ConnLogWithCommunityId};
 use crate::log::stats::{LiveCapture, StatsReports};
+use crate::log::tunnel::TunnelEnds;
+use crate::log::weird::Weird;
 use crate::output::Output;
 use crate::reassembly::StreamTotals;
 use crate::shed::ShedStats;
@@ -88,6 +91,8 @@ pub struct Pipeline {
     pub(crate) flows: FlowTable,
     fragments: Fragments,
     pub(crate) ip_tunnels: IpTunnels,
+    /// The ends of the tunnels around the packet that is analysed, the outermost first.
+    pub(crate) tunnel_ends: [TunnelEnds; TUNNEL_DEPTH_MAX],
     pub(crate) shared: Shared,
     pub(crate) output: Output,
     pub(crate) stats: PipelineStats,
@@ -132,6 +137,7 @@ impl Pipeline {
             flows: FlowTable::new(hasher_of(0), config.flows_max.0 as usize),
             fragments: Fragments::new(hasher_of(1)),
             ip_tunnels: IpTunnels::new(hasher_of(2)),
+            tunnel_ends: Default::default(),
             shared: Shared::new(config, uid_seed, hasher_of),
             output,
             stats: PipelineStats::default(),
@@ -248,26 +254,79 @@ impl Pipeline {
 
     /// Finds the IP packets in `frame`, which is all that `carrier` captured.
     pub(crate) fn link_layer(&mut self, carrier: &Carrier, link_type: LinkType, frame: &[u8]) {
-        link::ip_packets(link_type, frame, |packet| {
-            let offset = packet.as_ptr().addr() - frame.as_ptr().addr();
-            self.ip(carrier, offset, packet);
+        link::ip_packets(link_type, frame, |found| match found {
+            LinkFound::Ip(packet) => {
+                let offset = packet.as_ptr().addr() - frame.as_ptr().addr();
+                self.ip(carrier, offset, packet);
+            }
+            LinkFound::Odd(name, addl, layer) => {
+                self.odd(carrier, None, &Weird::new(name).with(addl).from(layer));
+            }
+            LinkFound::Unknown(path, protocol, bytes) => {
+                self.shared.unknown_protocol(self.now, &path, protocol, bytes, &mut self.output);
+            }
         });
     }
 
     /// Takes what should be an IP packet, `offset` bytes into its carrier.
     pub(crate) fn ip(&mut self, carrier: &Carrier, offset: usize, bytes: &[u8]) {
-        if self.try_ip(carrier, offset, bytes).is_err() {
+        if let Err(fault) = self.try_ip(carrier, offset, bytes) {
             self.stats.unread += 1;
+            self.odd(carrier, None, &ip_weird(fault.name()));
+        }
+    }
+
+    /// Something odd in a packet, between the ends of `packet` where its header was read.
+    pub(crate) fn odd(
+        &mut self,
+        carrier: &Carrier,
+        packet: Option<&IpPacket<'_>>,
+        weird: &Weird<'_>,
+    ) {
+        let weird = Weird { in_tunnel: !carrier.tunnels.is_empty(), ..*weird };
+        let (now, out) = (self.now, &mut self.output);
+        match packet {
+            Some(packet) => {
+                self.shared.weird_of_pair(now, (packet.src, packet.dst), &weird, out);
+            }
+            None => self.shared.weird_of_nobody(now, &weird, out),
+        }
+    }
+
+    /// Tells what is odd in the extension headers of an IPv6 packet.
+    #[cold]
+    fn odd_headers(&mut self, bytes: &[u8]) {
+        let (now, shared, out) = (self.now, &mut self.shared, &mut self.output);
+        ip_odd::look(bytes, |odd| {
+            let number = odd.number.map(|number| number.to_string()).unwrap_or_default();
+            let weird = Weird::new(odd.name).with(&number);
+            shared.weird_of_pair(now, (odd.src, odd.dst), &weird, out);
+        });
+    }
+
+    /// Tells what was odd about the fragment `packet`.
+    #[cold]
+    fn odd_fragment(&mut self, packet: &IpPacket<'_>) {
+        for name in self.fragments.odd() {
+            let ends = (packet.src, packet.dst);
+            self.shared.weird_of_pair(self.now, ends, &Weird::new(name), &mut self.output);
         }
     }
 
     fn try_ip(&mut self, carrier: &Carrier, offset: usize, bytes: &[u8]) -> Result<(), IpFault> {
         let packet = IpPacket::parse(bytes)?;
+        if !packet.is_v4 && ip_odd::has_extensions(bytes) {
+            self.odd_headers(bytes);
+        }
+        if packet.total_len == 0 && self.ignore_checksums {
+            self.odd(carrier, None, &ip_weird(IpFault::ZeroLength.name()));
+        }
         let wire_len = carrier.wire_len.saturating_sub(offset);
         // Offload leaves lengths and checksums empty: who ignores the one copes with the other.
         packet.check(wire_len, self.ignore_checksums)?;
         if packet.is_v4 && !self.ignore_checksums && !checksum::is_valid(packet.header()) {
             self.stats.bad_checksums += 1;
+            self.odd(carrier, Some(&packet), &ip_weird("bad_IP_checksum"));
             return Ok(());
         }
         let Some(fragment) = packet.fragment else {
@@ -275,16 +334,23 @@ impl Pipeline {
             return Ok(());
         };
         if bytes.len() < packet.total_len as usize {
+            self.odd(carrier, Some(&packet), &ip_weird("incompletely_captured_fragment"));
             // Cut: nothing to put together. The first still tells what it belongs to.
             if fragment.offset == 0 {
                 self.transport(carrier, &packet);
             }
             return Ok(());
         }
-        let Some(whole) = self.fragments.add(carrier.ts, &packet) else { return Ok(()) };
+        let whole = self.fragments.add(carrier.ts, &packet);
+        if !self.fragments.odd().is_empty() {
+            self.odd_fragment(&packet);
+        }
+        let Some(whole) = whole else { return Ok(()) };
         let whole = IpPacket::parse(&whole)?;
         if u32::from(whole.hdr_len) > whole.total_len {
-            return Err(IpFault::HeaderSize);
+            self.stats.unread += 1;
+            self.odd(carrier, Some(&whole), &ip_weird(IpFault::HeaderSize.name()));
+            return Ok(());
         }
         let len = whole.total_len as usize + offset;
         self.transport(&Carrier { captured: len, wire_len: len, ..*carrier }, &whole);
@@ -293,6 +359,10 @@ impl Pipeline {
 
     fn transport(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
         if packet.is_opaque {
+            // Behind ESP nothing is read; a mobility header must be the last.
+            if packet.next_proto != proto::NONE {
+                self.odd(carrier, Some(packet), &ip_weird("mobility_piggyback"));
+            }
             return;
         }
         match packet.next_proto {
@@ -301,7 +371,13 @@ impl Pipeline {
             proto::ICMP | proto::ICMPV6 => self.icmp(carrier, packet),
             proto::IPV4 | proto::IPV6 => self.ip_in_ip(carrier, packet),
             proto::GRE => self.gre(carrier, packet, packet.payload()),
-            proto::NONE => {}
+            proto::NONE => {
+                // In Teredo it is a bubble, which keeps the tunnel open.
+                let tunnel = carrier.tunnels.last().map(|tunnel| tunnel.kind);
+                if tunnel != Some(TunnelKind::Teredo) {
+                    self.odd(carrier, Some(packet), &ip_weird("ipv6_no_next"));
+                }
+            }
             _ => self.unknown_transport(carrier, packet),
         }
     }
@@ -317,6 +393,7 @@ impl Pipeline {
         if self.shared.dhcp.is_due(self.now) {
             self.shared.dhcp.look(self.now, &mut self.output);
         }
+        self.shared.tunnels.expire(self.now, &mut self.output);
         for _ in 0..limit {
             let Some(id) = self.flows.pop_due(self.now) else { return };
             let now = self.now;
@@ -380,6 +457,8 @@ impl Pipeline {
             self.streams.beyond_bytes =
                 self.streams.beyond_bytes.saturating_sub(tcp.beyond_bytes());
         }
+        let ends = TunnelEnds::of_conn(&conn.core, conn.proto());
+        self.shared.tunnels.close(self.now, &ends, &mut self.output);
         let (proto, responder) = (conn.proto(), conn.responder());
         self.shared.service_over(self.now, &conn.core, proto, responder, &mut self.output);
         if self.community_id {
@@ -388,6 +467,10 @@ impl Pipeline {
             self.output.row(&ConnLog::new(conn, &self.shared.site));
         }
     }
+}
+
+const fn ip_weird(name: &'static str) -> Weird<'static> {
+    Weird::new(name).from("IP")
 }
 
 /// Whether one of the timers that are due at `now` ends the connection. Sets the next ones.

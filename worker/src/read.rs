@@ -60,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         flows_max: FlowsMax(args.flows_max),
         // What a lone process of Zeek calls itself.
         peer: "zeek".to_owned(),
+        unknown_protocols: args.unknown_protocols,
         software_version_changes: args.software_version_change.iter().cloned().collect(),
     };
     let format = if args.json { LogFormat::Json } else { LogFormat::Tsv };

@@ -13,7 +13,7 @@ use crate::decode::ip::{IpPacket, proto};
 use crate::decode::tcp::{self, TCP_HEADER_LEN_MIN, TcpHeader};
 use crate::decode::{be16, tunnel};
 use crate::flow::conn::{Conn, ConnCore, EndName, Transport};
-use crate::flow::encapsulation::Encapsulation;
+use crate::flow::encapsulation::{Change, Encapsulation};
 use crate::flow::icmp::{self, Icmp};
 use crate::flow::key::FlowKey;
 use crate::flow::ports;
@@ -28,6 +28,9 @@ use crate::reassembly::StreamTotals;
 use crate::shed::{LONG_BYTES, Level};
 
 const UDP_HEADER_LEN: usize = 8;
+/// Transports as weirds name them.
+const UDP: &str = "UDP";
+const ICMP: &str = "ICMP";
 /// Idle time of other protocols, seconds (Zeek: `unknown_ip_inactivity_timeout`).
 const UNKNOWN_INACTIVITY_S: u64 = 60;
 
@@ -127,8 +130,7 @@ impl StreamSink for Analysis<'_> {
 impl Pipeline {
     pub(crate) fn tcp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
         let bytes = packet.payload();
-        if is_header_cut(packet, bytes, TCP_HEADER_LEN_MIN) {
-            self.stats.unread += 1;
+        if self.is_header_cut(carrier, packet, ("TCP", TCP_HEADER_LEN_MIN)) {
             return;
         }
         let (Some(ports), Some(header)) = (tcp::ports(bytes), TcpHeader::parse(bytes)) else {
@@ -223,6 +225,23 @@ impl Pipeline {
         }
     }
 
+    /// Whether the header of a transport, by name and length, is not there as a whole.
+    fn is_header_cut(
+        &mut self,
+        carrier: &Carrier,
+        packet: &IpPacket<'_>,
+        (transport, header_len): (&'static str, usize),
+    ) -> bool {
+        let is_short = packet.payload_len != 0 && usize::from(packet.payload_len) < header_len;
+        if !is_short && packet.payload().len() >= header_len {
+            return false;
+        }
+        self.stats.unread += 1;
+        let name = if is_short { "truncated_header" } else { "internally_truncated_header" };
+        self.odd(carrier, Some(packet), &Weird::new(name).from(transport));
+        true
+    }
+
     fn tcp_weird(&mut self, id: FlowId, name: &'static str) {
         let Some(Conn { core, .. }) = self.flows.conn(id) else { return };
         let weird = Weird { source: WEIRD_SOURCE, ..Weird::new(name) };
@@ -231,8 +250,7 @@ impl Pipeline {
 
     pub(crate) fn udp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
         let bytes = packet.payload();
-        if is_header_cut(packet, bytes, UDP_HEADER_LEN) {
-            self.stats.unread += 1;
+        if self.is_header_cut(carrier, packet, (UDP, UDP_HEADER_LEN)) {
             return;
         }
         let Some(ports) = tcp::ports(bytes) else { return };
@@ -247,13 +265,17 @@ impl Pipeline {
                 })
             }
         };
+        let side = match self.flows.conn(id) {
+            Some(Conn { core, .. }) => core.side_of(names.src),
+            None => return,
+        };
         let is_read = self.udp_datagram(id, &names, carrier, packet);
         if self.flows.conn(id).is_some_and(|conn| conn.core.wants_end) {
             self.end_flow(id);
         }
         self.flows.reschedule(id);
         if is_read {
-            self.tunnels_over_udp(id, carrier, packet, udp_payload(packet));
+            self.tunnels_over_udp(id, side, carrier, packet);
         }
     }
 
@@ -281,10 +303,18 @@ impl Pipeline {
         if is_bad {
             udp.bad_checksum(core, side);
             self.stats.bad_checksums += 1;
+            let weird = Weird::new("bad_UDP_checksum").from(UDP);
+            self.shared.weird(self.now, core, &weird, &mut self.output);
             return false;
         }
+        let stated_len = be16(bytes, 4).unwrap_or_default();
+        if usize::from(stated_len) != len {
+            let addl = format!("{stated_len} != {len}");
+            let weird = Weird::new("UDP_datagram_length_mismatch").with(&addl).from(UDP);
+            self.shared.weird(self.now, core, &weird, &mut self.output);
+        }
         core.last = carrier.ts;
-        let stated = i64::from(be16(bytes, 4).unwrap_or_default()) - UDP_HEADER_LEN as i64;
+        let stated = i64::from(stated_len) - UDP_HEADER_LEN as i64;
         udp.datagram(core, side, stated);
         let flow_bytes = udp.total();
         let responder = udp.responder();
@@ -310,8 +340,7 @@ impl Pipeline {
 
     pub(crate) fn icmp(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
         let bytes = packet.payload();
-        if is_header_cut(packet, bytes, icmp::HEADER_LEN) {
-            self.stats.unread += 1;
+        if self.is_header_cut(carrier, packet, (ICMP, icmp::HEADER_LEN)) {
             return;
         }
         let &[kind, code, ..] = bytes else { return };
@@ -351,7 +380,15 @@ impl Pipeline {
         };
         if is_bad {
             self.stats.bad_checksums += 1;
+            let weird = Weird::new("bad_ICMP_checksum").from(ICMP);
+            self.shared.weird(self.now, core, &weird, &mut self.output);
             return;
+        }
+        if packet.next_proto == proto::ICMPV6 {
+            if let Some(name) = icmp::odd(bytes) {
+                let weird = Weird::new(name).from(ICMP);
+                self.shared.weird(self.now, core, &weird, &mut self.output);
+            }
         }
         let side = core.side_of(names.src);
         core.last = carrier.ts;
@@ -379,11 +416,19 @@ impl Pipeline {
     }
 
     fn known_flow(&mut self, id: FlowId, carrier: &Carrier) -> FlowId {
-        if let Some(Conn { core, .. }) = self.flows.conn(id)
-            && (core.encapsulation.is_some() || !carrier.tunnels.is_empty())
-            && Encapsulation::check(&mut core.encapsulation, carrier.tunnels)
-        {
-            core.history.push_once(Side::Orig, b'X');
+        let Some(Conn { core, .. }) = self.flows.conn(id) else { return id };
+        if core.encapsulation.is_none() && carrier.tunnels.is_empty() {
+            return id;
+        }
+        match Encapsulation::check(&mut core.encapsulation, carrier.tunnels) {
+            Change::None => {}
+            Change::Noted => self.register_tunnels(carrier),
+            Change::TooMany(limit) => {
+                let addl = limit.to_string();
+                let weird = Weird::new("tunnel_max_changes_per_connection_exceeded").with(&addl);
+                core.history.push_once(Side::Orig, b'X');
+                self.shared.weird(self.now, core, &weird, &mut self.output);
+            }
         }
         id
     }
@@ -418,6 +463,7 @@ impl Pipeline {
         if let Some(service) = core.expected.and_then(expected::service_of) {
             core.services.add(service);
         }
+        self.register_tunnels(carrier);
         let conn = Conn { core, transport, stage: None };
         if let Some(at) = conn.proto_index() {
             self.stats.flows_by_kind[at] += 1;
@@ -470,12 +516,6 @@ fn names(packet: &IpPacket<'_>, ports: (u16, u16), is_one_way: bool) -> Names {
         ip_proto: packet.next_proto,
         is_one_way,
     }
-}
-
-/// Whether the transport's header is not there as a whole.
-fn is_header_cut(packet: &IpPacket<'_>, bytes: &[u8], header_len: usize) -> bool {
-    (packet.payload_len != 0 && usize::from(packet.payload_len) < header_len)
-        || bytes.len() < header_len
 }
 
 /// Length of the transport's header and payload by the IP header; what was captured where

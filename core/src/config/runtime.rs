@@ -266,6 +266,9 @@ pub struct AnalysisConfig {
     /// Connections that one worker follows at the same time.
     #[serde(default)]
     pub flows_max: FlowsMax,
+    /// Write unknown_protocols.log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown_protocols: bool,
     /// Programs of which another version on the same host is worth a notice.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub software_version_changes: BTreeSet<String>,

@@ -13,6 +13,8 @@ use crate::log::known_hosts::KnownHosts;
 use crate::log::known_services::KnownServices;
 use crate::log::notice::Notices;
 use crate::log::software::KnownSoftware;
+use crate::log::tunnel::Tunnels;
+use crate::log::unknown_protocols::UnknownProtocols;
 use crate::log::weird::Weirds;
 use crate::shed::Shedding;
 use crate::site::Site;
@@ -43,6 +45,10 @@ pub struct Shared {
     pub software: KnownSoftware,
     /// Services of local hosts.
     pub known_services: KnownServices,
+    /// Tunnels that are known.
+    pub tunnels: Tunnels,
+    /// Protocols that no analyzer knows.
+    pub unknown_protocols: UnknownProtocols,
     /// Connections that others announced.
     pub expected: ExpectedConns,
     /// Files that IRC clients announced.
@@ -77,6 +83,8 @@ impl Shared {
             weirds: Weirds::new(&hasher_of),
             notices: Notices::new(hasher_of(13)),
             software: KnownSoftware::new(&hasher_of),
+            tunnels: Tunnels::default(),
+            unknown_protocols: UnknownProtocols::default(),
             known_services: KnownServices::new(hasher_of(16)),
             expected: ExpectedConns::new(hasher_of(17)),
             irc_transfers: Transfers::new(hasher_of(21)),
@@ -93,6 +101,7 @@ impl Shared {
             + self.software.forgotten()
             + self.notices.forgotten()
             + self.weirds.forgotten()
+            + self.tunnels.refused()
             + self.expected.stats().forgotten
             + self.certificates.forgotten()
     }

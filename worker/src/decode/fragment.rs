@@ -20,6 +20,12 @@ const FRAGMENT_BYTES_MAX: usize = 64 << 20;
 /// packet of more pieces than this is dropped.
 const PIECES_MAX: usize = 8192;
 
+/// Fragments of which others follow are odd when they are shorter than this, bytes with header:
+/// no link has so small packets.
+const SMALL_LEN: u32 = 64;
+/// A whole that is longer than this is odd, bytes.
+const LARGE_END: usize = 64_000;
+
 /// What happened to fragments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FragmentStats {
@@ -41,6 +47,8 @@ pub struct Fragments {
     deadlines: VecDeque<(Ts, Key)>,
     bytes: usize,
     stats: FragmentStats,
+    /// What was odd about the latest fragment, by Zeek's names; used again.
+    odd: Vec<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +66,8 @@ struct Pending {
     header: Vec<u8>,
     is_v4: bool,
     next_proto: u8,
+    /// What the first fragment seen says to carry.
+    first_proto: u8,
     /// Length of the whole payload once the last fragment came, bytes.
     size: Option<usize>,
     /// Sorted by offset, without overlap.
@@ -80,6 +90,7 @@ impl Fragments {
             deadlines: VecDeque::new(),
             bytes: 0,
             stats: FragmentStats::default(),
+            odd: Vec::new(),
         }
     }
 
@@ -88,6 +99,7 @@ impl Fragments {
     pub fn add(&mut self, now: Ts, packet: &IpPacket<'_>) -> Option<Vec<u8>> {
         let info = packet.fragment?;
         self.stats.fragments += 1;
+        self.odd.clear();
         let key = Key { src: packet.src, dst: packet.dst, id: info.id };
         let is_new = !self.packets.contains_key(&key);
         if self.bytes >= FRAGMENT_BYTES_MAX || is_new {
@@ -101,8 +113,9 @@ impl Fragments {
         // The packet itself may have been the oldest: then this fragment goes with it.
         let pending = self.packets.get_mut(&key)?;
         let before = pending.held;
-        pending.add(packet);
-        let whole = pending.whole();
+        pending.look(packet, &mut self.odd);
+        pending.add(packet, &mut self.odd);
+        let whole = pending.whole(&mut self.odd);
         self.bytes += pending.held - before;
         let too_many = pending.pieces.len() > PIECES_MAX;
         if whole.is_some() || too_many {
@@ -130,6 +143,11 @@ impl Fragments {
     /// What happened so far.
     pub const fn stats(&self) -> FragmentStats {
         self.stats
+    }
+
+    /// What was odd about the latest fragment, by Zeek's names.
+    pub fn odd(&self) -> &[&'static str] {
+        &self.odd
     }
 
     /// Bytes that wait.
@@ -170,13 +188,42 @@ impl Pending {
             header: packet.bytes.get(..len).unwrap_or_default().to_vec(),
             is_v4: packet.is_v4,
             next_proto: packet.next_proto,
+            first_proto: packet.next_proto,
             size: None,
             pieces: Vec::new(),
             held: 0,
         }
     }
 
-    fn add(&mut self, packet: &IpPacket<'_>) {
+    /// Looks whether a fragment fits to the first that was seen, and is of a sensible size.
+    fn look(&self, packet: &IpPacket<'_>, odd: &mut Vec<&'static str>) {
+        let Some(info) = packet.fragment else { return };
+        let behind = if packet.is_v4 { 0 } else { FRAGMENT_HEADER_LEN };
+        let is_other = packet.next_proto != self.first_proto
+            || usize::from(packet.hdr_len) != self.header.len() + behind;
+        if is_other || packet.total_len < u32::from(packet.hdr_len) {
+            tell(odd, "fragment_protocol_inconsistency");
+        }
+        if packet.is_whole_only {
+            tell(odd, "fragment_with_DF");
+        }
+        let end = fragment_end(packet, info.offset);
+        if !info.more {
+            if self.size.is_some_and(|size| end != size) {
+                tell(odd, "fragment_size_inconsistency");
+            }
+        } else if packet.total_len < SMALL_LEN {
+            tell(odd, "excessively_small_fragment");
+        }
+        if end > LARGE_END {
+            tell(odd, "excessively_large_fragment");
+        }
+        if self.size.is_some_and(|size| end > size) {
+            tell(odd, "fragment_size_inconsistency");
+        }
+    }
+
+    fn add(&mut self, packet: &IpPacket<'_>, odd: &mut Vec<&'static str>) {
         let Some(info) = packet.fragment else { return };
         let hdr_len = usize::from(packet.hdr_len);
         let Some(payload) = packet.bytes.get(hdr_len..packet.total_len as usize) else { return };
@@ -190,7 +237,20 @@ impl Pending {
         } else if self.size.is_some_and(|size| end > size) {
             self.size = Some(end);
         }
+        self.compare(offset, payload, odd);
         self.insert(offset, payload);
+    }
+
+    /// Looks whether `payload` says the same as what is there already.
+    fn compare(&self, offset: usize, payload: &[u8], odd: &mut Vec<&'static str>) {
+        let end = offset + payload.len();
+        for piece in self.pieces.iter().filter(|piece| piece.offset < end && piece.end() > offset) {
+            let (from, to) = (piece.offset.max(offset), piece.end().min(end));
+            let there = piece.bytes.get(from - piece.offset..to - piece.offset);
+            let is_same = there == payload.get(from - offset..to - offset);
+            let name = if is_same { "fragment_overlap" } else { "fragment_inconsistency" };
+            tell(odd, name);
+        }
     }
 
     /// Puts in what lies between the pieces that are there already.
@@ -213,7 +273,7 @@ impl Pending {
     }
 
     /// The whole packet, if no piece is missing.
-    fn whole(&mut self) -> Option<Vec<u8>> {
+    fn whole(&mut self, odd: &mut Vec<&'static str>) -> Option<Vec<u8>> {
         let size = self.size?;
         let mut end = 0;
         for piece in &self.pieces {
@@ -224,6 +284,10 @@ impl Pending {
         }
         if end < size {
             return None;
+        }
+        // More came than the last fragment allows for, or lies behind a hole beyond it.
+        if self.pieces.last().is_some_and(|last| last.end() > size.min(end)) {
+            tell(odd, "fragment_size_inconsistency");
         }
         let mut packet = Vec::with_capacity(self.header.len() + end);
         packet.extend_from_slice(&self.header);
@@ -258,6 +322,19 @@ impl Pending {
         }
         *packet.get_mut(named)? = self.next_proto;
         Some(())
+    }
+}
+
+/// Where the payload of a fragment ends in the whole, by its header.
+fn fragment_end(packet: &IpPacket<'_>, offset: u16) -> usize {
+    let payload = (packet.total_len as usize).saturating_sub(usize::from(packet.hdr_len));
+    usize::from(offset) + payload
+}
+
+/// Notes `name`, once per fragment.
+fn tell(odd: &mut Vec<&'static str>, name: &'static str) {
+    if !odd.contains(&name) {
+        odd.push(name);
     }
 }
 

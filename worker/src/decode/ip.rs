@@ -60,6 +60,23 @@ pub enum IpFault {
     HeaderSize,
     /// The header was not captured whole.
     HeaderCut,
+    /// The header says to be shorter than an IPv4 header can be.
+    HeaderSmall,
+}
+
+impl IpFault {
+    /// Zeek's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated_IP",
+            Self::UnknownVersion => "unknown_ip_version",
+            Self::ZeroLength => "ip_hdr_len_zero",
+            Self::TruncatedLength => "truncated_IP_len",
+            Self::HeaderSize => "invalid_IP_header_size",
+            Self::HeaderCut => "internally_truncated_header",
+            Self::HeaderSmall => "IPv4_min_header_size",
+        }
+    }
 }
 
 /// What a fragment says about itself.
@@ -96,6 +113,8 @@ pub struct IpPacket<'a> {
     pub is_opaque: bool,
     /// Set when the packet is a fragment of another.
     pub fragment: Option<FragmentInfo>,
+    /// It must not be fragmented (IPv4).
+    pub is_whole_only: bool,
 }
 
 impl<'a> IpPacket<'a> {
@@ -130,12 +149,14 @@ impl<'a> IpPacket<'a> {
         if wire_len < total_len as usize {
             return Err(IpFault::TruncatedLength);
         }
-        let least = if self.is_v4 { IPV4_HEADER_LEN_MIN } else { IPV6_HEADER_LEN };
-        if u32::from(self.hdr_len) > total_len || usize::from(self.hdr_len) < least {
+        if u32::from(self.hdr_len) > total_len {
             return Err(IpFault::HeaderSize);
         }
         if usize::from(self.hdr_len) > self.bytes.len() {
             return Err(IpFault::HeaderCut);
+        }
+        if usize::from(self.hdr_len) < IPV4_HEADER_LEN_MIN {
+            return Err(IpFault::HeaderSmall);
         }
         Ok(())
     }
@@ -174,6 +195,7 @@ impl<'a> IpPacket<'a> {
             next_proto: *bytes.get(9)?,
             is_opaque: false,
             fragment,
+            is_whole_only: flags & 0x4000 != 0,
         })
     }
 
@@ -193,6 +215,7 @@ impl<'a> IpPacket<'a> {
             next_proto: *bytes.get(6)?,
             is_opaque: false,
             fragment: None,
+            is_whole_only: false,
         };
         if is_extension(packet.next_proto) {
             packet.extension_headers();

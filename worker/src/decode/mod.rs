@@ -6,6 +6,7 @@ pub mod addr;
 pub mod checksum;
 pub mod fragment;
 pub mod ip;
+pub mod ip_odd;
 pub mod link;
 pub mod link_type;
 pub mod tcp;

@@ -89,6 +89,11 @@ pub struct ConnCore {
     pub encapsulation: Option<Box<Encapsulation>>,
     /// Tunnels inside it that it turned out not to be: a bit per kind.
     pub not_tunnels: u8,
+    /// Tunnels inside it that were recognised: a bit per kind.
+    pub is_tunnels: u8,
+    /// Sides that sent a packet in a tunnel whose protocol is recognised when both did: a bit
+    /// per [`Side::index`].
+    pub tunnel_sides: u8,
     /// Protocols that were recognised on it.
     pub services: Services,
     /// The responder's port when it began, by which analyzers are chosen.
@@ -233,6 +238,8 @@ impl ConnCore {
             inactivity_timeout_s: 0,
             encapsulation: None,
             not_tunnels: 0,
+            is_tunnels: 0,
+            tunnel_sides: 0,
             services: Services::default(),
             service_port: resp.port,
             expected: None,

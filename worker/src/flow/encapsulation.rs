@@ -28,6 +28,39 @@ pub enum TunnelKind {
     Ayiya,
 }
 
+impl TunnelKind {
+    /// Its bit in a set of kinds.
+    pub const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// The name of its analyzer; in lower case the `service` of conn.log.
+    pub const fn analyzer(self) -> &'static str {
+        match self {
+            Self::Ip => "IPTUNNEL",
+            Self::Gre => "GRE",
+            Self::Vxlan => "VXLAN",
+            Self::Geneve => "GENEVE",
+            Self::Gtp => "GTPV1",
+            Self::Teredo => "TEREDO",
+            Self::Ayiya => "AYIYA",
+        }
+    }
+
+    /// Its name in tunnel.log.
+    pub const fn log_name(self) -> &'static str {
+        match self {
+            Self::Ip => "Tunnel::IP",
+            Self::Gre => "Tunnel::GRE",
+            Self::Vxlan => "Tunnel::VXLAN",
+            Self::Geneve => "Tunnel::GENEVE",
+            Self::Gtp => "Tunnel::GTPv1",
+            Self::Teredo => "Tunnel::TEREDO",
+            Self::Ayiya => "Tunnel::AYIYA",
+        }
+    }
+}
+
 /// One tunnel: its kind and the id under which it is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel {
@@ -51,6 +84,17 @@ pub struct Encapsulation {
     changes: u8,
 }
 
+/// What a packet changed of the tunnels around its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// The tunnels are others.
+    Noted,
+    /// They are others, but so many changes are not noted.
+    TooMany(u8),
+}
+
 impl TunnelStack {
     /// The stack with `tunnel` inside; `None` when that is too deep.
     pub fn inside(mut self, tunnel: Tunnel) -> Option<Self> {
@@ -62,6 +106,11 @@ impl TunnelStack {
     /// Whether no further tunnel fits.
     pub const fn is_full(&self) -> bool {
         matches!(self.tunnels, [_, _, _, Some(_)])
+    }
+
+    /// The tunnels, the outermost first.
+    pub fn iter(&self) -> impl Iterator<Item = Tunnel> {
+        self.tunnels.iter().flatten().copied()
     }
 
     /// The innermost tunnel.
@@ -82,25 +131,25 @@ impl Encapsulation {
         Some(Box::new(Self { now: stack, parents: BTreeSet::from([parent]), changes: 0 }))
     }
 
-    /// The next packet came within `stack`. True when the limit of changes was passed.
-    pub fn check(slot: &mut Option<Box<Self>>, stack: TunnelStack) -> bool {
+    /// The next packet came within `stack`.
+    pub fn check(slot: &mut Option<Box<Self>>, stack: TunnelStack) -> Change {
         let Some(encapsulation) = slot else {
             *slot = Self::at_begin(stack);
             if let Some(begun) = slot {
                 begun.changes = 1;
             }
-            return false;
+            return Change::Noted;
         };
         if encapsulation.now == stack {
-            return false;
+            return Change::None;
         }
         encapsulation.now = stack;
         if encapsulation.changes >= CHANGES_MAX {
-            return true;
+            return Change::TooMany(CHANGES_MAX);
         }
         encapsulation.changes += 1;
         encapsulation.parents.extend(stack.last().map(|tunnel| tunnel.uid));
-        false
+        Change::Noted
     }
 
     /// Ids of all tunnels that were the innermost.
@@ -134,16 +183,17 @@ mod tests {
         let within = |lo| TunnelStack::default().inside(tunnel(lo)).unwrap();
         let mut slot = Encapsulation::at_begin(within(0));
         for lo in 1..=u64::from(CHANGES_MAX) {
-            assert!(!Encapsulation::check(&mut slot, within(lo)));
+            assert_eq!(Encapsulation::check(&mut slot, within(lo)), Change::Noted);
         }
-        assert!(Encapsulation::check(&mut slot, within(99)));
+        let change = Encapsulation::check(&mut slot, within(99));
+        assert_eq!(change, Change::TooMany(CHANGES_MAX));
         assert_eq!(slot.unwrap().parents().len(), usize::from(CHANGES_MAX) + 1);
     }
 
     #[test]
     fn leaving_a_tunnel_keeps_its_parent() {
         let mut slot = None;
-        assert!(!Encapsulation::check(&mut slot, TunnelStack::default()));
+        Encapsulation::check(&mut slot, TunnelStack::default());
         assert!(slot.is_none());
         Encapsulation::check(&mut slot, TunnelStack::default().inside(tunnel(1)).unwrap());
         Encapsulation::check(&mut slot, TunnelStack::default());

@@ -3,6 +3,8 @@
 
 use tyto_core::net::Side;
 
+use crate::decode::be16;
+
 /// Idle time after which a flow is over, seconds (Zeek: `icmp_inactivity_timeout`).
 pub const INACTIVITY_S: u64 = 60;
 /// Length of the header that all messages have, bytes.
@@ -30,6 +32,41 @@ impl Icmp {
         let sent = self.sent.get(side.index()).copied().flatten();
         sent.and_then(|len| u64::try_from(len).ok()).unwrap_or_default()
     }
+}
+
+/// What is odd about an ICMPv6 message, by Zeek's names: reports of multicast listeners that
+/// are cut (RFC 2710 section 3, RFC 3810 section 5.2).
+pub fn odd(message: &[u8]) -> Option<&'static str> {
+    const REPORT: u8 = 131;
+    const DONE: u8 = 132;
+    const REPORT_V2: u8 = 143;
+    let body = message.get(HEADER_LEN..).unwrap_or_default();
+    match message.first() {
+        Some(&(REPORT | DONE)) if body.len() < 16 => Some("truncated_ICMPv6_MLDv1"),
+        Some(&REPORT_V2) => odd_records(message, body),
+        _ => None,
+    }
+}
+
+fn odd_records(message: &[u8], mut body: &[u8]) -> Option<&'static str> {
+    const RECORD_LEN_MIN: usize = 20;
+    let records = usize::from(be16(message, 6)?);
+    if body.len() < records * RECORD_LEN_MIN {
+        return Some("truncated_ICMPv6_MLDv2");
+    }
+    for _ in 0..records {
+        if body.is_empty() {
+            break;
+        }
+        let &[_, words, high, low, ..] = body else {
+            return Some("truncated_ICMPv6_MLDv2_record");
+        };
+        let sources = usize::from(u16::from_be_bytes([high, low]));
+        let len = RECORD_LEN_MIN + 16 * sources + 4 * usize::from(words);
+        let Some(rest) = body.get(len..) else { return Some("truncated_ICMPv6_MLDv2_record") };
+        body = rest;
+    }
+    None
 }
 
 /// What stands in place of the receiver's port for a message of `kind`: the type that answers
@@ -79,6 +116,19 @@ const fn counterpart_v6(kind: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cut_reports_of_listeners_are_odd() {
+        let report = |kind: u8, records: u8, body: &[u8]| {
+            odd(&[&[kind, 0, 0, 0, 0, 0, 0, records][..], body].concat())
+        };
+        assert_eq!(report(131, 0, &[0; 16]), None);
+        assert_eq!(report(132, 0, &[0; 15]), Some("truncated_ICMPv6_MLDv1"));
+        assert_eq!(report(143, 1, &[0; 20]), None);
+        assert_eq!(report(143, 2, &[0; 39]), Some("truncated_ICMPv6_MLDv2"));
+        let sources = [&[1, 0, 0, 2][..], &[0; 40]].concat();
+        assert_eq!(report(143, 1, &sources), Some("truncated_ICMPv6_MLDv2_record"));
+    }
 
     #[test]
     fn answers_answer_back() {

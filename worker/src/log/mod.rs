@@ -9,4 +9,6 @@ pub mod notice;
 pub mod software;
 pub mod software_version;
 pub mod stats;
+pub mod tunnel;
+pub mod unknown_protocols;
 pub mod weird;
