@@ -13,7 +13,7 @@ use std::str::FromStr;
 use tyto_capture::Frame;
 
 use crate::decode::ip::IpPacket;
-use crate::decode::link;
+use crate::decode::link::{self, LinkFound};
 use crate::flow::hash::KeyedHasher;
 
 /// Shares that a file can be cut into at most.
@@ -51,8 +51,9 @@ impl Shard {
     /// Whether the frame belongs to this share.
     pub fn takes(&self, frame: &Frame<'_>) -> bool {
         let mut share = None;
-        link::ip_packets(frame.link_type, frame.bytes, |bytes| {
-            if share.is_none()
+        link::ip_packets(frame.link_type, frame.bytes, |found| {
+            if let LinkFound::Ip(bytes) = found
+                && share.is_none()
                 && let Ok(packet) = IpPacket::parse(bytes)
             {
                 // The sum is the same in both directions.

@@ -16,7 +16,8 @@ use tyto_core::time::Ts;
 use tyto_worker::capture::pcap_file::PcapFile;
 use tyto_worker::capture::{Next, PacketSource};
 use tyto_worker::decode::ip::{IpPacket, proto};
-use tyto_worker::decode::{link, tcp};
+use tyto_worker::decode::link::{self, LinkFound};
+use tyto_worker::decode::tcp;
 use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
 use tyto_worker::pipeline::Pipeline;
 
@@ -65,7 +66,8 @@ fn read(capture: &Path) -> Vec<Seed> {
     let mut flows: BTreeMap<(Proto, End, End), Vec<(Side, Vec<u8>)>> = BTreeMap::new();
     let mut source = PcapFile::open(capture).unwrap();
     while let Next::Frame(frame) = source.next_frame().unwrap() {
-        link::ip_packets(frame.link_type, frame.bytes, |bytes| {
+        link::ip_packets(frame.link_type, frame.bytes, |found| {
+            let LinkFound::Ip(bytes) = found else { return };
             let Ok(packet) = IpPacket::parse(bytes) else { return };
             let segment = packet.payload();
             let Some((src_port, dst_port)) = tcp::ports(segment) else { return };
