@@ -7,6 +7,7 @@ pub mod confine;
 pub mod decode;
 pub mod file;
 pub mod flow;
+mod listening;
 pub mod log;
 mod nic;
 pub mod node;

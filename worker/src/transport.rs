@@ -2,12 +2,9 @@
 //! The order of the steps is Zeek's: it decides what a broken or cut packet still counts for.
 
 use tyto_core::net::{Proto, Side};
-use tyto_core::time::Ts;
 
 use crate::analyzer::cx::Cx;
 use crate::analyzer::expected;
-use crate::analyzer::shared::Shared;
-use crate::analyzer::stage::Stage;
 use crate::decode::checksum;
 use crate::decode::ip::{IpPacket, proto};
 use crate::decode::tcp::{self, TCP_HEADER_LEN_MIN, TcpHeader};
@@ -18,14 +15,11 @@ use crate::flow::icmp::{self, Icmp};
 use crate::flow::key::FlowKey;
 use crate::flow::ports;
 use crate::flow::table::FlowId;
-use crate::flow::tcp::sink::{StreamEnd, StreamSink, StreamView};
 use crate::flow::tcp::{Segment, Tcp, WEIRD_SOURCE};
 use crate::flow::udp::{self, Udp};
+use crate::listening::{Analysis, listening};
 use crate::log::weird::Weird;
-use crate::output::Output;
 use crate::pipeline::{Carrier, Pipeline};
-use crate::reassembly::StreamTotals;
-use crate::shed::{LONG_BYTES, Level};
 
 const UDP_HEADER_LEN: usize = 8;
 /// Transports as weirds name them.
@@ -47,83 +41,6 @@ impl Names {
     fn key(&self) -> FlowKey {
         let (src, dst) = (self.src, self.dst);
         FlowKey::new((src.addr, src.port), (dst.addr, dst.port), self.ip_proto, self.is_one_way)
-    }
-}
-
-/// The analysis of a TCP connection's streams. The stage is made when there is something to
-/// listen to: most connections of a flood never have one.
-struct Analysis<'a> {
-    now: Ts,
-    stage: &'a mut Option<Box<Stage>>,
-    shared: &'a mut Shared,
-    out: &'a mut Output,
-    totals: &'a mut StreamTotals,
-}
-
-impl Analysis<'_> {
-    fn with(
-        &mut self,
-        core: &mut ConnCore,
-        view: StreamView,
-        call: impl FnOnce(&mut Stage, &mut Cx<'_>),
-    ) {
-        let mut cx = Cx::new(self.now, core, Proto::Tcp, self.shared, self.out);
-        cx.is_partial = view.is_partial;
-        cx.had_gap = view.had_gap;
-        cx.payload_bytes = view.payload_bytes;
-        cx.responder = view.responder;
-        if let Some(stage) = listening(self.stage, Proto::Tcp, &mut cx) {
-            call(stage, &mut cx);
-        }
-    }
-}
-
-impl StreamSink for Analysis<'_> {
-    fn deliver(&mut self, core: &mut ConnCore, view: StreamView, side: Side, bytes: &[u8]) {
-        self.with(core, view, |stage, cx| stage.deliver(side, bytes, cx));
-    }
-
-    fn gap(&mut self, core: &mut ConnCore, view: StreamView, side: Side, missed_bytes: u64) {
-        self.with(core, view, |stage, cx| stage.gap(side, missed_bytes, cx));
-    }
-
-    fn end_of_side(&mut self, core: &mut ConnCore, view: StreamView, side: Side, how: StreamEnd) {
-        if self.stage.is_some() {
-            self.with(core, view, |stage, cx| {
-                cx.is_reset = how == StreamEnd::Reset;
-                stage.end_of_side(side, cx);
-            });
-        }
-    }
-
-    fn flipped(&mut self, _core: &mut ConnCore) {
-        if let Some(stage) = self.stage {
-            stage.flipped();
-        }
-    }
-
-    fn weird(
-        &mut self,
-        core: &mut ConnCore,
-        name: &'static str,
-        addl: &str,
-        source: Option<&'static str>,
-    ) {
-        let weird = Weird { source, ..Weird::new(name).with(addl) };
-        self.shared.weird(self.now, core, &weird, self.out);
-    }
-
-    fn beyond_room(&self) -> u64 {
-        self.totals.beyond_room()
-    }
-
-    fn beyond_changed(&mut self, before: u64, after: u64) {
-        self.totals.beyond_bytes = (self.totals.beyond_bytes + after).saturating_sub(before);
-    }
-
-    fn acknowledged(&mut self, missed: bool) {
-        self.totals.acks += 1;
-        self.totals.gaps += u64::from(missed);
     }
 }
 
@@ -471,42 +388,6 @@ impl Pipeline {
         }
         self.flows.insert(conn)
     }
-}
-
-/// The stage of a connection that carries something, unless nobody listens to it; made at its
-/// first call. What is left out when packets come too fast is decided here.
-fn listening<'s>(
-    stage: &'s mut Option<Box<Stage>>,
-    proto: Proto,
-    cx: &mut Cx<'_>,
-) -> Option<&'s mut Stage> {
-    let level = cx.shared.shedding.level();
-    if level == Level::Nothing {
-        let stage = stage.get_or_insert_with(|| Stage::of_connection(proto, cx).into());
-        return stage.is_live().then_some(stage);
-    }
-    let is_long = level >= Level::Long && cx.payload_bytes > LONG_BYTES;
-    let stats = &mut cx.shared.shedding.stats;
-    match stage {
-        Some(stage) if !stage.is_live() => return None,
-        Some(stage) if level == Level::Analysis || is_long => {
-            stats.unanalysed += u64::from(level == Level::Analysis);
-            stats.cut_short += u64::from(level < Level::Analysis);
-            stage.give_up();
-            return None;
-        }
-        Some(_) => {}
-        None if level == Level::Analysis => {
-            stats.unanalysed += 1;
-            *stage = Some(Stage::deaf().into());
-            return None;
-        }
-        None => {
-            stats.undetected += 1;
-            *stage = Some(Stage::by_port(proto, cx).into());
-        }
-    }
-    stage.as_deref_mut().filter(|stage| stage.is_live())
 }
 
 fn names(packet: &IpPacket<'_>, ports: (u16, u16), is_one_way: bool) -> Names {

@@ -134,6 +134,9 @@ pub struct ConnTimers {
     pub wake: Ts,
     /// The deadline that the wheel has, kept here so that it is at hand when another is set.
     pub scheduled: Ts,
+    /// A TCP connection goes on on both sides, so that the answer to [`ConnTimers::expire`] is
+    /// no; kept here because it is asked of each connection every six seconds.
+    pub is_open: bool,
 }
 
 /// A deadline that is not set.
@@ -148,6 +151,7 @@ impl Default for ConnTimers {
             close: NEVER,
             wake: NEVER,
             scheduled: NEVER,
+            is_open: false,
         }
     }
 }

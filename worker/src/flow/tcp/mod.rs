@@ -219,6 +219,7 @@ impl Tcp {
         if outcome.do_close {
             self.close_end(core, sender, outcome.finish);
         }
+        core.timers.is_open = self.is_open();
         (self.role_of(sender), TcpEvents { established: outcome.established, given_up })
     }
 
@@ -328,15 +329,27 @@ impl Tcp {
             if core.timers.expire[slot] > now {
                 continue;
             }
+            let next = now.plus_secs(NEXT_EXPIRE_S);
+            if core.timers.is_open {
+                core.timers.expire[slot] = next;
+                continue;
+            }
             core.timers.expire[slot] = super::conn::NEVER;
             if self.is_active {
                 if self.is_over(core, now) {
                     return Expiry::Over;
                 }
-                core.timers.expire[slot] = now.plus_secs(NEXT_EXPIRE_S);
+                core.timers.expire[slot] = next;
             }
         }
         Expiry::Alive
+    }
+
+    /// Nothing ended it, and something happened: what [`Tcp::is_over`] says no to at once.
+    fn is_open(&self) -> bool {
+        self.is_active
+            && self.ends.iter().all(|end| !end.did_close)
+            && self.ends.iter().any(|end| end.state != EndState::Inactive)
     }
 
     /// Closed on one side at least and quiet, or nothing ever happened.
