@@ -15,6 +15,7 @@ use crate::output::Output;
 /// The analyses, in the order in which they are called.
 pub static FILE_SPECS: &[&FileSpec] = &[
     // Programs:
+    &super::pe::SPEC,
     // Certificates:
     &crate::x509::file::SPEC,
     &crate::x509::ocsp::SPEC,

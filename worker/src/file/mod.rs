@@ -11,6 +11,7 @@ mod hashes;
 pub mod log;
 mod magic;
 mod magic_table;
+mod pe;
 mod reassembly;
 mod table;
 
