@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use tyto_core::config::runtime::FlowsMax;
+use tyto_core::config::runtime::{ExtractBytesMax, FlowsMax};
 
 use crate::capture::shard::Shard;
 
@@ -39,6 +39,13 @@ pub struct Args {
     /// Write capture_loss.log and stats.log too, as a node does.
     #[arg(long, requires = "read")]
     pub stats: bool,
+    /// Write the content of all files that are seen into this folder, each up to
+    /// `--extract-bytes-max`.
+    #[arg(long, value_name = "DIR", requires = "read")]
+    pub extract_files: Option<PathBuf>,
+    /// Bytes of one file that are written at most.
+    #[arg(long, value_name = "N", requires = "read", default_value_t = ExtractBytesMax::default().0)]
+    pub extract_bytes_max: u64,
     /// Take packets with a wrong checksum as good.
     #[arg(long, requires = "read")]
     pub ignore_checksums: bool,

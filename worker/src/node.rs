@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
-use tyto_core::config::runtime::{AnalysisConfig, CaptureConfig, NodeConfig, Role};
+use tyto_core::config::runtime::{AnalysisConfig, CaptureConfig, ExtractTo, NodeConfig, Role};
+use tyto_core::layout::Layout;
 use tyto_daemon::health::{self, Phase};
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::Identity;
@@ -68,7 +69,7 @@ pub async fn run(
     let mut ended = match capture {
         Some(capture) => {
             let output = Output::new(Box::new(shipper.output(Overflow::Drop)));
-            let analysis = AnalysisConfig { peer: config.node.clone(), ..config.analysis.clone() };
+            let analysis = analysis_of(&config);
             let mut pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
             pipeline.report_itself();
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
@@ -151,6 +152,16 @@ fn spawn(
         })
         .context("cannot start the packet thread")?;
     Ok(told)
+}
+
+/// How the node analyses: as configured, under its own name, files into its own folder.
+fn analysis_of(config: &NodeConfig) -> AnalysisConfig {
+    let spool = Layout::new(&config.prefix).node_spool(&config.node);
+    let extract_to = match config.analysis.extract_files {
+        true => ExtractTo::Queued(spool.join("extract_files")),
+        false => ExtractTo::Nowhere,
+    };
+    AnalysisConfig { peer: config.node.clone(), extract_to, ..config.analysis.clone() }
 }
 
 /// What the packet thread ended with; waits for ever when there is none.

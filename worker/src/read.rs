@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tyto_core::config::runtime::{AnalysisConfig, FlowsMax, LogFormat};
+use tyto_core::config::runtime::{AnalysisConfig, ExtractBytesMax, ExtractTo, FlowsMax, LogFormat};
 use tyto_core::record::json::JsonRow;
 use tyto_core::record::schema::Schema;
 use tyto_core::record::tsv::{self, TsvRow};
@@ -58,6 +58,9 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         ignore_checksums: args.ignore_checksums,
         community_id: args.community_id,
         flows_max: FlowsMax(args.flows_max),
+        extract_files: args.extract_files.is_some(),
+        extract_bytes_max: ExtractBytesMax(args.extract_bytes_max),
+        extract_to: args.extract_files.clone().map_or(ExtractTo::Nowhere, ExtractTo::Direct),
         // What a lone process of Zeek calls itself.
         peer: "zeek".to_owned(),
         unknown_protocols: args.unknown_protocols,

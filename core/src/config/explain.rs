@@ -85,6 +85,8 @@ const FIELDS: &[(&str, Origin)] = &[
     ("analysis.private_address_space_is_local", Setting("private_address_space_is_local")),
     ("analysis.community_id", Setting("community_id")),
     ("analysis.flows_max", Setting("flows_max")),
+    ("analysis.extract_files", Setting("extract_files")),
+    ("analysis.extract_bytes_max", Setting("extract_bytes_max")),
     ("ship.batch_rows_max", Setting("batch_rows_max")),
     ("ship.batch_interval_ms", Setting("batch_interval_ms")),
     ("ship.spool_bytes_max", Setting("spool_bytes_max")),

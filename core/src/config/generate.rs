@@ -9,7 +9,7 @@ use super::fanout;
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
-    AnalysisConfig, CaptureConfig, ChecksumMode, FlowsMax, HostConfig, HostNode, LimitsConfig,
+    AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HostConfig, HostNode, LimitsConfig,
     LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig, WatchConfig,
 };
 
@@ -48,6 +48,8 @@ impl Cluster {
                 ignore_checksums: self.checksums(node) == ChecksumMode::Off,
                 community_id: settings.community_id,
                 flows_max: FlowsMax(settings.flows_max),
+                extract_files: settings.extract_files,
+                extract_bytes_max: ExtractBytesMax(settings.extract_bytes_max),
                 ..AnalysisConfig::default()
             },
             logs: LogsConfig {

@@ -272,6 +272,15 @@ pub struct AnalysisConfig {
     /// Programs of which another version on the same host is worth a notice.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub software_version_changes: BTreeSet<String>,
+    /// Write the content of files onto the disk; a node does so in its spool.
+    #[serde(default)]
+    pub extract_files: bool,
+    /// Bytes of one file that are written at most.
+    #[serde(default)]
+    pub extract_bytes_max: ExtractBytesMax,
+    /// Where that content goes; set by the process itself.
+    #[serde(skip)]
+    pub extract_to: ExtractTo,
     /// The node as `peer` columns name it; set by the node itself.
     #[serde(skip)]
     pub peer: String,
@@ -288,6 +297,30 @@ impl Default for FlowsMax {
     fn default() -> Self {
         Self(2_000_000)
     }
+}
+
+/// Bytes of one file that are extracted at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExtractBytesMax(pub u64);
+
+impl Default for ExtractBytesMax {
+    /// Zeek's `FileExtract::default_limit`.
+    fn default() -> Self {
+        Self(100 << 20)
+    }
+}
+
+/// Where the content of files goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExtractTo {
+    /// It is not kept.
+    #[default]
+    Nowhere,
+    /// Into this folder, and the analysis waits for the disk.
+    Direct(PathBuf),
+    /// Into this folder, by a thread that drops what the disk does not take in time.
+    Queued(PathBuf),
 }
 
 /// Format of log files.

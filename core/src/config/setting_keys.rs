@@ -217,6 +217,18 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "connections that each worker follows at the same time; one takes some 600 bytes",
     ),
     key(
+        "extract_files",
+        Kind::Bool,
+        "",
+        "write the content of files into the folder extract_files of each node's spool",
+    ),
+    key(
+        "extract_bytes_max",
+        whole(1, 1_000_000_000_000),
+        "bytes",
+        "of one file that are written at most",
+    ),
+    key(
         "filter",
         Kind::Optional(&FILTER),
         "",

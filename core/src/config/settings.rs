@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
-use super::runtime::{CaptureConfig, ChecksumMode, FanoutMode, FlowsMax, LogFormat, WatchConfig};
+use super::runtime::{CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat, WatchConfig};
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
 use super::{filter_check, unknown_key};
@@ -63,6 +63,10 @@ pub struct Settings {
     pub community_id: bool,
     /// Connections that one worker follows at the same time.
     pub flows_max: u32,
+    /// Write the content of files into the spool of each node.
+    pub extract_files: bool,
+    /// Bytes of one file that are written at most.
+    pub extract_bytes_max: u64,
     /// Only packets that this tcpdump expression matches are captured.
     pub filter: Option<String>,
     /// Bytes kept of each packet.
@@ -159,6 +163,8 @@ impl Default for Settings {
             ignore_checksums: false,
             community_id: false,
             flows_max: FlowsMax::default().0,
+            extract_files: false,
+            extract_bytes_max: ExtractBytesMax::default().0,
             filter: None,
             snaplen_bytes: CaptureConfig::new("").snaplen_bytes,
             af_packet: AfPacketSettings::default(),

@@ -77,7 +77,7 @@ impl Shared {
             site: Site::new(config),
             uids: UidMaker::new(seed),
             known_hosts: KnownHosts::new(hasher_of(3)),
-            files: Files::new(hasher_of(4)),
+            files: Files::new(config, hasher_of(4)),
             ftp_channels: Channels::new(hasher_of(20)),
             dhcp: Transactions::default(),
             weirds: Weirds::new(&hasher_of),

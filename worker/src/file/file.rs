@@ -9,6 +9,7 @@ use tyto_core::time::Ts;
 use tyto_core::uid::{Fuid, Uid};
 
 use super::analyzers::{FILE_SPECS, FileAnalyzer, FileCx, FileSpec};
+use super::extract::Extracted;
 use super::hashes::Hashes;
 use super::log::FilesLog;
 use super::magic::{self, SNIFFED_BYTES};
@@ -69,6 +70,7 @@ pub struct File {
     begin: Option<Vec<u8>>,
     hashes: Option<Box<Hashes>>,
     attached: Vec<Attached>,
+    pub(super) extracted: Option<Extracted>,
     is_over: bool,
 }
 
@@ -103,6 +105,7 @@ impl File {
             begin: Some(Vec::new()),
             hashes: Some(Box::default()),
             attached: Vec::new(),
+            extracted: None,
             is_over: false,
         }
     }
@@ -188,6 +191,10 @@ impl File {
         }
         let mut analyzers = BTreeSet::from(["MD5", "SHA1", "SHA256"]);
         analyzers.extend(self.attached.iter().map(|attached| attached.spec.name));
+        let cut_off_at = self.extracted.as_ref().map(|extracted| extracted.cut_off_at);
+        if cut_off_at.is_some() {
+            analyzers.insert("EXTRACT");
+        }
         let hashes = self.hashes.take().and_then(|hashes| hashes.finish());
         let [md5, sha1, sha256] = hashes.map_or([None, None, None], |hashes| hashes.map(Some));
         let row = FilesLog {
@@ -212,9 +219,9 @@ impl File {
             md5,
             sha1,
             sha256,
-            extracted: None,
-            extracted_cutoff: None,
-            extracted_size: None,
+            extracted: self.extracted.as_ref().map(|extracted| extracted.name.to_string()),
+            extracted_cutoff: cut_off_at.map(|at| at.is_some()),
+            extracted_size: cut_off_at.flatten(),
         };
         if self.conns.is_empty() {
             return vec![row];
@@ -235,6 +242,9 @@ impl File {
         }
         if let Some(hashes) = &mut self.hashes {
             hashes.update(bytes);
+        }
+        if let Some(extracted) = &mut self.extracted {
+            io.shared.files.extract(extracted, self.offset, bytes);
         }
         if self.begin.is_none() {
             self.each(io, |attached, cx| {

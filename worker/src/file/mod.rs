@@ -6,6 +6,7 @@
 //! ```
 
 mod analyzers;
+mod extract;
 mod file;
 mod hashes;
 pub mod log;
@@ -72,6 +73,7 @@ impl Cx<'_> {
         };
         if file.source.is_none() {
             file.source = source;
+            self.shared.files.begin_extraction(&mut file);
         }
         if file.carried_by(conn) {
             // The side is that of the first connection, as in Zeek.
@@ -164,6 +166,7 @@ impl FileIo<'_> {
                 self.over(file, true);
             }
         }
+        self.shared.files.finish_extraction();
     }
 
     /// Writes the rows of a file that is over, and gives its type.

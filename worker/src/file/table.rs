@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
 use hashbrown::HashMap;
+use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::net::Side;
 use tyto_core::time::{Interval, Ts};
 use tyto_core::uid::{Fuid, Uid};
 
 use super::FileAbout;
+use super::extract::{Extracted, Extractor};
 use super::file::File;
 use crate::flow::hash::KeyedHasher;
 
@@ -28,6 +30,8 @@ pub struct FileStats {
     pub refused: u64,
     /// Times that a file was taken with gaps because too many bytes waited.
     pub flushed: u64,
+    /// Bytes that were to be extracted and did not get onto the disk.
+    pub extracted_lost_bytes: u64,
 }
 
 /// The files that the worker follows.
@@ -42,12 +46,13 @@ pub struct Files {
     /// The file that was over last, and its type: who fed it asks right then.
     last_over: Option<(Fuid, Option<&'static str>)>,
     waiting_bytes: usize,
+    extractor: Option<Extractor>,
     stats: FileStats,
 }
 
 impl Files {
     /// None yet; handles are hashed with `hasher`.
-    pub fn new(hasher: KeyedHasher) -> Self {
+    pub fn new(config: &AnalysisConfig, hasher: KeyedHasher) -> Self {
         Self {
             open: HashMap::with_hasher(hasher.clone()),
             deadlines: BTreeSet::new(),
@@ -55,13 +60,40 @@ impl Files {
             begun: 0,
             last_over: None,
             waiting_bytes: 0,
+            extractor: Extractor::new(config),
             stats: FileStats::default(),
         }
     }
 
     /// What happened at the limits.
-    pub const fn stats(&self) -> FileStats {
-        self.stats
+    pub fn stats(&self) -> FileStats {
+        let lost = self.extractor.as_ref().map_or(0, Extractor::lost_bytes);
+        FileStats { extracted_lost_bytes: self.stats.extracted_lost_bytes + lost, ..self.stats }
+    }
+
+    /// Begins to extract `file`, if that is asked for. Its name is Zeek's.
+    pub(super) fn begin_extraction(&self, file: &mut File) {
+        if self.extractor.is_some() {
+            let (secs, micros) = (file.begun.secs(), file.begun.micros_part());
+            let (source, fuid) = (file.source.unwrap_or_default(), file.fuid);
+            let name = format!("extract-{secs}.{micros:06}-{source}-{fuid}");
+            file.extracted = Some(Extractor::begin(name));
+        }
+    }
+
+    /// Writes bytes of a file that is extracted.
+    pub(super) fn extract(&mut self, file: &mut Extracted, offset: u64, bytes: &[u8]) {
+        if let Some(extractor) = &mut self.extractor {
+            extractor.write(file, offset, bytes);
+        }
+    }
+
+    /// Waits until all that was extracted is on the disk.
+    pub(super) fn finish_extraction(&mut self) {
+        if let Some(extractor) = self.extractor.take() {
+            self.stats.extracted_lost_bytes += extractor.lost_bytes();
+            extractor.finish();
+        }
     }
 
     /// The id of the file called `handle`: always the same.
