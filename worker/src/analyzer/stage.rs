@@ -183,16 +183,36 @@ impl Stage {
 
 impl Slot {
     fn replay(&mut self, detection: &Detection, cx: &mut Cx<'_>) {
+        // All of it belongs to one packet, at whose end Zeek looks at violations: one side may
+        // fail while the other still tells something.
+        let mut violations = Vec::new();
         for (piece, bytes) in detection.replay() {
-            self.call(cx, |analyzer, cx| match piece {
+            self.told(cx, &mut violations, |analyzer, cx| match piece {
                 Piece::Bytes { side, .. } => analyzer.deliver(side, bytes, cx),
                 Piece::Gap { side, missed_bytes } => analyzer.gap(side, missed_bytes, cx),
             });
+        }
+        for violation in &violations {
+            self.violated(violation, cx);
         }
     }
 
     /// Calls the analyzer and does what it asked for.
     fn call(&mut self, cx: &mut Cx<'_>, call: impl FnOnce(&mut dyn Analyzer, &mut Cx<'_>)) {
+        let mut violations = Vec::new();
+        self.told(cx, &mut violations, call);
+        for violation in &violations {
+            self.violated(violation, cx);
+        }
+    }
+
+    /// Calls the analyzer and does what it asked for, but keeps what was violated.
+    fn told(
+        &mut self,
+        cx: &mut Cx<'_>,
+        violations: &mut Vec<Violation>,
+        call: impl FnOnce(&mut dyn Analyzer, &mut Cx<'_>),
+    ) {
         if !self.is_live {
             return;
         }
@@ -203,9 +223,7 @@ impl Slot {
             cx.conn.services.add(self.spec.name);
             cx.service_recognised();
         }
-        for violation in &signals.violations {
-            self.violated(violation, cx);
-        }
+        violations.extend(signals.violations);
         if signals.done {
             self.is_live = false;
         }

@@ -1,6 +1,7 @@
 //! Request and status lines (RFC 9112 sections 3 and 4, HTTP/0.9), as lenient as Zeek.
 
 use super::super::Cx;
+use super::Dialog;
 use super::header::{is_blank, skip_blanks};
 use super::uri;
 
@@ -16,7 +17,6 @@ pub(super) struct RequestLine<'l> {
     pub(super) method: &'l [u8],
     /// Escapes resolved.
     pub(super) uri: Vec<u8>,
-    pub(super) version: Option<Version>,
 }
 
 /// A status line.
@@ -29,8 +29,9 @@ pub(super) struct StatusLine<'l> {
 }
 
 impl<'l> RequestLine<'l> {
-    /// Reads a line; says on `cx` what is odd about it.
-    pub(super) fn parse(line: &'l [u8], cx: &mut Cx<'_>) -> Option<Self> {
+    /// Reads a line; says on `cx` what is odd about it. The version counts for `dialog` even if
+    /// the line turns out to be none.
+    pub(super) fn parse(line: &'l [u8], dialog: &mut Dialog, cx: &mut Cx<'_>) -> Option<Self> {
         let method_len = line.iter().take_while(|c| is_token_char(**c)).count();
         let (method, behind) = line.split_at_checked(method_len)?;
         if method.is_empty() {
@@ -50,12 +51,16 @@ impl<'l> RequestLine<'l> {
             return None;
         }
         let (uri_len, version) = Self::uri_and_version(rest, cx);
+        if let Some(version) = version {
+            dialog.set_request_version(version, cx);
+        }
         let uri = uri::unescape(rest.get(..uri_len).unwrap_or_default(), Some(cx));
-        if version == Some((0, 9)) && (method.len() < METHOD_BYTES_MIN || uri_len == 0) {
+        let is_old = dialog.request_version == (0, 9);
+        if is_old && (method.len() < METHOD_BYTES_MIN || uri_len == 0) {
             cx.weird("bad_HTTP_request");
             return None;
         }
-        Some(Self { method, uri, version })
+        Some(Self { method, uri })
     }
 
     /// Where the URI ends in `rest`, and the version. What stands between them and is no URI

@@ -267,7 +267,7 @@ impl Http {
             Expects::Message => {
                 self.with_message(Side::Orig, cx, |message, env| message.deliver(line, true, env));
             }
-            Expects::FirstLine => match RequestLine::parse(line, cx) {
+            Expects::FirstLine => match RequestLine::parse(line, &mut self.dialog, cx) {
                 Some(request) => self.request(&request, cx),
                 None if self.requests > 0 && !self.dialog.keeps_alive => {}
                 None if line.is_empty() => cx.weird("empty_http_request"),
@@ -281,10 +281,6 @@ impl Http {
     }
 
     fn request(&mut self, request: &RequestLine<'_>, cx: &mut Cx<'_>) {
-        if let Some(version) = request.version {
-            Dialog::set_version(&mut self.dialog.request_version, version, cx);
-            self.dialog.keeps_alive |= version > (1, 0);
-        }
         self.requests += 1;
         if !self.dialog.keeps_alive && self.requests > 1 {
             cx.weird("unexpected_multiple_HTTP_requests");
@@ -326,7 +322,7 @@ impl Http {
             return;
         }
         if !self.messages.get(Side::Resp.index()).is_some_and(Message::exists) {
-            Dialog::set_version(&mut self.dialog.reply_version, (0, 9), cx);
+            self.dialog.set_reply_version((0, 9), cx);
             if !self.unanswered.is_empty() {
                 cx.confirm();
                 self.unanswered.pop_front();
@@ -377,8 +373,7 @@ impl Http {
     fn status_line(&mut self, line: &[u8], cx: &mut Cx<'_>) {
         let status = StatusLine::parse(line, cx);
         if let Some(status) = &status {
-            Dialog::set_version(&mut self.dialog.reply_version, status.version, cx);
-            self.dialog.keeps_alive |= status.version > (1, 0);
+            self.dialog.set_reply_version(status.version, cx);
         }
         let Some(StatusLine { code: Some(code), reason, .. }) = status else {
             if !line.is_empty() {
@@ -465,6 +460,16 @@ impl Http {
 }
 
 impl Dialog {
+    fn set_request_version(&mut self, version: Version, cx: &mut Cx<'_>) {
+        Self::set_version(&mut self.request_version, version, cx);
+        self.keeps_alive |= version > (1, 0);
+    }
+
+    fn set_reply_version(&mut self, version: Version, cx: &mut Cx<'_>) {
+        Self::set_version(&mut self.reply_version, version, cx);
+        self.keeps_alive |= version > (1, 0);
+    }
+
     fn set_version(known: &mut Version, version: Version, cx: &mut Cx<'_>) {
         if *known != (0, 0) && *known != version {
             cx.weird("HTTP_version_mismatch");
