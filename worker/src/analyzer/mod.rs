@@ -14,6 +14,8 @@ use std::fmt;
 
 use tyto_core::net::{Proto, Side};
 
+#[cfg(test)]
+mod bench;
 pub mod bytes;
 pub mod content_line;
 pub mod cx;

@@ -8,6 +8,8 @@ use super::{Analyzer, Cx, First, Match, Spec};
 pub mod join;
 mod log;
 mod parser;
+#[cfg(test)]
+mod tests;
 
 pub use self::log::DhcpLog;
 

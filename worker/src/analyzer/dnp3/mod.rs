@@ -13,6 +13,8 @@ use super::{Analyzer, Cx, First, Match, Spec};
 
 mod application;
 mod link;
+#[cfg(test)]
+mod tests;
 
 /// DNP3 over TCP as an analyzer.
 pub static SPEC_TCP: Spec = Spec {

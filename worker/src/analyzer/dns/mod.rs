@@ -18,6 +18,8 @@ mod pairs;
 mod record;
 mod stream;
 mod svcb;
+#[cfg(test)]
+mod tests;
 
 pub use self::log::DnsLog;
 

@@ -9,6 +9,8 @@ use super::{Analyzer, Cx, Spec};
 
 mod log;
 mod pdu;
+#[cfg(test)]
+mod tests;
 
 /// Modbus as an analyzer.
 pub static SPEC: Spec = Spec {

@@ -9,6 +9,8 @@ use super::{Analyzer, Cx, Spec};
 
 mod log;
 mod parser;
+#[cfg(test)]
+mod tests;
 
 /// NTP as an analyzer.
 pub static SPEC: Spec = Spec {

@@ -114,7 +114,7 @@ fn sync_header(cursor: &mut Cursor<'_>) -> Option<Sync> {
 
 /// RFC 5906 section 10, which is what Zeek takes all extensions for.
 fn extension(cursor: &mut Cursor<'_>) -> Result<(), String> {
-    const FIXED_LEN: usize = 16;
+    const FIXED_LEN: usize = 18;
     let mut rest = *cursor;
     let have = rest.len();
     let mut fixed = rest.sub(FIXED_LEN).ok_or_else(|| short("Extension_Field", FIXED_LEN, have))?;
@@ -158,7 +158,8 @@ fn control<'a>(cursor: &mut Cursor<'a>) -> Result<Control<'a>, String> {
         (short_number(), short_number(), short_number(), short_number());
     let count = usize::from(short_number());
     let have = cursor.len();
-    let payload = cursor.take(count).ok_or_else(|| short("NTP_control_msg:data", count, have))?;
+    let payload =
+        cursor.take(count).ok_or_else(|| short("NTP_control_msg:data", LEN + count, LEN + have))?;
     let mac =
         (cursor.len() == MAC_LEN).then(|| Some((cursor.be32()?, cursor.take_rest()))).flatten();
     Ok(Control { flags, sequence, status, association, payload, mac })
@@ -173,7 +174,8 @@ fn private<'a>(cursor: &mut Cursor<'a>) -> Result<Private<'a>, String> {
     };
     let len = usize::from(u16::from_be_bytes([high & 0x0f, low]));
     let have = cursor.len();
-    let payload = cursor.take(len).ok_or_else(|| short("NTP_mode7_msg:data", len, have))?;
+    let payload =
+        cursor.take(len).ok_or_else(|| short("NTP_mode7_msg:data", LEN + len, LEN + have))?;
     let is_authenticated = flags & 0x80 != 0;
     if is_authenticated && cursor.len() < MAC_LEN {
         return Err(short("NTP_MAC", MAC_LEN, cursor.len()));

@@ -11,6 +11,9 @@ use tyto_core::uid::Uid;
 use super::bytes::Cursor;
 use super::{Analyzer, Cx, Spec};
 
+#[cfg(test)]
+mod tests;
+
 /// RADIUS as an analyzer.
 pub static SPEC: Spec = Spec {
     name: "RADIUS",

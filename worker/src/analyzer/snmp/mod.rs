@@ -11,6 +11,8 @@ use super::{Analyzer, Cx, Spec};
 
 mod ber;
 mod parser;
+#[cfg(test)]
+mod tests;
 
 /// SNMP as an analyzer.
 pub static SPEC: Spec = Spec {

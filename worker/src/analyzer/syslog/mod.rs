@@ -12,6 +12,9 @@ use super::bytes::Cursor;
 use super::text::Text;
 use super::{Analyzer, Cx, Spec};
 
+#[cfg(test)]
+mod tests;
+
 /// Syslog as an analyzer.
 pub static SPEC: Spec = Spec {
     name: "SYSLOG",
