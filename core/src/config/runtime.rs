@@ -293,7 +293,7 @@ pub struct AnalysisConfig {
 pub struct FlowsMax(pub u32);
 
 impl Default for FlowsMax {
-    /// Some 1.2 GB when all are TCP.
+    /// Some 1.5 GB when all are TCP and none carries anything.
     fn default() -> Self {
         Self(2_000_000)
     }

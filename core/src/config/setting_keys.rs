@@ -214,7 +214,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "flows_max",
         whole(1000, 100_000_000),
         "connections",
-        "connections that each worker follows at the same time; one takes some 600 bytes",
+        "connections that each worker follows at the same time; one takes some 750 bytes",
     ),
     key(
         "extract_files",
