@@ -32,6 +32,9 @@ pub struct Args {
     /// are all in the same share, so four workers log what one alone would.
     #[arg(long, value_name = "I/N", requires = "read")]
     pub shard: Option<Shard>,
+    /// Leave the hashes of files out.
+    #[arg(long, requires = "read")]
+    pub no_file_hashes: bool,
     /// Connections that are followed at the same time; of more, the next to end is logged as it
     /// stands.
     #[arg(long, value_name = "N", requires = "read", default_value_t = FlowsMax::default().0)]

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tyto_core::config::runtime::{AnalysisConfig, ExtractBytesMax, ExtractTo, FlowsMax, LogFormat};
+use tyto_core::config::runtime::{
+    AnalysisConfig, ExtractBytesMax, ExtractTo, FlowsMax, HashFiles, LogFormat,
+};
 use tyto_core::record::json::JsonRow;
 use tyto_core::record::schema::Schema;
 use tyto_core::record::tsv::{self, TsvRow};
@@ -58,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         ignore_checksums: args.ignore_checksums,
         community_id: args.community_id,
         flows_max: FlowsMax(args.flows_max),
+        hash_files: HashFiles(!args.no_file_hashes),
         extract_files: args.extract_files.is_some(),
         extract_bytes_max: ExtractBytesMax(args.extract_bytes_max),
         extract_to: args.extract_files.clone().map_or(ExtractTo::Nowhere, ExtractTo::Direct),

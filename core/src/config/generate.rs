@@ -9,8 +9,9 @@ use super::fanout;
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
-    AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HostConfig, HostNode, LimitsConfig,
-    LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig, WatchConfig,
+    AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HashFiles, HostConfig,
+    HostNode, LimitsConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig,
+    WatchConfig,
 };
 
 /// A host whose name was not resolved.
@@ -48,6 +49,7 @@ impl Cluster {
                 ignore_checksums: self.checksums(node) == ChecksumMode::Off,
                 community_id: settings.community_id,
                 flows_max: FlowsMax(settings.flows_max),
+                hash_files: HashFiles(settings.hash_files),
                 extract_files: settings.extract_files,
                 extract_bytes_max: ExtractBytesMax(settings.extract_bytes_max),
                 ..AnalysisConfig::default()

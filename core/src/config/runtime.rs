@@ -272,6 +272,9 @@ pub struct AnalysisConfig {
     /// Programs of which another version on the same host is worth a notice.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub software_version_changes: BTreeSet<String>,
+    /// Log MD5, SHA-1 and SHA-256 of files.
+    #[serde(default)]
+    pub hash_files: HashFiles,
     /// Write the content of files onto the disk; a node does so in its spool.
     #[serde(default)]
     pub extract_files: bool,
@@ -284,6 +287,18 @@ pub struct AnalysisConfig {
     /// The node as `peer` columns name it; set by the node itself.
     #[serde(skip)]
     pub peer: String,
+}
+
+/// Whether files are hashed (Zeek: frameworks/files/hash-all-files).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HashFiles(pub bool);
+
+impl Default for HashFiles {
+    /// They are.
+    fn default() -> Self {
+        Self(true)
+    }
 }
 
 /// Connections that one worker follows at the same time. At the limit a new one takes the place

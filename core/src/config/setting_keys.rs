@@ -217,6 +217,12 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "connections that each worker follows at the same time; one takes some 750 bytes",
     ),
     key(
+        "hash_files",
+        Kind::Bool,
+        "",
+        "log MD5, SHA-1 and SHA-256 of files; bulk transfers cost half as much without",
+    ),
+    key(
         "extract_files",
         Kind::Bool,
         "",

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
-use super::runtime::{CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat, WatchConfig};
+use super::runtime::{
+    CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat, WatchConfig,
+};
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
 use super::{filter_check, unknown_key};
@@ -63,6 +65,8 @@ pub struct Settings {
     pub community_id: bool,
     /// Connections that one worker follows at the same time.
     pub flows_max: u32,
+    /// Log the hashes of files.
+    pub hash_files: bool,
     /// Write the content of files into the spool of each node.
     pub extract_files: bool,
     /// Bytes of one file that are written at most.
@@ -163,6 +167,7 @@ impl Default for Settings {
             ignore_checksums: false,
             community_id: false,
             flows_max: FlowsMax::default().0,
+            hash_files: true,
             extract_files: false,
             extract_bytes_max: ExtractBytesMax::default().0,
             filter: None,

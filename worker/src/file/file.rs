@@ -68,7 +68,9 @@ pub struct File {
     blocks: Option<Blocks>,
     /// What came until there was enough to tell the type; none afterwards.
     begin: Option<Vec<u8>>,
+    /// None once a byte is missing, and when files are not hashed.
     hashes: Option<Box<Hashes>>,
+    is_hashed: bool,
     attached: Vec<Attached>,
     pub(super) extracted: Option<Extracted>,
     is_over: bool,
@@ -81,7 +83,7 @@ struct Attached {
 }
 
 impl File {
-    pub(super) fn new(fuid: Fuid, side: Side, about: &FileAbout, now: Ts) -> Self {
+    pub(super) fn new(fuid: Fuid, side: Side, about: &FileAbout, now: Ts, is_hashed: bool) -> Self {
         Self {
             fuid,
             source: None,
@@ -103,7 +105,8 @@ impl File {
             overflow_bytes: 0,
             blocks: None,
             begin: Some(Vec::new()),
-            hashes: Some(Box::default()),
+            hashes: is_hashed.then(Box::default),
+            is_hashed,
             attached: Vec::new(),
             extracted: None,
             is_over: false,
@@ -189,7 +192,10 @@ impl File {
         if self.attached.iter().any(|attached| attached.spec.hides_file) {
             return Vec::new();
         }
-        let mut analyzers = BTreeSet::from(["MD5", "SHA1", "SHA256"]);
+        let mut analyzers = BTreeSet::new();
+        if self.is_hashed {
+            analyzers.extend(["MD5", "SHA1", "SHA256"]);
+        }
         analyzers.extend(self.attached.iter().map(|attached| attached.spec.name));
         let cut_off_at = self.extracted.as_ref().map(|extracted| extracted.cut_off_at);
         if cut_off_at.is_some() {

@@ -47,6 +47,7 @@ pub struct Files {
     last_over: Option<(Fuid, Option<&'static str>)>,
     waiting_bytes: usize,
     extractor: Option<Extractor>,
+    hashes_files: bool,
     stats: FileStats,
 }
 
@@ -61,6 +62,7 @@ impl Files {
             last_over: None,
             waiting_bytes: 0,
             extractor: Extractor::new(config),
+            hashes_files: config.hash_files.0,
             stats: FileStats::default(),
         }
     }
@@ -139,7 +141,7 @@ impl Files {
             self.stats.refused += 1;
             return None;
         }
-        let mut file = Box::new(File::new(fuid, side, about, now));
+        let mut file = Box::new(File::new(fuid, side, about, now, self.hashes_files));
         if let Some(mime_type) = about.mime_type {
             file.set_mime_type(mime_type);
         }
