@@ -20,6 +20,17 @@ impl Ts {
         Self(secs.saturating_mul(NANOS).saturating_add(nanos as u64))
     }
 
+    /// From nanoseconds since the Unix epoch, or before it: files have times of all ages. Packets
+    /// have not, and such a time is only good for printing.
+    pub const fn signed(nanos: i64) -> Self {
+        Self(nanos.cast_unsigned())
+    }
+
+    /// Nanoseconds since the Unix epoch, negative before it.
+    pub const fn nanos_signed(self) -> i64 {
+        self.0.cast_signed()
+    }
+
     /// Whole seconds since the Unix epoch.
     pub const fn secs(self) -> u64 {
         self.0 / NANOS

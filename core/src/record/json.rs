@@ -81,7 +81,10 @@ impl FieldSink for JsonRow<'_> {
 
     fn time(&mut self, value: Ts) {
         self.key();
-        print_seconds(self.out, value.0 / 1_000);
+        if value.nanos_signed() < 0 {
+            self.out.push(b'-');
+        }
+        print_seconds(self.out, value.nanos_signed().unsigned_abs() / 1_000);
     }
 
     fn interval(&mut self, value: Interval) {

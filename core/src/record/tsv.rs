@@ -100,7 +100,10 @@ impl FieldSink for TsvRow<'_> {
 
     fn time(&mut self, value: Ts) {
         self.next();
-        seconds(self.out, value.0 / 1_000);
+        if value.nanos_signed() < 0 {
+            self.out.push(b'-');
+        }
+        seconds(self.out, value.nanos_signed().unsigned_abs() / 1_000);
     }
 
     fn interval(&mut self, value: Interval) {
@@ -287,9 +290,10 @@ mod tests {
     fn times_and_intervals_have_six_decimals() {
         let text = line(|row| {
             row.time(Ts::new(1_300_475_167, 96_535_999));
+            row.time(Ts::signed(-2_082_844_800_000_001_000));
             row.interval(Interval(-1_500_000));
         });
-        assert_eq!(text, "1300475167.096535\t-0.001500\n");
+        assert_eq!(text, "1300475167.096535\t-2082844800.000001\t-0.001500\n");
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub mod ssh;
 pub mod dce_rpc;
 pub mod gssapi;
 pub mod krb;
+pub mod ldap;
 pub mod ntlm;
 pub mod smb;
 pub mod windows;
@@ -149,6 +150,8 @@ pub static SPECS: &[&Spec] = &[
     &gssapi::SPEC,
     &dce_rpc::SPEC,
     &smb::SPEC,
+    &ldap::TCP_SPEC,
+    &ldap::UDP_SPEC,
 ];
 
 /// The spec called `name`, for analyzers that hand a stream on to another protocol.

@@ -61,17 +61,13 @@ impl Times {
     }
 }
 
-/// Times before 1970 are shown as 1970. Rounded from the part below the second: with the seconds
-/// in front, the product would be rounded once more.
+/// Rounded from the part below the second: with the seconds in front, the product would be
+/// rounded once more. Times before 1677 do not fit, and are shown as then.
 fn when(ticks: u64) -> Ts {
     let seconds = text::filetime(ticks);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "seconds of 60000 years fit, and casts saturate"
-    )]
-    let [whole, micros] = [seconds as u64, (seconds.fract() * 1e6).round_ties_even() as u64];
-    Ts(whole.saturating_mul(NANOS).saturating_add(micros * 1000))
+    #[expect(clippy::cast_possible_truncation, reason = "casts saturate")]
+    let [whole, micros] = [seconds as i64, (seconds.fract() * 1e6).round_ties_even() as i64];
+    Ts::signed(whole.saturating_mul(NANOS.cast_signed()).saturating_add(micros * 1000))
 }
 
 #[derive(Debug)]
