@@ -8,6 +8,7 @@ use super::names;
 use super::parser::{Message, Refusal, Reply, Request};
 use crate::analyzer::Cx;
 use crate::file::FileAbout;
+use crate::x509::Certificate;
 
 /// Errors that only ask to authenticate first: such an exchange is not logged, the next is.
 const PASSED_OVER: [&[u8]; 2] = [b"NEEDED_PREAUTH", b"Need to use PA-ENC-TIMESTAMP/PA-PK-AS-REQ"];
@@ -25,15 +26,21 @@ pub fn message(message: &Message<'_>, cx: &mut Cx<'_>) {
     match message {
         Message::Request(request) => {
             if let Some(certificate) = request.certificate {
-                let fuid = carry(Side::Orig, certificate, cx);
-                cx.windows(|sessions, cx| sessions.krb.row(cx).client_cert_fuid = Some(fuid));
+                let (fuid, subject) = carry(Side::Orig, certificate, cx);
+                cx.windows(|sessions, cx| {
+                    let row = sessions.krb.row(cx);
+                    (row.client_cert_fuid, row.client_cert_subject) = (Some(fuid), subject);
+                });
             }
             cx.windows(|sessions, cx| sessions.krb.request(request, cx));
         }
         Message::Reply(reply) => {
             if let Some(certificate) = reply.certificate {
-                let fuid = carry(Side::Resp, certificate, cx);
-                cx.windows(|sessions, cx| sessions.krb.row(cx).server_cert_fuid = Some(fuid));
+                let (fuid, subject) = carry(Side::Resp, certificate, cx);
+                cx.windows(|sessions, cx| {
+                    let row = sessions.krb.row(cx);
+                    (row.server_cert_fuid, row.server_cert_subject) = (Some(fuid), subject);
+                });
             }
             cx.windows(|sessions, cx| sessions.krb.reply(reply, cx));
         }
@@ -46,15 +53,16 @@ pub fn message(message: &Message<'_>, cx: &mut Cx<'_>) {
     }
 }
 
-/// Carries a certificate to the files.
-fn carry(side: Side, certificate: &[u8], cx: &mut Cx<'_>) -> Fuid {
+/// Carries a certificate to the files; gives its id there, and its subject.
+fn carry(side: Side, certificate: &[u8], cx: &mut Cx<'_>) -> (Fuid, Option<Vec<u8>>) {
     let from = if side == Side::Orig { "client" } else { "server" };
     let handle = format!("KRB {:?} {from}", cx.uid());
     let about = FileAbout { mime_type: Some(CERTIFICATE), ..FileAbout::default() };
     let file = cx.file_open(side, handle.as_bytes(), &about);
     cx.file_bytes(file, certificate);
     cx.file_end(file);
-    file.fuid
+    let subject = Certificate::read(certificate).map(|certificate| certificate.subject);
+    (file.fuid, subject.map(String::into_bytes))
 }
 
 impl Exchange {
