@@ -8,6 +8,7 @@
 mod analyzers;
 mod extract;
 mod file;
+pub(crate) mod handle;
 mod hashes;
 pub mod log;
 mod magic;

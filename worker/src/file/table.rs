@@ -1,10 +1,11 @@
 //! The files that are followed now, and when their silence is looked at.
 
 use std::collections::BTreeSet;
-use std::hash::BuildHasher;
 
 use hashbrown::HashMap;
 use tyto_core::config::runtime::AnalysisConfig;
+use highway::{HighwayHash, HighwayHasher};
+use sha2::{Digest, Sha256};
 use tyto_core::net::Side;
 use tyto_core::time::{Interval, Ts};
 use tyto_core::uid::{Fuid, Uid};
@@ -41,7 +42,8 @@ pub struct Files {
     open: HashMap<Fuid, Option<Box<File>>, KeyedHasher>,
     /// When the silence of files is looked at; one entry per file.
     deadlines: BTreeSet<(Ts, u64, Fuid)>,
-    hasher: KeyedHasher,
+    /// By which handles become ids.
+    id_key: highway::Key,
     begun: u64,
     /// The file that was over last, and its type: who fed it asks right then.
     last_over: Option<(Fuid, Option<&'static str>)>,
@@ -52,12 +54,12 @@ pub struct Files {
 }
 
 impl Files {
-    /// None yet; handles are hashed with `hasher`.
+    /// None yet; ids are hashed with `hasher`.
     pub fn new(config: &AnalysisConfig, hasher: KeyedHasher) -> Self {
         Self {
-            open: HashMap::with_hasher(hasher.clone()),
+            open: HashMap::with_hasher(hasher),
             deadlines: BTreeSet::new(),
-            hasher,
+            id_key: id_key(),
             begun: 0,
             last_over: None,
             waiting_bytes: 0,
@@ -98,10 +100,10 @@ impl Files {
         }
     }
 
-    /// The id of the file called `handle`: always the same.
+    /// The id of the file called `handle`: always the same, on every worker, and Zeek's where
+    /// the protocol's handle is Zeek's (`HashHandle`, with the salt that Zeek comes with).
     pub fn fuid(&self, handle: &[u8]) -> Fuid {
-        let lo = self.hasher.hash_one((handle, 0_u8));
-        let hi = self.hasher.hash_one((handle, lo, 1_u8));
+        let [hi, lo] = HighwayHasher::new(self.id_key).hash128(handle);
         Fuid(Uid { hi: (hi >> 32) as u32, lo })
     }
 
@@ -206,3 +208,16 @@ impl Files {
         too_much
     }
 }
+
+/// The key of ids: Zeek takes the digest of a constant (`digest_salt`).
+fn id_key() -> highway::Key {
+    const SALT: &[u8] = b"Please change this value.";
+    let digest = Sha256::digest(SALT);
+    let (words, _) = digest.as_chunks::<8>();
+    let mut key = [0; 4];
+    for (to, from) in key.iter_mut().zip(words) {
+        *to = u64::from_ne_bytes(*from);
+    }
+    highway::Key(key)
+}
+

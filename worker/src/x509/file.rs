@@ -1,5 +1,7 @@
 //! Certificates that come as files of their own, by HTTP and the like.
 
+use tyto_core::net::Side;
+
 use super::{Shown, show};
 use crate::file::{File, FileAnalyzer, FileCx, FileSpec};
 
@@ -34,7 +36,7 @@ impl FileAnalyzer for Whole {
     fn end(&mut self, cx: &mut FileCx<'_>) {
         let shown = Shown {
             is_host_cert: cx.file.mime_type == Some("application/x-x509-user-cert"),
-            by_client: false,
+            by_client: cx.file.side == Side::Orig,
         };
         show(&self.bytes, shown, cx.file.fuid, cx.now, cx.shared, cx.out);
     }

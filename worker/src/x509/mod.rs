@@ -100,9 +100,14 @@ impl Certificates {
 impl Cx<'_> {
     /// A host showed a certificate: it is logged when it is a host's own and news, and given
     /// when it can be read.
-    pub fn certificate(&mut self, bytes: &[u8], shown: Shown) -> Option<Arc<Certificate>> {
-        // Zeek makes a file of it, by whose id what is odd is told.
-        let fuid = self.shared.next_fuid();
+    /// Zeek makes a file of it, by whose id what is odd is told: `handle` is that file's.
+    pub fn certificate(
+        &mut self,
+        bytes: &[u8],
+        shown: Shown,
+        handle: &str,
+    ) -> Option<Arc<Certificate>> {
+        let fuid = self.shared.files.fuid(handle.as_bytes());
         show(bytes, shown, fuid, self.now, self.shared, self.out)
     }
 }

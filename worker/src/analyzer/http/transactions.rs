@@ -13,7 +13,7 @@ use super::filename;
 use super::handshake::Handshake;
 use super::header::{Header, skip_blanks};
 use super::log::HttpLog;
-use crate::file::{FileAbout, FileRef};
+use crate::file::{FileAbout, FileRef, handle};
 use crate::log::software::SoftwareSeen;
 
 /// Requests without a reply that are kept (Zeek: `max_pending_requests`). One more, and all are
@@ -328,25 +328,17 @@ impl Transaction {
     /// What tells the file from others (Zeek: `HTTP::get_file_handle`). Pieces that were asked
     /// for by range are one file, on however many connections they come.
     fn file_handle(&self, side: Side, is_range: bool, cx: &Cx<'_>) -> Vec<u8> {
-        let mut handle = Vec::with_capacity(128);
-        handle.extend_from_slice(b"HTTP");
-        handle.push(side.index() as u8);
+        // As Zeek's `HTTP::get_file_handle`, so that the files have Zeek's ids.
+        let is_orig = if side == Side::Orig { 'T' } else { 'F' };
+        let id = cx.id();
         if is_range {
-            handle.extend_from_slice(cx.id().orig_h.to_string().as_bytes());
-            handle.push(0);
-            handle.extend_from_slice(&self.url());
-            return handle;
+            let begin = format!("Analyzer::ANALYZER_HTTP{is_orig}{}", id.orig_h);
+            return [begin.as_bytes(), &self.url()].concat();
         }
         let entities = self.entities.get(side.index()).copied().unwrap_or_default();
-        handle.extend_from_slice(&cx.conn.start.0.to_be_bytes());
-        handle.extend_from_slice(&self.row.trans_depth.to_be_bytes());
-        handle.extend_from_slice(&entities.to_be_bytes());
-        let id = cx.id();
-        for (addr, port) in [(id.orig_h, id.orig_p), (id.resp_h, id.resp_p)] {
-            handle.extend_from_slice(addr.to_string().as_bytes());
-            handle.extend_from_slice(&port.0.to_be_bytes());
-        }
-        handle
+        let (begun, depth) = (handle::time(cx.conn.start), self.row.trans_depth);
+        let id = handle::id(&id);
+        format!("Analyzer::ANALYZER_HTTP{begun}{is_orig}{depth}{entities}{id}").into_bytes()
     }
 
     /// What was asked for, without the scheme (Zeek: `HTTP::build_url`).

@@ -209,7 +209,7 @@ impl Dtls {
             }
             Kind::ALERT => record::alerts(body, is_tls13, is_client, &mut self.session, cx)?,
             Kind::HANDSHAKE => self.fragment(side, sequence, body, cx)?,
-            Kind::APPLICATION => self.session.plain_application_data(cx),
+            Kind::APPLICATION => {}
             Kind::HEARTBEAT => record::heartbeat(body, is_client, &mut self.session, cx)?,
             Kind(kind) => {
                 let sender = sender_name(side);
@@ -217,6 +217,7 @@ impl Dtls {
                 violation(reason, &mut self.session, cx);
             }
         }
+        self.session.plaintext(kind == Kind::APPLICATION, cx);
         Ok(())
     }
 

@@ -245,10 +245,7 @@ impl Tls {
                 self.handshake.deliver(side, body, &mut self.session, cx);
                 Ok(())
             }
-            Kind::APPLICATION => {
-                self.session.plain_application_data(cx);
-                Ok(())
-            }
+            Kind::APPLICATION => Ok(()),
             Kind::HEARTBEAT => record::heartbeat(body, is_client, &mut self.session, cx),
             kind if kind >= Kind::V2_ERROR => self.v2_record(side, head, body, cx),
             kind => {
@@ -259,6 +256,9 @@ impl Tls {
                 Ok(())
             }
         };
+        if result.is_ok() {
+            self.session.plaintext(head.kind == Kind::APPLICATION, cx);
+        }
         if let Err(reason) = result {
             violation(
                 format!("Binpac exception: binpac exception: {reason}"),

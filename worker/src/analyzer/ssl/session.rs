@@ -11,7 +11,7 @@ use tyto_core::time::Ts;
 
 use super::log::{KnownCertsLog, SslLog};
 use crate::analyzer::Cx;
-use crate::file::FileAbout;
+use crate::file::{FileAbout, handle};
 use crate::log::weird::Weird;
 use crate::output::{Claim, ClaimKey};
 use crate::tls::message::{Event, ServerHello, extension, kind, vector_text};
@@ -219,10 +219,10 @@ impl Session {
         self.letter(b'b', is_client, cx);
     }
 
-    /// Data of the application that is not encrypted.
-    pub(super) fn plain_application_data(&mut self, cx: &mut Cx<'_>) {
+    /// A record was not encrypted; it was the application's data (`is_application`) or not.
+    pub(super) fn plaintext(&mut self, is_application: bool, cx: &mut Cx<'_>) {
         self.begin(cx);
-        if self.version.is_some() && !self.established {
+        if is_application && self.version.is_some() && !self.established {
             script_weird("ssl_early_application_data", "", cx);
         }
     }
@@ -283,7 +283,8 @@ impl Session {
                 continue;
             }
             let shown = Shown { is_host_cert: index == 0, by_client };
-            let certificate = cx.certificate(bytes, shown);
+            let handle = format!("{}{index}", file_handle(by_client, cx));
+            let certificate = cx.certificate(bytes, shown, &handle);
             // A chain belongs to a handshake of which something was seen before.
             if self.begun.is_none() {
                 continue;
@@ -329,11 +330,18 @@ impl Session {
 
 /// A stapled response is a file of its own.
 fn staple(response: &[u8], cx: &mut Cx<'_>) {
-    let handle = format!("ocsp {} {}", cx.conn.serial, cx.conn.start.0);
+    let handle = format!("{}ocsp", file_handle(false, cx));
     let about = FileAbout { mime_type: Some("application/ocsp-response"), ..FileAbout::default() };
     let file = cx.file_open(Side::Resp, handle.as_bytes(), &about);
     cx.file_bytes(file, response);
     cx.file_end(file);
+}
+
+/// How the names of a connection's files begin, as in Zeek, so that the files have the same ids.
+fn file_handle(by_client: bool, cx: &Cx<'_>) -> String {
+    let sender = if by_client { 'T' } else { 'F' };
+    let (begun, id) = (handle::time(cx.conn.start), handle::id(&cx.id()));
+    format!("Analyzer::ANALYZER_SSL{begun}{sender}{id}")
 }
 
 /// Something odd that Zeek's scripts tell, not its analyzer.
