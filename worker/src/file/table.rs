@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
-use tyto_core::config::runtime::AnalysisConfig;
 use highway::{HighwayHash, HighwayHasher};
 use sha2::{Digest, Sha256};
+use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::net::Side;
 use tyto_core::time::{Interval, Ts};
 use tyto_core::uid::{Fuid, Uid};
@@ -220,4 +220,3 @@ fn id_key() -> highway::Key {
     }
     highway::Key(key)
 }
-
