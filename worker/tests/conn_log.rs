@@ -341,3 +341,23 @@ fn the_same_packets_give_the_same_rows_with_the_same_uids() {
     };
     assert_eq!(rows(), rows());
 }
+
+/// With a ring nearly full nothing is analysed, and all connections are logged.
+#[test]
+fn what_is_left_out_when_packets_come_too_fast_is_never_a_connection() {
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let services = |fill: u8| {
+        let mut replay = Replay::new();
+        replay.ring_fill(fill);
+        handshake(&mut replay).ip(0.3, &orig(ACK, 1, 1, request));
+        replay.ip(0.4, &resp(ACK, 1, 1 + request.len() as u32, b"HTTP/1.1 200 OK\r\n\r\n"));
+        let services = replay.rows("conn", &["service", "orig_bytes"]);
+        (services, replay.finish().shed)
+    };
+    let (rows, shed) = services(0);
+    assert_eq!((rows, shed.unanalysed), (vec!["http 27".to_owned()], 0));
+    let (rows, shed) = services(60);
+    assert_eq!((rows, shed.undetected), (vec!["- 27".to_owned()], 1));
+    let (rows, shed) = services(90);
+    assert_eq!((rows, shed.unanalysed), (vec!["- 27".to_owned()], 1));
+}

@@ -82,6 +82,11 @@ impl Replay {
         Self { pipeline: Pipeline::new(&config, 1, output), rows }
     }
 
+    /// The ring, if there were one, is filled to `percent`.
+    pub(crate) fn ring_fill(&mut self, percent: u8) {
+        self.pipeline.ring_fill(percent);
+    }
+
     /// Takes an IP packet, `at` seconds after the begin.
     pub(crate) fn ip(&mut self, at: f64, packet: &[u8]) -> &mut Self {
         self.frame(at, packet, packet.len() as u32, LinkType::RAW)
