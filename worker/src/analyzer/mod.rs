@@ -52,11 +52,17 @@ pub mod imap;
 pub mod pop3;
 pub mod smtp;
 // File transfer, login, databases:
+pub mod finger;
 pub mod ftp;
 pub mod irc;
 pub mod mysql;
+pub mod postgresql;
+pub mod rdp;
+pub mod redis;
+pub mod rfb;
 pub mod socks;
 pub mod ssh;
+pub mod xmpp;
 // Windows networks:
 pub mod dce_rpc;
 pub mod gssapi;
@@ -141,8 +147,15 @@ pub static SPECS: &[&Spec] = &[
     &irc::SPEC,
     &irc::data::SPEC,
     &mysql::SPEC,
+    &postgresql::SPEC,
+    &rdp::SPEC,
+    &rdp::udp::SPEC,
+    &redis::SPEC,
+    &rfb::SPEC,
     &socks::SPEC,
     &ssh::SPEC,
+    &xmpp::SPEC,
+    &finger::SPEC,
     // Windows networks:
     &krb::SPEC,
     &krb::TCP_SPEC,

@@ -36,25 +36,18 @@ enum Telnet {
     Sub { is_after_iac: bool },
 }
 
-/// Weirds that a connection tells once, for both of its sides.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Flagged {
-    nul: bool,
-    cr: bool,
-}
+/// Weirds that a connection tells once, whatever reads its lines: bits of
+/// [`crate::flow::conn::ConnCore::told_once`].
+const TOLD_CR: u8 = 1;
+const TOLD_NUL: u8 = 4;
 
 impl Nvt {
     /// Takes bytes off `input` until a line is complete, without its end. None: all was taken.
-    pub fn next_line(
-        &mut self,
-        input: &mut &[u8],
-        flagged: &mut Flagged,
-        cx: &mut Cx<'_>,
-    ) -> Option<Vec<u8>> {
+    pub fn next_line(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> Option<Vec<u8>> {
         while let Some((&byte, rest)) = input.split_first() {
             *input = rest;
             let is_line = match self.telnet {
-                Telnet::Text => self.text(byte, flagged, cx),
+                Telnet::Text => self.text(byte, cx),
                 command => {
                     self.telnet = self.command(command, byte);
                     false
@@ -88,7 +81,7 @@ impl Nvt {
     }
 
     /// True when `byte` ends a line.
-    fn text(&mut self, byte: u8, flagged: &mut Flagged, cx: &mut Cx<'_>) -> bool {
+    fn text(&mut self, byte: u8, cx: &mut Cx<'_>) -> bool {
         let is_after_cr = std::mem::replace(&mut self.last, byte) == b'\r';
         match byte {
             b'\n' => {
@@ -101,9 +94,7 @@ impl Nvt {
             0 if is_after_cr => {}
             0 if !self.keeps_nul => {
                 self.keeps_nul = true;
-                if !std::mem::replace(&mut flagged.nul, true) {
-                    cx.weird_of("NVT", "NUL_in_line", "");
-                }
+                tell_once(TOLD_NUL, "NUL_in_line", cx);
             }
             IAC => {
                 self.telnet = Telnet::Command;
@@ -111,8 +102,8 @@ impl Nvt {
             }
             _ => self.line.push(byte),
         }
-        if is_after_cr && byte != 0 && !std::mem::replace(&mut flagged.cr, true) {
-            cx.weird_of("NVT", "line_terminated_with_single_CR", "");
+        if is_after_cr && byte != 0 {
+            tell_once(TOLD_CR, "line_terminated_with_single_CR", cx);
         }
         false
     }
@@ -132,5 +123,12 @@ impl Nvt {
             (Telnet::Sub { .. }, byte) if byte != SE => self.command(Telnet::Command, byte),
             _ => Telnet::Text,
         }
+    }
+}
+
+fn tell_once(bit: u8, name: &'static str, cx: &mut Cx<'_>) {
+    if cx.conn.told_once & bit == 0 {
+        cx.conn.told_once |= bit;
+        cx.weird_of("NVT", name, "");
     }
 }

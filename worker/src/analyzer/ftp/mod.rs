@@ -17,7 +17,7 @@ use tyto_core::net::{Proto, Side};
 
 use self::adat::Adat;
 use self::session::Session;
-use super::nvt::{Flagged, Nvt};
+use super::nvt::Nvt;
 use super::stage::Stage;
 use super::{Analyzer, Cx, Spec, spec};
 
@@ -36,7 +36,6 @@ pub static SPEC: Spec = Spec {
 #[derive(Debug, Default)]
 struct Ftp {
     terminals: [Nvt; 2],
-    flagged: Flagged,
     session: Option<Session>,
     /// Code of the reply whose further lines are awaited.
     open_reply: Option<u32>,
@@ -142,7 +141,7 @@ impl Analyzer for Ftp {
         let mut rest = bytes;
         while self.tls.is_none() {
             let Some(terminal) = self.terminals.get_mut(side.index()) else { return };
-            let Some(line) = terminal.next_line(&mut rest, &mut self.flagged, cx) else { return };
+            let Some(line) = terminal.next_line(&mut rest, cx) else { return };
             self.line(side, &line, cx);
         }
         if let Some(tls) = &mut self.tls
