@@ -26,7 +26,7 @@ static COMPILED: [OnceLock<Option<Regex>>; MAGIC.len()] = [const { OnceLock::new
 static BY_FIRST_BYTE: OnceLock<Vec<Vec<u16>>> = OnceLock::new();
 
 /// The type of a file that begins with `begin`.
-pub(super) fn mime_type(begin: &[u8]) -> Option<&'static str> {
+pub(crate) fn mime_type(begin: &[u8]) -> Option<&'static str> {
     let begin = begin.get(..SNIFFED_BYTES).unwrap_or(begin);
     let first = *begin.first()?;
     let candidates = BY_FIRST_BYTE.get_or_init(by_first_byte).get(usize::from(first))?;

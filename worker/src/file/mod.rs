@@ -11,7 +11,7 @@ mod file;
 pub(crate) mod handle;
 mod hashes;
 pub mod log;
-mod magic;
+pub(crate) mod magic;
 mod magic_table;
 mod pe;
 mod reassembly;

@@ -10,7 +10,7 @@ use tyto_core::uid::Fuid;
 use super::address::Endpoint;
 use crate::analyzer::{Analyzer, Cx, Spec};
 use crate::decode::addr::Addr;
-use crate::file::{FileAbout, FileRef};
+use crate::file::{FileAbout, FileRef, magic};
 use crate::flow::hash::KeyedHasher;
 
 /// How long a data connection is waited for, seconds.
@@ -19,8 +19,8 @@ pub const DATA_TIMEOUT_S: u64 = 300;
 const EXPECTED_MAX: usize = 100_000;
 /// Sessions that are told what their data connections carried.
 const SESSIONS_MAX: usize = 100_000;
-/// Bytes that the file analysis needs at most to tell a type.
-const SNIFF_LEN: u64 = 4096;
+/// Bytes after which a session is told what its transfer looks like.
+const IDENTIFY_LEN: usize = 1024;
 
 /// The data connection of FTP.
 pub static SPEC: Spec = Spec {
@@ -107,11 +107,13 @@ pub(super) fn forget_session(cx: &mut Cx<'_>) {
     cx.shared.ftp_channels.seen.remove(&cx.conn.serial);
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct FtpData {
     /// Files by the side that sends them.
     files: [Option<FileRef>; 2],
-    sent: [u64; 2],
+    /// The first bytes that came, of either side, until they are enough to tell a type.
+    first: Vec<u8>,
+    is_identified: bool,
 }
 
 impl FtpData {
@@ -119,7 +121,7 @@ impl FtpData {
         if session(cx).is_some() {
             cx.conn.services.add("FTP-DATA");
         }
-        Self { files: [None; 2], sent: [0; 2] }
+        Self::default()
     }
 
     fn file(&mut self, side: Side, cx: &mut Cx<'_>) -> Option<FileRef> {
@@ -136,26 +138,29 @@ impl FtpData {
         *known
     }
 
-    /// Tells the session the type of the file once it is known, or will not be.
-    fn sniffed(&self, file: FileRef, is_all: bool, cx: &mut Cx<'_>) {
-        let mime_type = cx.file_mime(file);
-        if (mime_type.is_some() || is_all)
-            && let Some(session) = session(cx)
-        {
-            tell(session, cx, |seen| seen.mime_type = Some(mime_type.unwrap_or("<unknown>")));
-        }
+    /// Tells the session what the first bytes look like.
+    fn identify(&mut self, cx: &mut Cx<'_>) {
+        self.is_identified = true;
+        let mime_type = magic::mime_type(&self.first).unwrap_or("<unknown>");
+        self.first = Vec::new();
+        is_of_type(mime_type, cx);
     }
 }
 
 impl Analyzer for FtpData {
     fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
+        if !self.is_identified {
+            let room = IDENTIFY_LEN - self.first.len().min(IDENTIFY_LEN);
+            self.first.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+            if self.first.len() >= IDENTIFY_LEN {
+                self.identify(cx);
+            }
+        }
         let Some(file) = self.file(side, cx) else { return };
+        let was_known = cx.file_mime(file).is_some();
         cx.file_bytes(file, bytes);
-        let Some(sent) = self.sent.get_mut(side.index()) else { return };
-        let before = std::mem::replace(sent, *sent + bytes.len() as u64);
-        let is_all = *sent >= SNIFF_LEN;
-        if before < SNIFF_LEN {
-            self.sniffed(file, is_all, cx);
+        if !was_known && let Some(mime_type) = cx.file_mime(file) {
+            is_of_type(mime_type, cx);
         }
     }
 
@@ -167,20 +172,26 @@ impl Analyzer for FtpData {
 
     fn flipped(&mut self) {
         self.files.swap(0, 1);
-        self.sent.swap(0, 1);
     }
 
     fn end(&mut self, cx: &mut Cx<'_>) {
-        for (file, sent) in self.files.into_iter().zip(self.sent) {
-            if let Some(file) = file {
-                cx.file_end(file);
-                if sent < SNIFF_LEN {
-                    self.sniffed(file, true, cx);
-                }
+        if !self.is_identified && !self.first.is_empty() {
+            self.identify(cx);
+        }
+        for file in self.files.into_iter().flatten() {
+            if let Some(mime_type) = cx.file_end(file) {
+                is_of_type(mime_type, cx);
             }
         }
         let key = (cx.conn.resp.addr, cx.conn.resp.port);
         cx.shared.ftp_channels.expected.remove(&key);
+    }
+}
+
+/// Tells the session the type of what is transferred.
+fn is_of_type(mime_type: &'static str, cx: &mut Cx<'_>) {
+    if let Some(session) = session(cx) {
+        tell(session, cx, |seen| seen.mime_type = Some(mime_type));
     }
 }
 

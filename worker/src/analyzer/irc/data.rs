@@ -88,13 +88,12 @@ impl IrcData {
     }
 
     /// Writes the row once the type of the file is known, or will not be.
-    fn sniffed(&mut self, file: FileRef, is_all: bool, cx: &mut Cx<'_>) {
-        let mime_type = cx.file_mime(file);
+    fn sniffed(&mut self, mime_type: Option<&'static str>, is_all: bool, cx: &mut Cx<'_>) {
         if (mime_type.is_some() || is_all)
             && let Some(mut row) = self.row.take()
         {
             row.command = Some("DCC");
-            row.dcc_mime_type = mime_type.map(|mime_type| mime_type.to_string());
+            row.dcc_mime_type = mime_type.map(str::to_owned);
             cx.row(&row);
         }
     }
@@ -113,7 +112,8 @@ impl Analyzer for IrcData {
         let file = self.file(cx);
         cx.file_bytes(file, bytes);
         self.sent += bytes.len() as u64;
-        self.sniffed(file, self.sent >= SNIFF_LEN, cx);
+        let mime_type = cx.file_mime(file);
+        self.sniffed(mime_type, self.sent >= SNIFF_LEN, cx);
     }
 
     fn gap(&mut self, side: Side, missed_bytes: u64, cx: &mut Cx<'_>) {
@@ -125,8 +125,8 @@ impl Analyzer for IrcData {
 
     fn end(&mut self, cx: &mut Cx<'_>) {
         if let Some(file) = self.file {
-            cx.file_end(file);
-            self.sniffed(file, true, cx);
+            let mime_type = cx.file_end(file);
+            self.sniffed(mime_type, true, cx);
         }
     }
 }

@@ -90,7 +90,8 @@ impl Session {
                 return;
             }
         }
-        let before = std::mem::replace(&mut self.replies, self.reply_number());
+        let number = self.reply_number();
+        let before = std::mem::replace(&mut self.replies, number);
         for number in before.max(1)..self.replies {
             if let Some((ts, command)) = self.pending.remove(&number) {
                 write(ts, command, None, cx);

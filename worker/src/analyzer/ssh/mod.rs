@@ -203,10 +203,8 @@ impl Ssh {
         });
         cursor.skip(padding.filter(|_| body_len > 0).ok_or(Broken)?).ok_or(Broken)?;
         match cursor.u8() {
-            Some(PUBLIC_KEY) => {
-                let (exponent, modulus) = host_key_v1(&mut cursor).ok_or(Broken)?;
-                self.session.host_key(&[modulus, exponent]);
-            }
+            // Its host key is not shown, as Zeek does.
+            Some(PUBLIC_KEY) => skip_public_key(&mut cursor).ok_or(Broken)?,
             Some(SESSION_KEY) => {
                 cx.confirm();
                 self.session.confirmed(cx);
@@ -238,7 +236,7 @@ impl Ssh {
             State::Kex(method) => {
                 let key = host_key_v2(method, kind, body, cx)?;
                 if let Some(key) = key {
-                    self.session.host_key(&[key]);
+                    self.session.host_key(key);
                 }
                 Ok(())
             }
@@ -339,19 +337,20 @@ impl Analyzer for Ssh {
     }
 }
 
-/// Exponent and modulus of the host key in an SSH 1 public key message.
-fn host_key_v1<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], &'a [u8])> {
+/// Skips an SSH 1 public key message: server key and host key, each exponent and modulus.
+fn skip_public_key(cursor: &mut Cursor<'_>) -> Option<()> {
     const COOKIE_LEN: usize = 8;
-    let number = |cursor: &mut Cursor<'a>| {
+    let skip_number = |cursor: &mut Cursor<'_>| {
         let bits = cursor.be16()?;
-        cursor.take((usize::from(bits) + 7) / 8)
+        cursor.skip(usize::from(bits).div_ceil(8))
     };
     cursor.skip(COOKIE_LEN)?;
-    cursor.be32()?;
-    number(cursor)?;
-    number(cursor)?;
-    cursor.be32()?;
-    Some((number(cursor)?, number(cursor)?))
+    for _ in 0..2 {
+        cursor.be32()?;
+        skip_number(cursor)?;
+        skip_number(cursor)?;
+    }
+    Some(())
 }
 
 /// The host key in a message of the key exchange, if it is the one that has it.

@@ -58,12 +58,11 @@ impl Session {
     }
 
     /// The server showed its key.
-    pub(super) fn host_key(&mut self, parts: &[&[u8]]) {
+    pub(super) fn host_key(&mut self, key: &[u8]) {
         /// Characters of the digest that are shown, as Zeek does.
         const SHOWN: usize = 32;
         let Some(row) = &mut self.row else { return };
-        let digest = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part));
-        let mut encoded = STANDARD.encode(digest.finalize());
+        let mut encoded = STANDARD.encode(Sha256::digest(key));
         encoded.truncate(SHOWN);
         row.host_key_fingerprint = Some(format!("SHA256:{encoded}"));
     }
