@@ -104,7 +104,7 @@ impl Analyzer for IrcData {
         /// The receiver tells how much it has, in four bytes each time.
         const ACK_LEN: usize = 4;
         if side == Side::Orig {
-            if bytes.len() % ACK_LEN != 0 {
+            if !bytes.len().is_multiple_of(ACK_LEN) {
                 cx.weird("irc_invalid_dcc_send_ack");
             }
             return;

@@ -187,7 +187,9 @@ impl Ssh {
             }
             return Err(Broken);
         }
-        let Some(packet) = cursor.take(whole).map(<[u8]>::to_vec) else { return Ok(None) };
+        let Some(packet) = cursor.take(whole) else { return Ok(None) };
+        // SSH 1 has the padding in front, SSH 2 behind.
+        let packet = packet.get(padding as usize..).unwrap_or_default().to_vec();
         kept.drain(..4 + whole);
         Ok(Some(packet))
     }
@@ -195,13 +197,7 @@ impl Ssh {
     fn message_v1(&mut self, side: Side, packet: &[u8], cx: &mut Cx<'_>) -> Result<(), Broken> {
         const PUBLIC_KEY: u8 = 2;
         const SESSION_KEY: u8 = 3;
-        // Padding to the next 8 bytes, one byte at least, then type, body and checksum.
-        let body_len = packet.len() / 8 * 8;
         let mut cursor = Cursor::new(packet);
-        let padding = (1..=8).find(|padding| {
-            packet.len().checked_sub(*padding).is_some_and(|len| 8 - len % 8 == *padding)
-        });
-        cursor.skip(padding.filter(|_| body_len > 0).ok_or(Broken)?).ok_or(Broken)?;
         match cursor.u8() {
             // Its host key is not shown, as Zeek does.
             Some(PUBLIC_KEY) => skip_public_key(&mut cursor).ok_or(Broken)?,
