@@ -28,7 +28,7 @@ pub static SPEC: Spec = Spec {
     ports: &[],
     tcp_probe: None,
     udp_probe: None,
-    begin: |cx| Box::new(FtpData::new(cx)),
+    begin: |_| Box::new(FtpData::default()),
 };
 
 /// What sessions and their data connections know of each other.
@@ -117,13 +117,6 @@ struct FtpData {
 }
 
 impl FtpData {
-    fn new(cx: &mut Cx<'_>) -> Self {
-        if session(cx).is_some() {
-            cx.conn.services.add("FTP-DATA");
-        }
-        Self::default()
-    }
-
     fn file(&mut self, side: Side, cx: &mut Cx<'_>) -> Option<FileRef> {
         let known = self.files.get_mut(side.index())?;
         if known.is_none() {

@@ -65,9 +65,6 @@ impl IrcData {
         let to = (cx.conn.resp.addr, cx.conn.resp.port);
         let waiting = cx.shared.irc_transfers.expected.remove(&to);
         let row = waiting.filter(|(expires, _)| *expires >= cx.now).map(|(_, row)| row);
-        if row.is_some() {
-            cx.conn.services.add("IRC-DCC-DATA");
-        }
         Self { file: None, row, sent: 0 }
     }
 
