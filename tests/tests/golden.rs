@@ -47,7 +47,11 @@ fn read(capture: &Path) -> Result<BTreeMap<String, String>> {
     let dir = tempfile::tempdir()?;
     let program = tree::program("worker").display().to_string();
     let (capture, out) = (capture.display().to_string(), dir.path().display().to_string());
-    run(&[program.as_str(), "--read", &capture, "--log-dir", &out], LIMIT)?.ok()?;
+    // What a case needs besides the defaults, such as a log that is written when asked for.
+    let flags = fs::read_to_string(Path::new(&capture).with_file_name("flags")).unwrap_or_default();
+    let mut words = vec![program.as_str(), "--read", &capture, "--log-dir", &out];
+    words.extend(flags.split_whitespace());
+    run(&words, LIMIT)?.ok()?;
     logs(dir.path())
 }
 

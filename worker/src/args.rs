@@ -58,6 +58,9 @@ pub struct Args {
     /// Write JSON instead of tab-separated columns.
     #[arg(long, requires = "read")]
     pub json: bool,
+    /// Look for traceroutes, and write traceroute.log.
+    #[arg(long, requires = "read")]
+    pub traceroute: bool,
     /// Write unknown_protocols.log: what no analyzer below TCP and UDP knows.
     #[arg(long, requires = "read")]
     pub unknown_protocols: bool,

@@ -233,7 +233,6 @@ impl Pipeline {
             self.log(&mut conn);
         }
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.finish();
-        self.shared.end_services(&mut self.output);
         self.shared.dhcp.end(&mut self.output);
         self.output.finish(self.now)?;
         Ok(self.stats())

@@ -66,6 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         extract_to: args.extract_files.clone().map_or(ExtractTo::Nowhere, ExtractTo::Direct),
         // What a lone process of Zeek calls itself.
         peer: "zeek".to_owned(),
+        traceroute: args.traceroute,
         unknown_protocols: args.unknown_protocols,
         software_version_changes: args.software_version_change.iter().cloned().collect(),
     };

@@ -74,6 +74,7 @@ impl Pipeline {
                 })
             }
         };
+        self.trace(id, packet);
         self.tcp_segment(id, &names, carrier, packet, &header);
         self.flows.reschedule(id);
     }
@@ -159,6 +160,17 @@ impl Pipeline {
         true
     }
 
+    /// Looks whether a packet of connection `id` is part of a traceroute.
+    fn trace(&mut self, id: FlowId, packet: &IpPacket<'_>) {
+        if !self.shared.config.traceroute {
+            return;
+        }
+        if let Some(conn) = self.flows.conn(id) {
+            let ends = (conn.core.orig.addr, conn.core.resp.addr, conn.proto());
+            self.shared.trace_packet(self.now, packet, ends, &mut self.output);
+        }
+    }
+
     fn tcp_weird(&mut self, id: FlowId, name: &'static str) {
         let Some(Conn { core, .. }) = self.flows.conn(id) else { return };
         let weird = Weird { source: WEIRD_SOURCE, ..Weird::new(name) };
@@ -186,6 +198,7 @@ impl Pipeline {
             Some(Conn { core, .. }) => core.side_of(names.src),
             None => return,
         };
+        self.trace(id, packet);
         let is_read = self.udp_datagram(id, &names, carrier, packet);
         if self.flows.conn(id).is_some_and(|conn| conn.core.wants_end) {
             self.end_flow(id);
@@ -271,6 +284,7 @@ impl Pipeline {
                 Transport::Icmp(Icmp::default())
             }),
         };
+        self.trace(id, packet);
         self.icmp_message(id, &names, carrier, packet);
         self.flows.reschedule(id);
     }

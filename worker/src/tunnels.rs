@@ -29,8 +29,8 @@ const IP_TUNNELS_MAX: usize = 65_536;
 /// The analyzer of tunnels in IP and GRE, as weirds name it.
 const IP_TUNNEL: &str = "IPTUNNEL";
 const UDP_HEADER_LEN: usize = 8;
-/// Bytes of a violation that are kept (Zeek: `failure_data_max_size`; it logs one more).
-const VIOLATION_BYTES_MAX: usize = 41;
+/// Bytes of a violation that are kept (Zeek: `failure_data_max_size`).
+const VIOLATION_BYTES_MAX: usize = 40;
 
 /// The tunnels whose outer packets are no connection: IP in IP and GRE, by their two ends.
 #[derive(Debug)]

@@ -85,6 +85,8 @@ const FIELDS: &[(&str, Origin)] = &[
     ("analysis.private_address_space_is_local", Setting("private_address_space_is_local")),
     ("analysis.community_id", Setting("community_id")),
     ("analysis.flows_max", Setting("flows_max")),
+    ("analysis.traceroute", Setting("traceroute")),
+    ("analysis.unknown_protocols", Setting("unknown_protocols")),
     ("analysis.hash_files", Setting("hash_files")),
     ("analysis.extract_files", Setting("extract_files")),
     ("analysis.extract_bytes_max", Setting("extract_bytes_max")),

@@ -49,6 +49,8 @@ impl Cluster {
                 ignore_checksums: self.checksums(node) == ChecksumMode::Off,
                 community_id: settings.community_id,
                 flows_max: FlowsMax(settings.flows_max),
+                traceroute: settings.traceroute,
+                unknown_protocols: settings.unknown_protocols,
                 hash_files: HashFiles(settings.hash_files),
                 extract_files: settings.extract_files,
                 extract_bytes_max: ExtractBytesMax(settings.extract_bytes_max),

@@ -266,8 +266,11 @@ pub struct AnalysisConfig {
     /// Connections that one worker follows at the same time.
     #[serde(default)]
     pub flows_max: FlowsMax,
+    /// Look for traceroutes (traceroute.log).
+    #[serde(default)]
+    pub traceroute: bool,
     /// Write unknown_protocols.log.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub unknown_protocols: bool,
     /// Programs of which another version on the same host is worth a notice.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

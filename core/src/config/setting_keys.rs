@@ -216,6 +216,13 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "connections",
         "connections that each worker follows at the same time; one takes some 750 bytes",
     ),
+    key("traceroute", Kind::Bool, "", "look for traceroutes: traceroute.log and a notice"),
+    key(
+        "unknown_protocols",
+        Kind::Bool,
+        "",
+        "write unknown_protocols.log: what no analyzer below TCP and UDP knows",
+    ),
     key(
         "hash_files",
         Kind::Bool,

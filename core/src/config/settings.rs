@@ -65,6 +65,10 @@ pub struct Settings {
     pub community_id: bool,
     /// Connections that one worker follows at the same time.
     pub flows_max: u32,
+    /// Look for traceroutes.
+    pub traceroute: bool,
+    /// Write unknown_protocols.log.
+    pub unknown_protocols: bool,
     /// Log the hashes of files.
     pub hash_files: bool,
     /// Write the content of files into the spool of each node.
@@ -167,6 +171,8 @@ impl Default for Settings {
             ignore_checksums: false,
             community_id: false,
             flows_max: FlowsMax::default().0,
+            traceroute: false,
+            unknown_protocols: false,
             hash_files: true,
             extract_files: false,
             extract_bytes_max: ExtractBytesMax::default().0,

@@ -90,6 +90,12 @@ fn options(ctx: &Context, node: Option<&Node>) -> Vec<&'static str> {
     if settings.community_id {
         options.push("--community-id");
     }
+    if settings.traceroute {
+        options.push("--traceroute");
+    }
+    if settings.unknown_protocols {
+        options.push("--unknown-protocols");
+    }
     if settings.log_format == LogFormat::Json {
         options.push("--json");
     }

@@ -34,6 +34,8 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("analysis.ignore_checksums", "", "ignore_checksums"),
     ("analysis.community_id", "", "community_id"),
     ("analysis.flows_max", "", "flows_max"),
+    ("analysis.traceroute", "", "traceroute"),
+    ("analysis.unknown_protocols", "", "unknown_protocols"),
     ("analysis.hash_files", "", "hash_files"),
     ("analysis.extract_files", "", "extract_files"),
     ("analysis.extract_bytes_max", "", "extract_bytes_max"),

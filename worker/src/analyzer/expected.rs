@@ -158,3 +158,69 @@ impl Cx<'_> {
         self.shared.expected.add(self.now, &expected);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tyto_core::uid::Uid;
+
+    use super::*;
+    use crate::flow::conn::EndName;
+    use crate::flow::key::FlowKey;
+
+    static SPEC: Spec = Spec {
+        name: "FTP_DATA",
+        ports: &[],
+        tcp_probe: None,
+        udp_probe: None,
+        begin: |_| unreachable!("nothing begins here"),
+    };
+
+    fn conn(orig: [u8; 4], port: u16) -> ConnCore {
+        let (orig, resp) = (Addr::v4(orig), Addr::v4([10, 0, 0, 9]));
+        let key = FlowKey::new((orig, 1), (resp, port), 6, false);
+        let name = |addr, port| EndName { addr, port };
+        ConnCore::new(key, Uid { hi: 0, lo: 1 }, name(orig, 1), name(resp, port))
+    }
+
+    fn expected(orig: Option<[u8; 4]>, resp_port: u16, timeout_s: u64) -> Expected {
+        Expected {
+            orig: orig.map(IpAddr::from),
+            resp: IpAddr::from([10, 0, 0, 9]),
+            resp_port,
+            proto: Proto::Tcp,
+            spec: &SPEC,
+            timeout_s,
+        }
+    }
+
+    #[test]
+    fn an_announced_connection_is_known_until_its_time_is_over() {
+        let mut conns = ExpectedConns::new(KeyedHasher::with_seed(1));
+        let comes = |conns: &mut ExpectedConns, secs, orig, port| {
+            conns.of(Ts::new(secs, 0), &conn(orig, port), Proto::Tcp).is_some()
+        };
+        conns.add(Ts::new(100, 0), &expected(Some([10, 0, 0, 1]), 2000, 60));
+        conns.add(Ts::new(100, 0), &expected(None, 2001, 60));
+        assert!(comes(&mut conns, 159, [10, 0, 0, 1], 2000));
+        assert!(!comes(&mut conns, 159, [10, 0, 0, 2], 2000));
+        assert!(comes(&mut conns, 159, [10, 0, 0, 2], 2001));
+        assert!(!comes(&mut conns, 160, [10, 0, 0, 2], 2001));
+        // Announced again, it is waited for longer.
+        conns.add(Ts::new(150, 0), &expected(Some([10, 0, 0, 1]), 2000, 60));
+        conns.add(Ts::new(170, 0), &expected(None, 2002, 60));
+        assert!(comes(&mut conns, 170, [10, 0, 0, 1], 2000));
+        assert_eq!(conns.stats(), ExpectedStats { announced: 4, met: 3, forgotten: 0 });
+    }
+
+    #[test]
+    fn at_the_limit_the_oldest_is_given_up() {
+        let mut conns = ExpectedConns::new(KeyedHasher::with_seed(1));
+        for at in 0..=u32::try_from(EXPECTED_MAX).unwrap() {
+            let orig = (at + 1).to_be_bytes();
+            conns.add(Ts::new(100, 0), &expected(Some(orig), 2000, 60));
+        }
+        assert_eq!(conns.stats().forgotten, 1);
+        assert!(conns.of(Ts::new(101, 0), &conn([0, 0, 0, 1], 2000), Proto::Tcp).is_none());
+        assert!(conns.of(Ts::new(101, 0), &conn([0, 0, 0, 2], 2000), Proto::Tcp).is_some());
+    }
+}

@@ -13,6 +13,7 @@ use crate::log::known_hosts::KnownHosts;
 use crate::log::known_services::KnownServices;
 use crate::log::notice::Notices;
 use crate::log::software::KnownSoftware;
+use crate::log::traceroute::Traceroutes;
 use crate::log::tunnel::Tunnels;
 use crate::log::unknown_protocols::UnknownProtocols;
 use crate::log::weird::Weirds;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub software: KnownSoftware,
     /// Services of local hosts.
     pub known_services: KnownServices,
+    /// Who looks for the way to whom.
+    pub traceroutes: Traceroutes,
     /// Tunnels that are known.
     pub tunnels: Tunnels,
     /// Protocols that no analyzer knows.
@@ -83,6 +86,7 @@ impl Shared {
             weirds: Weirds::new(&hasher_of),
             notices: Notices::new(hasher_of(13)),
             software: KnownSoftware::new(&hasher_of),
+            traceroutes: Traceroutes::new(hasher_of(18)),
             tunnels: Tunnels::default(),
             unknown_protocols: UnknownProtocols::default(),
             known_services: KnownServices::new(hasher_of(16)),
@@ -102,6 +106,7 @@ impl Shared {
             + self.notices.forgotten()
             + self.weirds.forgotten()
             + self.tunnels.refused()
+            + self.traceroutes.refused()
             + self.expected.stats().forgotten
             + self.certificates.forgotten()
     }

@@ -101,15 +101,16 @@ impl KnownServices {
         true
     }
 
-    /// Tells of the ports whose protocol did not show in time: of all when `now` is none.
-    fn expire(&mut self, now: Option<Ts>, out: &mut Output) {
+    /// Tells of the ports whose protocol did not show in time. What still waits when the worker
+    /// ends is not told, as Zeek does.
+    fn expire(&mut self, now: Ts, out: &mut Output) {
         while let Some(&(since, place)) = self.waiting.front() {
             let due = since.plus_secs(UNKNOWN_DELAY_S);
-            if now.is_some_and(|now| due > now) {
+            if due > now {
                 return;
             }
             self.waiting.pop_front();
-            self.tell(now.unwrap_or(due), since, place, BTreeSet::from([""]), out);
+            self.tell(now, since, place, BTreeSet::from([""]), out);
         }
     }
 
@@ -182,12 +183,7 @@ impl Shared {
 
     /// Time has passed.
     pub(crate) fn expire_services(&mut self, now: Ts, out: &mut Output) {
-        self.known_services.expire(Some(now), out);
-    }
-
-    /// No more packets will come.
-    pub(crate) fn end_services(&mut self, out: &mut Output) {
-        self.known_services.expire(None, out);
+        self.known_services.expire(now, out);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod notice;
 pub mod software;
 pub mod software_version;
 pub mod stats;
+pub mod traceroute;
 pub mod tunnel;
 pub mod unknown_protocols;
 pub mod weird;

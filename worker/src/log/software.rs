@@ -1,5 +1,6 @@
 //! `software.log`: programs that showed themselves in what they sent. Of each local host a row
-//! per program and version, once a day; in a cluster, once among all workers.
+//! per program, again when its version changes or a day went by; in a cluster, a version once a
+//! day among all workers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +11,6 @@ use tyto_core::record::LogRecord;
 use tyto_core::record::value::EnumName;
 use tyto_core::time::{Interval, Ts};
 
-use super::lately::Lately;
 use super::notice::Notice;
 use super::software_version::{self, Description, Version};
 use crate::analyzer::Cx;
@@ -19,21 +19,15 @@ use crate::decode::addr::Addr;
 use crate::flow::hash::KeyedHasher;
 use crate::output::{Claim, ClaimKey, Output};
 
-/// The same report of a program is not looked at again for this long, seconds (Zeek:
-/// `found_cache_interval`).
-const REPORT_LIFE_S: u64 = 600;
-/// Reports that are remembered. At the limit those are forgotten that are over, else all: the
-/// tables behind it know better.
-const REPORTS_MAX: usize = 1 << 14;
+/// Texts whose name and version are remembered, so that they are not taken apart for each
+/// request. At the limit all are forgotten.
+const PARSED_MAX: usize = 4096;
 /// What is known of a host is forgotten after this, seconds (Zeek: `create_expire=1day`).
 const HOST_LIFE_S: u64 = 86_400;
 /// Hosts whose programs are remembered. At the limit all are forgotten, and told again.
 const HOSTS_MAX: usize = 1 << 16;
 /// Programs of one host that are remembered. Further ones are told each time.
 const PROGRAMS_MAX: usize = 256;
-/// Versions of one program on one host that are remembered (Zeek: `max_software_cache_size`).
-/// At the limit it begins anew with the newest.
-const VERSIONS_MAX: usize = 20;
 /// Bytes of what a program says of itself that are looked at.
 const UNPARSED_MAX: usize = 4096;
 
@@ -74,7 +68,7 @@ pub struct SoftwareSeen<'a> {
 /// The programs that are known by host.
 #[derive(Debug)]
 pub struct KnownSoftware {
-    reports: Lately<(&'static str, Addr, Option<u16>, Vec<u8>)>,
+    parsed: HashMap<Vec<u8>, Description, KeyedHasher>,
     hosts: HashMap<Addr, Host, KeyedHasher>,
     forgotten: u64,
 }
@@ -85,12 +79,11 @@ struct Host {
     programs: BTreeMap<Vec<u8>, Program>,
 }
 
-/// The versions of one program that were told.
-#[derive(Debug)]
+/// The version of a program that was told last.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Program {
-    versions: Vec<Vec<u8>>,
-    last: Version,
-    last_type: &'static str,
+    version: Version,
+    software_type: &'static str,
 }
 
 /// What a table says of a program.
@@ -101,14 +94,14 @@ enum Known {
     /// Not yet.
     New,
     /// Not yet; another version of it was.
-    Changed(Version, &'static str),
+    Changed(Program),
 }
 
 impl KnownSoftware {
     /// Nothing is known; tables are hashed with `hasher_of`.
     pub fn new(hasher_of: &impl Fn(u64) -> KeyedHasher) -> Self {
         Self {
-            reports: Lately::new(hasher_of(14), REPORT_LIFE_S, REPORTS_MAX),
+            parsed: HashMap::with_hasher(hasher_of(14)),
             hosts: HashMap::with_hasher(hasher_of(15)),
             forgotten: 0,
         }
@@ -119,46 +112,68 @@ impl KnownSoftware {
         self.forgotten
     }
 
-    /// Puts a program in; says what was known of it.
+    /// Takes `text` apart and puts the program in; gives name and version unless they were told.
+    fn add_unparsed(
+        &mut self,
+        host: Addr,
+        software_type: &'static str,
+        text: &[u8],
+        now: Ts,
+    ) -> Option<(Description, Known)> {
+        if !self.parsed.contains_key(text) {
+            if self.parsed.len() >= PARSED_MAX {
+                self.parsed.clear();
+            }
+            self.parsed.insert(text.to_vec(), software_version::parse(text));
+        }
+        let description = self.parsed.get(text)?;
+        let known =
+            add(&mut self.hosts, &mut self.forgotten, host, software_type, description, now);
+        (known != Known::Told).then(|| (description.clone(), known))
+    }
+
+    /// Puts a program in; gives its name and version unless they were told.
     fn add(
         &mut self,
         host: Addr,
         software_type: &'static str,
-        description: &Description,
-        version: &[u8],
+        description: Description,
         now: Ts,
-    ) -> Known {
-        let life = Interval::from_secs(HOST_LIFE_S.cast_signed());
-        if self.hosts.len() >= HOSTS_MAX && !self.hosts.contains_key(&host) {
-            self.forgotten += self.hosts.len() as u64;
-            self.hosts.clear();
-        }
-        let fresh = || Host { since: now, programs: BTreeMap::new() };
-        let host = self.hosts.entry(host).or_insert_with(fresh);
-        if now.since(host.since) >= life {
-            *host = fresh();
-        }
-        let Some(program) = host.programs.get_mut(&description.name) else {
+    ) -> Option<(Description, Known)> {
+        let (hosts, forgotten) = (&mut self.hosts, &mut self.forgotten);
+        let known = add(hosts, forgotten, host, software_type, &description, now);
+        (known != Known::Told).then_some((description, known))
+    }
+}
+
+fn add(
+    hosts: &mut HashMap<Addr, Host, KeyedHasher>,
+    forgotten: &mut u64,
+    host: Addr,
+    software_type: &'static str,
+    description: &Description,
+    now: Ts,
+) -> Known {
+    let life = Interval::from_secs(HOST_LIFE_S.cast_signed());
+    if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&host) {
+        *forgotten += hosts.len() as u64;
+        hosts.clear();
+    }
+    let fresh = || Host { since: now, programs: BTreeMap::new() };
+    let host = hosts.entry(host).or_insert_with(fresh);
+    if now.since(host.since) >= life {
+        *host = fresh();
+    }
+    let found = || Program { version: description.version.clone(), software_type };
+    match host.programs.get_mut(&description.name) {
+        Some(program) if program.version == description.version => Known::Told,
+        Some(program) => Known::Changed(std::mem::replace(program, found())),
+        None => {
             if host.programs.len() < PROGRAMS_MAX {
-                let program = Program {
-                    versions: vec![version.to_vec()],
-                    last: description.version.clone(),
-                    last_type: software_type,
-                };
-                host.programs.insert(description.name.clone(), program);
+                host.programs.insert(description.name.clone(), found());
             }
-            return Known::New;
-        };
-        if program.versions.iter().any(|known| known == version) {
-            return Known::Told;
+            Known::New
         }
-        if program.versions.len() >= VERSIONS_MAX {
-            program.versions.clear();
-        }
-        program.versions.push(version.to_vec());
-        let last_type = std::mem::replace(&mut program.last_type, software_type);
-        let last = std::mem::replace(&mut program.last, description.version.clone());
-        Known::Changed(last, last_type)
     }
 }
 
@@ -178,26 +193,24 @@ impl Shared {
         }
         let unparsed = seen.unparsed_version;
         let unparsed = unparsed.get(..UNPARSED_MAX).unwrap_or(unparsed);
-        let report = (seen.software_type, host, seen.host_p, unparsed.to_vec());
-        if known.is_none() && !self.software.reports.is_new(report, now) {
-            return;
-        }
         let is_parsed = known.is_some();
-        let description = known.unwrap_or_else(|| software_version::parse(unparsed));
-        let version = match unparsed {
-            [] if is_parsed => description.version.print().into_bytes(),
-            text => text.to_vec(),
+        let (table, kind) = (&mut self.software, seen.software_type);
+        let added = match known {
+            Some(description) => table.add(host, kind, description, now),
+            None => table.add_unparsed(host, kind, unparsed, now),
         };
-        match self.software.add(host, seen.software_type, &description, &version, now) {
-            Known::Told => return,
-            Known::New => {}
-            Known::Changed(old, old_type) => {
-                self.version_changed(now, seen.host, (&old, old_type), &description, out);
-            }
+        let Some((description, known)) = added else { return };
+        if let Known::Changed(old) = known {
+            self.version_changed(now, seen.host, &old, &description, out);
         }
+        let version = description.version.print();
         let claim = Claim {
             table: SoftwareLog::STREAM,
-            key: ClaimKey::of_parts(&[&host.bits().to_be_bytes(), &description.name, &version]),
+            key: ClaimKey::of_parts(&[
+                &host.bits().to_be_bytes(),
+                &description.name,
+                version.as_bytes(),
+            ]),
             ts: now,
             expiry_s: HOST_LIFE_S,
         };
@@ -218,7 +231,7 @@ impl Shared {
         &mut self,
         now: Ts,
         host: IpAddr,
-        (old, software_type): (&Version, &'static str),
+        old: &Program,
         new: &Description,
         out: &mut Output,
     ) {
@@ -227,7 +240,8 @@ impl Shared {
             return;
         }
         let (secs, micros) = (now.secs(), now.micros_part());
-        let (from, to) = (old.print(), new.version.print());
+        let software_type = old.software_type;
+        let (from, to) = (old.version.print(), new.version.print());
         let msg = format!(
             "{secs}.{micros:06} {software_type} '{name}' version changed from {from} to {to}"
         );
@@ -255,30 +269,21 @@ impl Cx<'_> {
 mod tests {
     use super::*;
 
-    fn add(known: &mut KnownSoftware, text: &str, secs: u64) -> Known {
+    fn add(known: &mut KnownSoftware, text: &str, secs: u64) -> Option<Known> {
         let host = Addr::v4([10, 0, 0, 1]);
-        let description = software_version::parse(text.as_bytes());
-        known.add(host, "HTTP::SERVER", &description, text.as_bytes(), Ts::new(secs, 0))
+        let found = known.add_unparsed(host, "HTTP::SERVER", text.as_bytes(), Ts::new(secs, 0));
+        found.map(|(_, known)| known)
     }
 
     #[test]
-    fn a_version_is_told_once_a_day_and_a_change_is_a_change() {
+    fn a_version_is_told_when_it_changes_and_once_a_day() {
         let mut known = KnownSoftware::new(&KeyedHasher::with_seed);
-        assert_eq!(add(&mut known, "nginx/1.0", 100), Known::New);
-        assert_eq!(add(&mut known, "nginx/1.0", 200), Known::Told);
-        let Known::Changed(old, _) = add(&mut known, "nginx/1.1", 200) else { panic!("no change") };
-        assert_eq!(old.print(), "1.0");
-        assert_eq!(add(&mut known, "nginx/1.0", 300), Known::Told);
-        assert_eq!(add(&mut known, "curl/8.0", 300), Known::New);
-        assert_eq!(add(&mut known, "nginx/1.0", 100 + HOST_LIFE_S), Known::New);
-    }
-
-    #[test]
-    fn versions_without_end_begin_anew() {
-        let mut known = KnownSoftware::new(&KeyedHasher::with_seed);
-        for minor in 0..=VERSIONS_MAX {
-            assert_ne!(add(&mut known, &format!("nginx/1.{minor}"), 100), Known::Told);
-        }
-        assert_ne!(add(&mut known, "nginx/1.0", 100), Known::Told);
+        assert_eq!(add(&mut known, "nginx/1.0", 100), Some(Known::New));
+        assert_eq!(add(&mut known, "nginx/1.0", 200), None);
+        let Some(Known::Changed(old)) = add(&mut known, "nginx/1.1", 200) else { panic!() };
+        assert_eq!(old.version.print(), "1.0");
+        assert!(add(&mut known, "nginx/1.0", 300).is_some());
+        assert_eq!(add(&mut known, "curl/8.0", 300), Some(Known::New));
+        assert_eq!(add(&mut known, "curl/8.0", 100 + HOST_LIFE_S), Some(Known::New));
     }
 }

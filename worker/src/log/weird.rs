@@ -397,3 +397,68 @@ fn file_name(file: Fuid) -> String {
     let mut text = [0; tyto_core::uid::UID_LEN_MAX];
     String::from_utf8_lossy(file.0.print(b'F', &mut text)).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weirds() -> Weirds {
+        Weirds::new(&KeyedHasher::with_seed)
+    }
+
+    fn conn(last: u8, port: u16) -> Place {
+        let (orig, resp) = (Addr::v4([10, 0, 0, last]), Addr::v4([10, 0, 0, 9]));
+        Place { whose: Whose::Connection(orig, port, resp, 80), uid: None, id: None }
+    }
+
+    fn is_told(weirds: &mut Weirds, name: &'static str, place: &Place, secs: u64) -> bool {
+        weirds.is_told((name, false), place, Ts::new(secs, 0)).is_some()
+    }
+
+    #[test]
+    fn the_same_on_the_same_connection_is_told_again_after_a_while() {
+        let mut weirds = weirds();
+        let name = "data_before_established";
+        assert!(is_told(&mut weirds, name, &conn(1, 1), 100));
+        assert!(!is_told(&mut weirds, name, &conn(1, 1), 100 + REPEAT_LIFE_S - 1));
+        assert!(is_told(&mut weirds, name, &conn(1, 2), 101));
+        assert!(is_told(&mut weirds, name, &conn(1, 1), 100 + REPEAT_LIFE_S));
+    }
+
+    #[test]
+    fn some_are_told_once_per_originator_and_some_never() {
+        let mut weirds = weirds();
+        assert!(is_told(&mut weirds, "SYN_with_data", &conn(1, 1), 100));
+        assert!(!is_told(&mut weirds, "SYN_with_data", &conn(1, 2), 2000));
+        assert!(is_told(&mut weirds, "SYN_with_data", &conn(2, 1), 100));
+        assert!(!is_told(&mut weirds, "spontaneous_FIN", &conn(1, 1), 100));
+        // Inside of a tunnel it is another name, of which nothing is known.
+        let in_tunnel = weirds.is_told(("SYN_with_data", true), &conn(1, 3), Ts::new(100, 0));
+        assert_eq!(in_tunnel, Some(Action::Log));
+        let notice = weirds.is_told(("FIN_storm", false), &conn(1, 3), Ts::new(100, 0));
+        assert_eq!(notice, Some(Action::NoticePerOrig));
+    }
+
+    #[test]
+    fn what_comes_often_is_sampled() {
+        let mut sampler = Sampler::default();
+        let taken = (0..2000).filter(|_| sampler.permits(("x", false), Ts::new(100, 0))).count();
+        assert_eq!(taken as u64, SAMPLING_THRESHOLD + 1);
+        assert!(sampler.permits(("y", false), Ts::new(100, 0)));
+        assert!(sampler.permits(("x", false), Ts::new(701, 0)));
+        let mut weirds = weirds();
+        let pair = (Addr::v4([10, 0, 0, 1]), Addr::v4([10, 0, 0, 2]));
+        let mut count = |secs| {
+            let taken = (0..100).filter(|_| {
+                let of_pair = weirds.permits_pair(("x", false), pair, Ts::new(secs, 0));
+                assert_eq!(of_pair, weirds.permits_everywhere(("x", false), Ts::new(secs, 0)));
+                of_pair
+            });
+            taken.count() as u64
+        };
+        assert_eq!(
+            (count(100), count(699), count(700)),
+            (SAMPLING_THRESHOLD, 0, SAMPLING_THRESHOLD)
+        );
+    }
+}
