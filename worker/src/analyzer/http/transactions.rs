@@ -145,6 +145,9 @@ impl Transactions {
             row.info_code = Some(code);
             row.info_msg = Some(reason.to_vec());
         }
+        if code == 200 && row.method.as_deref() == Some(b"CONNECT".as_slice()) {
+            cx.tunnel("Tunnel::HTTP");
+        }
     }
 
     /// A header came.

@@ -106,6 +106,7 @@ impl Socks {
                 let row = self.row(version, cx);
                 row.request = Some(to);
                 row.request_p = Some(Port(port));
+                cx.tunnel("Tunnel::SOCKS");
                 self.end_dialogue(Side::Orig);
             }
             Message::Reply { version, code, bound, port } => {
