@@ -38,7 +38,11 @@ macro_rules! targets {
     };
 }
 
-targets! {}
+targets! {
+    imap: "IMAP",
+    pop3: "POP3",
+    smtp: "SMTP",
+}
 
 #[test]
 fn each_protocol_is_a_target() {
