@@ -100,19 +100,16 @@ mod tests {
         let level = flate2::Compression::default();
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
         gzip.write_all(TEXT).unwrap();
+        let gzip = gzip.finish().unwrap();
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), level);
         zlib.write_all(TEXT).unwrap();
+        let zlib = zlib.finish().unwrap();
         let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), level);
         bare.write_all(TEXT).unwrap();
-        for step in [1, 3, 1000] {
-            assert_eq!(
-                inflate(&gzip.finish().map(|v| v).as_deref().unwrap_or_default(), step),
-                TEXT
-            );
-            gzip = flate2::write::GzEncoder::new(Vec::new(), level);
-            gzip.write_all(TEXT).unwrap();
+        for step in [1, 3, 7, 1000] {
+            assert_eq!(inflate(&gzip, step), TEXT);
+            assert_eq!(inflate(&zlib, step), TEXT);
         }
-        assert_eq!(inflate(&zlib.finish().unwrap(), 7), TEXT);
         assert_eq!(inflate(&bare.finish().unwrap(), 1000), TEXT);
     }
 
