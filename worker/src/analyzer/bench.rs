@@ -1,4 +1,5 @@
 //! For tests: one connection with one analyzer, and the rows that it writes, as JSON.
+#![expect(clippy::cast_possible_truncation, reason = "what tests make is short")]
 
 use std::io;
 use std::sync::{Arc, Mutex};

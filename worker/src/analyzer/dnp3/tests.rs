@@ -1,4 +1,5 @@
 //! Frames, segments and fragments (IEEE 1815 sections 4, 8 and 9).
+#![expect(clippy::cast_possible_truncation, reason = "what tests make is short")]
 
 use tyto_core::net::{Proto, Side};
 

@@ -41,12 +41,12 @@ pub(super) fn check(reader: &mut Reader<'_>, len: usize, cx: &mut Cx<'_>) -> Opt
 fn param_weird(key: u16, value: &[u8]) -> Option<&'static str> {
     let len = value.len();
     match key {
-        0 => (len == 0 || len % 2 != 0).then_some("DNS_SVCB_mandatory_length_invalid"),
+        0 => (len == 0 || !len.is_multiple_of(2)).then_some("DNS_SVCB_mandatory_length_invalid"),
         1 => (!is_alpn(value)).then_some("DNS_SVCB_alpn_length_invalid"),
         2 => (len > 0).then_some("DNS_SVCB_nodefaultalpn_value"),
         3 => (len != 2).then_some("DNS_SVCB_port_length_invalid"),
-        4 => (len % 4 != 0).then_some("DNS_SVCB_hint_length_invalid"),
-        6 => (len % 16 != 0).then_some("DNS_SVCB_hint_length_invalid"),
+        4 => (!len.is_multiple_of(4)).then_some("DNS_SVCB_hint_length_invalid"),
+        6 => (!len.is_multiple_of(16)).then_some("DNS_SVCB_hint_length_invalid"),
         5 => None,
         _ => Some("DNS_SVCB_key_reserved_or_invalid"),
     }

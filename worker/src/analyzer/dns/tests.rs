@@ -1,4 +1,5 @@
 //! Questions, answers, names and records (RFC 1035).
+#![expect(clippy::cast_possible_truncation, reason = "what tests make is short")]
 
 use tyto_core::net::{Proto, Side};
 

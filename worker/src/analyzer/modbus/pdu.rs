@@ -172,7 +172,7 @@ fn read(cursor: &mut Cursor<'_>, name: &str, field: Field) -> Result<Option<Stri
         Queue(odd_name) => {
             let counted = cursor.be16();
             let numbers = cursor.be16().map(|numbers| usize::from(numbers) * 2);
-            let odd = counted.is_some_and(|counted| counted % 2 != 0);
+            let odd = counted.is_some_and(|counted| !counted.is_multiple_of(2));
             let Some(len) = numbers else { return Err(too_short(name, 4, have)) };
             let have = cursor.len();
             cursor.skip(len).ok_or_else(|| too_short(name, len, have))?;
@@ -182,7 +182,7 @@ fn read(cursor: &mut Cursor<'_>, name: &str, field: Field) -> Result<Option<Stri
     let Some(len) = counted else { return Err(too_short(name, 1, have)) };
     let have = cursor.len();
     cursor.skip(len).ok_or_else(|| too_short(name, len, have))?;
-    let odd_name = odd_name.filter(|_| len % 2 != 0);
+    let odd_name = odd_name.filter(|_| !len.is_multiple_of(2));
     Ok(odd_name.map(|name| invalid(name, u16::try_from(len).unwrap_or(u16::MAX))))
 }
 
@@ -210,7 +210,7 @@ fn diagnostics(is_request: bool, body: &[u8], cx: &mut Cx<'_>) -> Result<(), Str
         return Ok(());
     }
     let value = cursor.take_rest();
-    let is_sized = value.len() >= 2 && value.len() % 2 == 0;
+    let is_sized = value.len() >= 2 && value.len().is_multiple_of(2);
     let is_good = is_sized
         && match (subfunction, value) {
             (RETURN_QUERY, _) => true,
@@ -224,10 +224,11 @@ fn diagnostics(is_request: bool, body: &[u8], cx: &mut Cx<'_>) -> Result<(), Str
         cx.weird_with("modbus_diag_invalid_request_data", &String::from_utf8_lossy(value));
     }
     // That one is unknown to Zeek, too, when only the query is to be returned.
-    if is_sized && (value.len() == 2 || subfunction == RETURN_QUERY) {
-        if !matches!(subfunction, 1..=4 | 0x0a..=0x12 | 0x14) {
-            cx.weird_with("modbus_diag_unknown_request_subfunction", &subfunction.to_string());
-        }
+    if is_sized
+        && (value.len() == 2 || subfunction == RETURN_QUERY)
+        && !matches!(subfunction, 1..=4 | 0x0a..=0x12 | 0x14)
+    {
+        cx.weird_with("modbus_diag_unknown_request_subfunction", &subfunction.to_string());
     }
     Ok(())
 }

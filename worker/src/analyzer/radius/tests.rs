@@ -1,4 +1,5 @@
 //! Requests and answers (RFC 2865).
+#![expect(clippy::cast_possible_truncation, reason = "what tests make is short")]
 
 use tyto_core::net::{Proto, Side};
 

@@ -1,4 +1,5 @@
 //! Messages of all versions (RFC 1157, RFC 3412, RFC 3414).
+#![expect(clippy::cast_possible_truncation, reason = "what tests make is short")]
 
 use tyto_core::net::{Proto, Side};
 
