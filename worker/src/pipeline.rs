@@ -229,9 +229,11 @@ impl Pipeline {
     /// # Errors
     /// When rows could not be written.
     pub fn finish(&mut self) -> io::Result<PipelineStats> {
+        self.shared.end_services();
         for mut conn in self.flows.drain() {
             self.log(&mut conn);
         }
+        self.shared.expire_services(self.now, &mut self.output);
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.finish();
         self.shared.dhcp.end(&mut self.output);
         self.output.finish(self.now)?;

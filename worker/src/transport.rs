@@ -315,11 +315,11 @@ impl Pipeline {
             self.shared.weird(self.now, core, &weird, &mut self.output);
             return;
         }
-        if packet.next_proto == proto::ICMPV6 {
-            if let Some(name) = icmp::odd(bytes) {
-                let weird = Weird::new(name).from(ICMP);
-                self.shared.weird(self.now, core, &weird, &mut self.output);
-            }
+        if packet.next_proto == proto::ICMPV6
+            && let Some(name) = icmp::odd(bytes)
+        {
+            let weird = Weird::new(name).from(ICMP);
+            self.shared.weird(self.now, core, &weird, &mut self.output);
         }
         let side = core.side_of(names.src);
         core.last = carrier.ts;

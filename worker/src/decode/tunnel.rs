@@ -185,42 +185,21 @@ pub fn geneve(bytes: &[u8]) -> Found<'_> {
 /// fields as Zeek's grammar does, with how many bytes they need and how many there are.
 pub fn gtp(bytes: &[u8], is_in_gtp: bool) -> Found<'_> {
     const USER_PACKET: u8 = 255;
-    let cut = |field: &str, need: usize, have: usize| {
-        let reason =
-            format!("Binpac exception: binpac exception: out_of_bound: {field}: {need} > {have}");
-        Found::Violation(Cow::Owned(reason), &[])
-    };
     let &[flags, kind, _, _, _, _, _, _, ..] = bytes else {
-        return cut("GTPv1_Header:teid", 8, bytes.len());
+        return gtp_cut("GTPv1_Header:teid", 8, bytes.len());
     };
     let (version, is_gtp, has_extensions) = (flags >> 5, flags & 0x10 != 0, flags & 0x04 != 0);
     let mut rest = bytes.get(8..).unwrap_or_default();
     if flags & 0x07 != 0 {
         let have = rest.len();
-        let Some(behind) = rest.get(4..) else { return cut("GTPv1_Opt_Header", 4, have) };
+        let Some(behind) = rest.get(4..) else { return gtp_cut("GTPv1_Opt_Header", 4, have) };
         rest = behind;
     }
-    while has_extensions {
-        let have = rest.len();
-        let Some(&units) = rest.first() else { return cut("GTPv1_Ext_Header:length", 1, 0) };
-        let len = usize::from(units) * 4;
-        if len == 0 {
-            return Found::Violation(
-                "Binpac exception: binpac exception: invalid_string_length: -2".into(),
-                &[],
-            );
-        }
-        if len > have {
-            let is_next_cut = len == have + 1;
-            let field = if is_next_cut { "next_type" } else { "contents" };
-            let need = if is_next_cut { len } else { len - 1 };
-            return cut(&format!("GTPv1_Ext_Header:{field}"), need, have);
-        }
-        let next = rest.get(len - 1).copied().unwrap_or_default();
-        rest = rest.get(len..).unwrap_or_default();
-        if next == 0 {
-            break;
-        }
+    if has_extensions {
+        rest = match behind_gtp_extensions(rest) {
+            Ok(rest) => rest,
+            Err(found) => return found,
+        };
     }
     if is_in_gtp {
         return violation("GTP-in-GTP", &[]);
@@ -232,6 +211,38 @@ pub fn gtp(bytes: &[u8], is_in_gtp: bool) -> Found<'_> {
         return Found::Nothing;
     }
     gtp_packet(rest)
+}
+
+/// What lies behind the extension headers at the begin of `rest`, the last of which names no
+/// next one.
+fn behind_gtp_extensions(mut rest: &[u8]) -> Result<&[u8], Found<'_>> {
+    loop {
+        let have = rest.len();
+        let Some(&units) = rest.first() else {
+            return Err(gtp_cut("GTPv1_Ext_Header:length", 1, 0));
+        };
+        let len = usize::from(units) * 4;
+        if len == 0 {
+            let reason = "Binpac exception: binpac exception: invalid_string_length: -2";
+            return Err(violation(reason, &[]));
+        }
+        if len == have + 1 {
+            return Err(gtp_cut("GTPv1_Ext_Header:next_type", len, have));
+        }
+        if len > have {
+            return Err(gtp_cut("GTPv1_Ext_Header:contents", len - 1, have));
+        }
+        let next = rest.get(len - 1).copied().unwrap_or_default();
+        rest = rest.get(len..).unwrap_or_default();
+        if next == 0 {
+            return Ok(rest);
+        }
+    }
+}
+
+fn gtp_cut<'a>(field: &str, need: usize, have: usize) -> Found<'a> {
+    let what = format!("out_of_bound: {field}: {need} > {have}");
+    Found::Violation(format!("Binpac exception: binpac exception: {what}").into(), &[])
 }
 
 fn gtp_packet(packet: &[u8]) -> Found<'_> {

@@ -56,6 +56,8 @@ pub struct Responder {
 pub struct KnownServices {
     seen: Lately<(Place, &'static str)>,
     waiting: VecDeque<(Ts, Place)>,
+    /// No more packets come: nothing new waits.
+    is_ending: bool,
 }
 
 /// Host, port and transport.
@@ -64,7 +66,11 @@ type Place = (Addr, u16, Proto);
 impl KnownServices {
     /// Nothing is known; services are hashed with `hasher`.
     pub fn new(hasher: KeyedHasher) -> Self {
-        Self { seen: Lately::new(hasher, EXPIRY_S, SERVICES_MAX), waiting: VecDeque::new() }
+        Self {
+            seen: Lately::new(hasher, EXPIRY_S, SERVICES_MAX),
+            waiting: VecDeque::new(),
+            is_ending: false,
+        }
     }
 
     /// Services forgotten at the limit.
@@ -89,6 +95,9 @@ impl KnownServices {
         }
         let place = (conn.resp.addr, conn.resp.port, proto);
         if services.is_empty() {
+            if self.is_ending {
+                return true;
+            }
             if self.waiting.len() >= WAITING_MAX
                 && let Some((since, place)) = self.waiting.pop_front()
             {
@@ -101,12 +110,11 @@ impl KnownServices {
         true
     }
 
-    /// Tells of the ports whose protocol did not show in time. What still waits when the worker
-    /// ends is not told, as Zeek does.
+    /// Tells of the ports whose protocol did not show in time; at the end, of all.
     fn expire(&mut self, now: Ts, out: &mut Output) {
         while let Some(&(since, place)) = self.waiting.front() {
             let due = since.plus_secs(UNKNOWN_DELAY_S);
-            if due > now {
+            if due > now && !self.is_ending {
                 return;
             }
             self.waiting.pop_front();
@@ -179,6 +187,12 @@ impl Shared {
         if !conn.service_told && self.site.is_local(conn.resp.addr) == Some(true) {
             self.known_services.found(now, conn, proto, responder, out);
         }
+    }
+
+    /// No more packets will come. Connections that end only now wait for nothing, and are not
+    /// told without a protocol (Zeek schedules nothing once it terminates).
+    pub(crate) const fn end_services(&mut self) {
+        self.known_services.is_ending = true;
     }
 
     /// Time has passed.
