@@ -7,7 +7,7 @@
 
 mod analyzers;
 mod extract;
-mod file;
+mod followed;
 pub(crate) mod handle;
 mod hashes;
 pub mod log;
@@ -26,7 +26,7 @@ use crate::analyzer::shared::Shared;
 use crate::output::Output;
 
 pub use analyzers::{FILE_SPECS, FileAnalyzer, FileCx, FileSpec};
-pub use file::{File, FileConn};
+pub use followed::{File, FileConn};
 pub use table::{FileStats, Files};
 
 /// A file while it is followed, for the analyzer that feeds it.

@@ -12,7 +12,7 @@ use tyto_core::uid::{Fuid, Uid};
 
 use super::FileAbout;
 use super::extract::{Extracted, Extractor};
-use super::file::File;
+use super::followed::File;
 use crate::flow::hash::KeyedHasher;
 
 /// Files that are followed at a time. Further ones are not looked at, and counted.

@@ -18,7 +18,7 @@ pub(super) static SPEC: FileSpec = FileSpec {
     begin: |_| Box::new(Pe::default()),
 };
 
-/// Length of the DOS header.
+/// Length of the DOS header; the program behind it begins there.
 const DOS_HEADER_BYTES: usize = 64;
 /// Bytes of the DOS program after which the file is taken for something else, as in Zeek.
 const DOS_CODE_BYTES_MAX: u32 = 4 << 20;
@@ -83,7 +83,7 @@ impl Pe {
         match self.next {
             Next::DosHeader => {
                 let at = headers::new_header_at(part).unwrap_or_default();
-                match at.checked_sub(DOS_HEADER_BYTES as u32) {
+                match at.checked_sub(64) {
                     Some(code) if code < DOS_CODE_BYTES_MAX => {
                         Ok(Next::DosCode { bytes_left: code as usize })
                     }
