@@ -86,7 +86,8 @@ fn steady_flows() {
     let mut feed = |packet: &[u8]| {
         at += 10_000;
         let before = CALLS.load(Ordering::Relaxed);
-        let (ts, wire_len) = (Ts(1_700_000_000_000_000_000 + at), packet.len() as u32);
+        let (ts, wire_len) =
+            (Ts(1_700_000_000_000_000_000 + at), u32::try_from(packet.len()).unwrap());
         let link_type = LinkType::RAW;
         pipeline.packet(&Frame { ts, bytes: packet, wire_len, link_type, checksum_good: true });
         // What the packets themselves are made of here does not count.

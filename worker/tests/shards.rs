@@ -1,6 +1,6 @@
 //! One file, cut by the hosts' addresses over 1, 2 and 4 workers: together they log what one
 //! alone logs. Ids of connections and files differ from worker to worker; what is said once per
-//! cluster (known_*, software) is said by each and counts once, as the cluster's claims have it.
+//! cluster (known_*, software, certificates) is said by each and counts once, as the cluster's claims have it.
 #![allow(clippy::unwrap_used)] // a test ends at the first thing that does not work
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +12,11 @@ use tyto_worker::args::Args;
 use tyto_worker::read;
 
 /// Logs whose rows are claimed, and the columns that name what is claimed.
-const CLAIMED: [(&str, &[&str]); 4] = [
+const CLAIMED: [(&str, &[&str]); 5] = [
     ("known_hosts", &["host"]),
     ("known_services", &["host", "port_num", "port_proto"]),
     ("known_certs", &["host", "port_num", "subject"]),
+    ("x509", &["fingerprint", "host_cert", "client_cert"]),
     ("software", &["host", "software_type", "name", "unparsed_version"]),
 ];
 

@@ -179,7 +179,7 @@ proptest! {
         order in any::<u64>(),
         repeats in proptest::collection::vec(any::<proptest::sample::Index>(), 0..10),
     ) {
-        let whole: Vec<u8> = (0..2000_u32).map(|at| (at * at >> 3) as u8).collect();
+        let whole: Vec<u8> = (0..2000_u32).map(|at| ((at * at) >> 3) as u8).collect();
         let mut ends: Vec<usize> = cuts.into_iter().collect();
         ends.push(whole.len());
         let mut start = 0;
