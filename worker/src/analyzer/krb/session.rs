@@ -44,12 +44,12 @@ pub fn message(message: &Message<'_>, cx: &mut Cx<'_>) {
             }
             cx.windows(|sessions, cx| sessions.krb.reply(reply, cx));
         }
-        // Their row tells only that they were seen.
-        Message::ApRequest | Message::ApReply => cx.windows(|sessions, cx| {
+        // Its row tells only that it was seen.
+        Message::ApRequest => cx.windows(|sessions, cx| {
             sessions.krb.row(cx);
         }),
         Message::Error(refusal) => cx.windows(|sessions, cx| sessions.krb.refusal(refusal, cx)),
-        Message::Other => {}
+        Message::ApReply | Message::Other => {}
     }
 }
 
