@@ -8,8 +8,8 @@ fn pdu(kind: u8, flags: u8, content: &[u8], verifier: &[u8]) -> Vec<u8> {
     let auth = verifier.len().saturating_sub(8);
     [
         &[5, 0, kind, flags, 0x10, 0, 0, 0][..],
-        &(len as u16).to_le_bytes(),
-        &(auth as u16).to_le_bytes(),
+        &u16::try_from(len).unwrap().to_le_bytes(),
+        &u16::try_from(auth).unwrap().to_le_bytes(),
         &7_u32.to_le_bytes(),
         content,
         verifier,

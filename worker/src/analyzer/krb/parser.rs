@@ -375,7 +375,9 @@ fn refusal_field<'a>(
         8 => refusal.client = Some(principal(field)?),
         10 => refusal.service = Some(principal(field)?),
         11 => refusal.text = Some(der::content(field)?),
-        12 if code == PREAUTH_REQUIRED => drop(preauth::sequence(field, true, &mut |_| {})?),
+        12 if code == PREAUTH_REQUIRED => {
+            preauth::sequence(field, true, &mut |_| {})?;
+        }
         12 => {}
         other => {
             return Err(Fault::InvalidCase { record: "KRB_ERROR_Arg_Data", index: other.into() });

@@ -10,7 +10,7 @@ use crate::analyzer::windows::reader::Reader;
 
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     assert!(content.len() < 128);
-    [&[tag, content.len() as u8], content].concat()
+    [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
 fn number(index: u8, value: u8) -> Vec<u8> {

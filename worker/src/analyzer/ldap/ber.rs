@@ -188,7 +188,7 @@ mod tests {
     fn elements_within_elements_end_at_a_depth() {
         let mut nested = vec![0x30, 0];
         for _ in 0..40 {
-            let len = nested.len() as u8;
+            let len = u8::try_from(nested.len()).unwrap();
             nested = [&[0x30, len], nested.as_slice()].concat();
         }
         assert!(Element::parse_deep(&mut Reader::big(&nested)).is_err());

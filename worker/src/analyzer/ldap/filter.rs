@@ -1,8 +1,6 @@
 //! Filters of searches (RFC 4511 section 4.5.1.7) as text (RFC 4515), in the form in which Zeek
 //! prints them: more than two parts are nested one in the other.
 
-use std::fmt::Write;
-
 use super::ber::{Element, Head, UNIVERSAL, ascii, invalid, utf8};
 use crate::analyzer::windows::reader::{Fault, Reader};
 
@@ -108,13 +106,7 @@ fn shown(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8], between: &str) -> String {
-    let mut text = String::new();
-    for (index, byte) in bytes.iter().enumerate() {
-        let between = if index == 0 { "" } else { between };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{between}{byte:02x}");
-    }
-    text
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(between)
 }
 
 fn guid(value: &[u8]) -> Vec<u8> {
@@ -137,7 +129,7 @@ fn sid(value: &[u8]) -> Vec<u8> {
     let mut text = format!("S-{revision}-{authority}");
     for part in value.get(8..).unwrap_or_default().chunks_exact(4) {
         let part = part.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        let _ = write!(text, "-{part}");
+        text.push_str(&format!("-{part}"));
     }
     text.into_bytes()
 }
@@ -160,7 +152,7 @@ mod tests {
     use super::*;
 
     fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-        [&[tag, content.len() as u8], content].concat()
+        [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
     }
 
     fn equals(name: &[u8], value: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use crate::analyzer::windows::frames::Length;
 
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     assert!(content.len() < 128);
-    [&[tag, content.len() as u8], content].concat()
+    [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
 fn message(operation: &[u8]) -> Vec<u8> {
@@ -87,7 +87,7 @@ fn signed_tokens_are_opened_and_sealed_ones_not() {
     let token = |flags: u8, rotation: u8| {
         let head = [5, 4, flags, 0xff, 0, 2, 0, rotation, 0, 0, 0, 0, 0, 0, 0, 9];
         let content = if rotation == 0 { b"hello12" } else { b"12hello" };
-        [&(head.len() as u32 + 7).to_be_bytes()[..], &head, content].concat()
+        [&(u32::try_from(head.len()).unwrap() + 7).to_be_bytes()[..], &head, content].concat()
     };
     assert_eq!(sasl::signed(&token(1, 0)), Ok(Some(&b"hello"[..])));
     assert_eq!(sasl::signed(&token(1, 2)), Ok(Some(&b"hello"[..])));

@@ -10,9 +10,9 @@ const WORKSTATION_SUPPLIED: u32 = 0x2000;
 const DOMAIN_SUPPLIED: u32 = 0x1000;
 const REQUEST_TARGET: u32 = 0x4;
 /// Bytes in front of the payload, by message.
-const NEGOTIATE_BYTES: u64 = 32;
-const CHALLENGE_BYTES: u64 = 48;
-const AUTHENTICATE_BYTES: u64 = 64;
+const NEGOTIATE_BYTES: u32 = 32;
+const CHALLENGE_BYTES: u32 = 48;
+const AUTHENTICATE_BYTES: u32 = 64;
 
 /// A message.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ fn challenge(reader: &mut Reader<'_>) -> Result<Server, Fault> {
     }
     let mut pairs = Reader::little(payload);
     // Zeek counts the offset in 16 bits.
-    let offset = u64::from(info.offset).wrapping_sub(CHALLENGE_BYTES) & 0xffff;
-    pairs.pad_to(offset.cast_signed(), "NTLM_AV_Pair_Sequence:pad1")?;
+    let offset = info.offset.wrapping_sub(CHALLENGE_BYTES) & 0xffff;
+    pairs.pad_to(offset.into(), "NTLM_AV_Pair_Sequence:pad1")?;
     let mut server = target_info(&mut pairs)?;
     server.lacks_end &= info.length != 0;
     Ok(server)
@@ -173,10 +173,10 @@ fn place(reader: &mut Reader<'_>) -> Result<Place, Fault> {
 }
 
 /// Text at `place` of the message, of which `payload` is what stands behind `before` bytes.
-fn text_at(payload: &[u8], place: Place, before: u64) -> Result<Vec<u8>, Fault> {
+fn text_at(payload: &[u8], place: Place, before: u32) -> Result<Vec<u8>, Fault> {
     let mut reader = Reader::little(payload);
     // What points in front of the payload wraps around, and is out of it too.
-    let ahead = u64::from(place.offset.wrapping_sub(before as u32));
+    let ahead = u64::from(place.offset.wrapping_sub(before));
     reader.take(ahead, "NTLM_String:pad1")?;
     reader.take(u64::from(place.length), UNICODE_FIELDS).map(text::from_utf16)
 }

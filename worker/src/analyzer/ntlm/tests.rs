@@ -7,12 +7,12 @@ fn wide(text: &str) -> Vec<u8> {
 }
 
 fn place(len: usize, offset: usize) -> Vec<u8> {
-    let len = (len as u16).to_le_bytes();
-    [&len[..], &len, &(offset as u32).to_le_bytes()].concat()
+    let len = u16::try_from(len).unwrap().to_le_bytes();
+    [&len[..], &len, &u32::try_from(offset).unwrap().to_le_bytes()].concat()
 }
 
 fn pair(id: u16, value: &[u8]) -> Vec<u8> {
-    [&id.to_le_bytes()[..], &(value.len() as u16).to_le_bytes(), value].concat()
+    [&id.to_le_bytes()[..], &u16::try_from(value.len()).unwrap().to_le_bytes(), value].concat()
 }
 
 fn challenge(pairs: &[u8], flags: u32) -> Vec<u8> {

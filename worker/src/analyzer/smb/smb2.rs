@@ -149,7 +149,7 @@ impl Smb {
             command::READ => self.read_request(header, reader, cx)?,
             command::WRITE => self.write_request(header, reader, cx)?,
             command::IOCTL => {
-                let (code, file, input, _) = body::control(header, true, reader)?;
+                let body::Control { code, file, input, .. } = body::control(header, true, reader)?;
                 if code == PIPE_TRANSCEIVE {
                     self.pipe(Side::Orig, file, input, cx);
                 }
@@ -264,7 +264,7 @@ impl Smb {
                 }
             }
             command::IOCTL => {
-                let (code, _, _, output) = body::control(header, false, reader)?;
+                let body::Control { code, output, .. } = body::control(header, false, reader)?;
                 let file = self.requests.controls.remove(&header.message_id).unwrap_or(0);
                 if code == PIPE_TRANSCEIVE {
                     self.pipe(Side::Resp, file, output, cx);

@@ -206,12 +206,20 @@ pub(super) fn write_request<'a>(
     Ok((offset, file, at(header, place.into(), length.into(), reader, FIELD)?))
 }
 
-/// Code, file, input and output of a control.
+/// A control.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Control<'a> {
+    pub(super) code: u32,
+    pub(super) file: u64,
+    pub(super) input: &'a [u8],
+    pub(super) output: &'a [u8],
+}
+
 pub(super) fn control<'a>(
     header: Header,
     is_request: bool,
     reader: &mut Reader<'a>,
-) -> Result<(u32, u64, &'a [u8], &'a [u8]), Fault> {
+) -> Result<Control<'a>, Fault> {
     const FIELD: &str = "SMB2_ioctl_request:input_buffer";
     reader.u32(FIELD)?;
     let code = reader.u32(FIELD)?;
@@ -230,7 +238,7 @@ pub(super) fn control<'a>(
         control_pad(header, output_at, reader)?;
     }
     let output = reader.take(output.into(), "SMB2_ioctl_request:output_buffer")?;
-    Ok((code, file, input, output))
+    Ok(Control { code, file, input, output })
 }
 
 /// Zeek counts this the other way round: what stands ahead of here is a fault, what stands

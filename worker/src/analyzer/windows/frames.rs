@@ -37,8 +37,7 @@ impl Frames {
         }
         let all: &[u8] = if is_kept { &kept } else { bytes };
         let mut rest = all;
-        loop {
-            let Length::Known(len) = length(rest)? else { break };
+        while let Length::Known(len) = length(rest)? {
             if len > max {
                 return Err(Fault::TooLong { length: len as u64 });
             }
