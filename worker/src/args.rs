@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::analyzer::SPECS;
 use clap::Parser;
 use tyto_core::config::runtime::{ExtractBytesMax, FlowsMax};
 
@@ -68,9 +69,23 @@ pub struct Args {
     /// more than once.
     #[arg(long, value_name = "NAME", requires = "read")]
     pub software_version_change: Vec<String>,
+    /// A protocol that is not analysed, by its name in analyzer.log; may be given more than once.
+    #[arg(long, value_name = "NAME", requires = "read", value_parser = analyzer_name)]
+    pub disable_analyzer: Vec<String>,
     /// A local network, besides the private ones; may be given more than once.
     #[arg(long, value_name = "CIDR", requires = "read")]
     pub local_net: Vec<ipnet::IpNet>,
+}
+
+/// Takes the name of a protocol that is there.
+fn analyzer_name(text: &str) -> Result<String, String> {
+    match SPECS.iter().find(|spec| spec.name.eq_ignore_ascii_case(text)) {
+        Some(spec) => Ok(spec.name.to_owned()),
+        None => {
+            let names: Vec<_> = SPECS.iter().map(|spec| spec.name).collect();
+            Err(format!("expected one of {}", names.join(" ")))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -86,5 +101,8 @@ mod tests {
         assert!(parse(&["--read", "x", "--log-dir", "y", "--json"]).is_ok());
         assert!(parse(&["--read", "x", "--log-dir", "y", "--config", "z"]).is_err());
         assert!(parse(&["--config", "x", "--ignore-checksums"]).is_err());
+        let read = ["--read", "x", "--log-dir", "y", "--disable-analyzer"];
+        assert!(parse(&[&read[..], &["redis"]].concat()).is_ok());
+        assert!(parse(&[&read[..], &["rediss"]].concat()).is_err());
     }
 }

@@ -60,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         ignore_checksums: args.ignore_checksums,
         community_id: args.community_id,
         flows_max: FlowsMax(args.flows_max),
+        disabled_analyzers: args.disable_analyzer.iter().cloned().collect(),
         hash_files: HashFiles(!args.no_file_hashes),
         extract_files: args.extract_files.is_some(),
         extract_bytes_max: ExtractBytesMax(args.extract_bytes_max),

@@ -87,6 +87,7 @@ const FIELDS: &[(&str, Origin)] = &[
     ("analysis.flows_max", Setting("flows_max")),
     ("analysis.traceroute", Setting("traceroute")),
     ("analysis.unknown_protocols", Setting("unknown_protocols")),
+    ("analysis.disabled_analyzers", Setting("disabled_analyzers")),
     ("analysis.hash_files", Setting("hash_files")),
     ("analysis.extract_files", Setting("extract_files")),
     ("analysis.extract_bytes_max", Setting("extract_bytes_max")),

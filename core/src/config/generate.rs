@@ -51,6 +51,11 @@ impl Cluster {
                 flows_max: FlowsMax(settings.flows_max),
                 traceroute: settings.traceroute,
                 unknown_protocols: settings.unknown_protocols,
+                disabled_analyzers: settings
+                    .disabled_analyzers
+                    .iter()
+                    .flat_map(|names| names.split_whitespace().map(str::to_owned))
+                    .collect(),
                 hash_files: HashFiles(settings.hash_files),
                 extract_files: settings.extract_files,
                 extract_bytes_max: ExtractBytesMax(settings.extract_bytes_max),

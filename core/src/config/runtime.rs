@@ -275,6 +275,9 @@ pub struct AnalysisConfig {
     /// Programs of which another version on the same host is worth a notice.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub software_version_changes: BTreeSet<String>,
+    /// Protocols that are not analysed (Zeek: `Analyzer::disabled_analyzers`).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub disabled_analyzers: BTreeSet<String>,
     /// Log MD5, SHA-1 and SHA-256 of files.
     #[serde(default)]
     pub hash_files: HashFiles,

@@ -98,6 +98,10 @@ const PORT: Kind = whole(1, 65535);
 const MEMORY: Kind = whole(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
 const FILTER: Kind = Kind::Filter;
 const PATH: Kind = Kind::Text { expected: "the path of a file", is_valid: is_path };
+const ANALYZERS: Kind = Kind::Text {
+    expected: "names of analyzers with spaces between, such as `Redis QUIC`",
+    is_valid: are_analyzers,
+};
 const USER: Kind = Kind::Text { expected: "the name of a user", is_valid: is_user };
 
 /// All keys, in the order of the example file.
@@ -224,6 +228,12 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "write unknown_protocols.log: what no analyzer below TCP and UDP knows",
     ),
     key(
+        "disabled_analyzers",
+        Kind::Optional(&ANALYZERS),
+        "",
+        "protocols that are not analysed, by Zeek's names: `Redis QUIC`",
+    ),
+    key(
         "hash_files",
         Kind::Bool,
         "",
@@ -348,6 +358,11 @@ fn is_prefix(text: &str) -> bool {
         && path.components().count() > 1
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+}
+
+fn are_analyzers(text: &str) -> bool {
+    text.split_whitespace().next().is_some()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ' '))
 }
 
 fn is_path(text: &str) -> bool {

@@ -69,6 +69,8 @@ pub struct Settings {
     pub traceroute: bool,
     /// Write unknown_protocols.log.
     pub unknown_protocols: bool,
+    /// Protocols that are not analysed, names with spaces between.
+    pub disabled_analyzers: Option<String>,
     /// Log the hashes of files.
     pub hash_files: bool,
     /// Write the content of files into the spool of each node.
@@ -173,6 +175,7 @@ impl Default for Settings {
             flows_max: FlowsMax::default().0,
             traceroute: false,
             unknown_protocols: false,
+            disabled_analyzers: None,
             hash_files: true,
             extract_files: false,
             extract_bytes_max: ExtractBytesMax::default().0,

@@ -36,6 +36,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("analysis.flows_max", "", "flows_max"),
     ("analysis.traceroute", "", "traceroute"),
     ("analysis.unknown_protocols", "", "unknown_protocols"),
+    ("analysis.disabled_analyzers", "", "disabled_analyzers"),
     ("analysis.hash_files", "", "hash_files"),
     ("analysis.extract_files", "", "extract_files"),
     ("analysis.extract_bytes_max", "", "extract_bytes_max"),

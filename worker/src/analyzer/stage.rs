@@ -94,8 +94,12 @@ impl Stage {
         stage
     }
 
-    /// Begins `spec` here, unless it runs already.
+    /// Begins `spec` here, unless it runs already or is disabled.
     pub fn add(&mut self, spec: &'static Spec, cx: &mut Cx<'_>) -> bool {
+        let disabled = &cx.shared.config.disabled_analyzers;
+        if disabled.iter().any(|name| name.eq_ignore_ascii_case(spec.name)) {
+            return false;
+        }
         if self.slots.iter().any(|slot| slot.is_live && std::ptr::eq(slot.spec, spec)) {
             return false;
         }

@@ -13,6 +13,7 @@ use tyto_core::record::schema::Schema;
 use tyto_core::record::tsv::TsvRow;
 use tyto_core::record::wire;
 use tyto_core::time::Ts;
+use tyto_worker::analyzer::Spec;
 use tyto_worker::capture::pcap_file::PcapFile;
 use tyto_worker::capture::{Next, PacketSource};
 use tyto_worker::decode::ip::{IpPacket, proto};
@@ -30,7 +31,8 @@ const FLOW_BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Seed {
     pub(crate) proto: Proto,
-    /// Names of the analyzers that the worker confirmed on it.
+    pub(crate) resp_port: u16,
+    /// What the worker found on it, by the names of the `service` column.
     pub(crate) services: BTreeSet<String>,
     pub(crate) messages: Vec<(Side, Vec<u8>)>,
 }
@@ -44,9 +46,19 @@ pub(crate) fn all() -> &'static [Seed] {
     &SEEDS
 }
 
-/// Those on which the analyzer called `name` was confirmed.
-pub(crate) fn of(name: &str) -> Vec<Seed> {
-    all().iter().filter(|seed| seed.services.contains(name)).cloned().collect()
+/// Protocols whose name in the `service` column is another.
+const SERVICES: [(&str, &str); 2] = [("FTP_DATA", "ftp-data"), ("IRC_DATA", "irc-dcc-data")];
+
+/// Those on which `spec` was confirmed, or that go to one of its ports: some are never a service.
+pub(crate) fn of(spec: &Spec) -> Vec<Seed> {
+    let name = SERVICES
+        .iter()
+        .find(|(name, _)| *name == spec.name)
+        .map_or_else(|| spec.name.to_ascii_lowercase(), |(_, service)| (*service).to_owned());
+    let is_of = |seed: &&Seed| {
+        seed.services.contains(&name) || spec.ports.contains(&(seed.proto, seed.resp_port))
+    };
+    all().iter().filter(is_of).cloned().collect()
 }
 
 fn golden() -> PathBuf {
@@ -98,7 +110,7 @@ fn read(capture: &Path) -> Vec<Seed> {
                 bytes += message.len();
                 bytes <= FLOW_BYTES_MAX
             });
-            Seed { proto: key.0, services: services[&key].clone(), messages }
+            Seed { proto: key.0, resp_port: key.2.1, services: services[&key].clone(), messages }
         })
         .collect()
 }
@@ -119,7 +131,7 @@ fn services(capture: &Path) -> BTreeMap<(Proto, End, End), BTreeSet<String>> {
                 (column("h").parse().unwrap(), column("p").parse().unwrap())
             };
             let transport = if row["proto"] == "udp" { Proto::Udp } else { Proto::Tcp };
-            let services = row["service"].split(',').map(str::to_ascii_uppercase).collect();
+            let services = row["service"].split(',').map(str::to_owned).collect();
             ((transport, end("orig"), end("resp")), services)
         })
         .collect()

@@ -16,12 +16,7 @@ pub static SPEC: Spec = Spec {
     tcp_probe: None,
     udp_probe: None,
     begin: |_| {
-        Box::new(Finger {
-            lines: [
-                ContentLine::new(LINE_LEN_MAX),
-                ContentLine::new(LINE_LEN_MAX),
-            ],
-        })
+        Box::new(Finger { lines: [ContentLine::new(LINE_LEN_MAX), ContentLine::new(LINE_LEN_MAX)] })
     },
 };
 

@@ -28,10 +28,7 @@ pub(super) struct Adat {
 impl Adat {
     /// The server agreed to an exchange.
     pub(super) fn new(cx: &mut Cx<'_>) -> Option<Self> {
-        Some(Self {
-            tls: Stage::of(spec("SSL")?, cx),
-            is_begun: false,
-        })
+        Some(Self { tls: Stage::of(spec("SSL")?, cx), is_begun: false })
     }
 
     /// A line of the control connection. False when the exchange is over.
@@ -102,20 +99,14 @@ fn decode(encoded: &[u8], cx: &mut Cx<'_>) -> Option<Vec<u8>> {
         cx.weird_without_source(WEIRD, &addl);
         return None;
     }
-    let digits = encoded
-        .iter()
-        .position(|byte| *byte == b'=')
-        .unwrap_or(encoded.len());
+    let digits = encoded.iter().position(|byte| *byte == b'=').unwrap_or(encoded.len());
     if digits.next_multiple_of(4) < encoded.len() {
         cx.weird_without_source(WEIRD, "extra base64 groups after '=' padding are ignored");
         return None;
     }
     let rest = encoded.len() % 4;
     if rest > 0 {
-        let addl = format!(
-            "incomplete base64 group, padding with {} bits of 0",
-            (4 - rest) * 6
-        );
+        let addl = format!("incomplete base64 group, padding with {} bits of 0", (4 - rest) * 6);
         cx.weird_without_source(WEIRD, &addl);
     }
     // One digit of a group is not a byte.
