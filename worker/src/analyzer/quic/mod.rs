@@ -206,6 +206,8 @@ impl Quic {
             return Err("decryption failed".to_owned());
         };
         cx.confirm();
+        // It was recognised before the TLS that it carries: that is the order of services.
+        cx.conn.services.add(SPEC.name);
         self.opened += 1;
         self.frames(side, &frames, cx)
     }
