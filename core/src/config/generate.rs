@@ -52,6 +52,7 @@ impl Cluster {
                 traceroute: settings.traceroute,
                 unknown_protocols: settings.unknown_protocols,
                 hash_files: HashFiles(settings.hash_files),
+                ssl_fingerprints: settings.ssl_fingerprints,
                 extract_files: settings.extract_files,
                 extract_bytes_max: ExtractBytesMax(settings.extract_bytes_max),
                 ..AnalysisConfig::default()

@@ -71,6 +71,8 @@ pub struct Settings {
     pub unknown_protocols: bool,
     /// Log the hashes of files.
     pub hash_files: bool,
+    /// Log fingerprints of TLS hellos.
+    pub ssl_fingerprints: bool,
     /// Write the content of files into the spool of each node.
     pub extract_files: bool,
     /// Bytes of one file that are written at most.
@@ -174,6 +176,7 @@ impl Default for Settings {
             traceroute: false,
             unknown_protocols: false,
             hash_files: true,
+            ssl_fingerprints: false,
             extract_files: false,
             extract_bytes_max: ExtractBytesMax::default().0,
             filter: None,

@@ -37,6 +37,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("analysis.traceroute", "", "traceroute"),
     ("analysis.unknown_protocols", "", "unknown_protocols"),
     ("analysis.hash_files", "", "hash_files"),
+    ("analysis.ssl_fingerprints", "", "ssl_fingerprints"),
     ("analysis.extract_files", "", "extract_files"),
     ("analysis.extract_bytes_max", "", "extract_bytes_max"),
     ("logs.format", "", "log_format"),

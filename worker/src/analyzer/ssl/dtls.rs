@@ -300,7 +300,8 @@ impl Fragments {
             if self.is_first_seen {
                 return Err("Saw second and different first message fragment for handshake.");
             }
-            self.seen = self.seen.checked_shl((self.first - sequence) as u32).unwrap_or_default();
+            let by = u32::try_from(self.first - sequence).unwrap_or(u32::MAX);
+            self.seen = self.seen.checked_shl(by).unwrap_or_default();
             self.first = sequence;
         }
         self.is_first_seen |= piece.offset == 0;
