@@ -33,6 +33,9 @@ pub struct Args {
     /// are all in the same share, so four workers log what one alone would.
     #[arg(long, value_name = "I/N", requires = "read")]
     pub shard: Option<Shard>,
+    /// Add the columns ja3, ja3s and ja4 to ssl.log.
+    #[arg(long, requires = "read")]
+    pub ssl_fingerprints: bool,
     /// Leave the hashes of files out.
     #[arg(long, requires = "read")]
     pub no_file_hashes: bool,

@@ -62,6 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         flows_max: FlowsMax(args.flows_max),
         disabled_analyzers: args.disable_analyzer.iter().cloned().collect(),
         hash_files: HashFiles(!args.no_file_hashes),
+        ssl_fingerprints: args.ssl_fingerprints,
         extract_files: args.extract_files.is_some(),
         extract_bytes_max: ExtractBytesMax(args.extract_bytes_max),
         extract_to: args.extract_files.clone().map_or(ExtractTo::Nowhere, ExtractTo::Direct),

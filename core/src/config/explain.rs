@@ -89,6 +89,7 @@ const FIELDS: &[(&str, Origin)] = &[
     ("analysis.unknown_protocols", Setting("unknown_protocols")),
     ("analysis.disabled_analyzers", Setting("disabled_analyzers")),
     ("analysis.hash_files", Setting("hash_files")),
+    ("analysis.ssl_fingerprints", Setting("ssl_fingerprints")),
     ("analysis.extract_files", Setting("extract_files")),
     ("analysis.extract_bytes_max", Setting("extract_bytes_max")),
     ("ship.batch_rows_max", Setting("batch_rows_max")),

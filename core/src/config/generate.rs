@@ -57,6 +57,7 @@ impl Cluster {
                     .flat_map(|names| names.split_whitespace().map(str::to_owned))
                     .collect(),
                 hash_files: HashFiles(settings.hash_files),
+                ssl_fingerprints: settings.ssl_fingerprints,
                 extract_files: settings.extract_files,
                 extract_bytes_max: ExtractBytesMax(settings.extract_bytes_max),
                 ..AnalysisConfig::default()

@@ -281,6 +281,9 @@ pub struct AnalysisConfig {
     /// Log MD5, SHA-1 and SHA-256 of files.
     #[serde(default)]
     pub hash_files: HashFiles,
+    /// Log fingerprints of TLS hellos: the columns ja3, ja3s and ja4 of ssl.log.
+    #[serde(default)]
+    pub ssl_fingerprints: bool,
     /// Write the content of files onto the disk; a node does so in its spool.
     #[serde(default)]
     pub extract_files: bool,

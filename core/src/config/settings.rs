@@ -73,6 +73,8 @@ pub struct Settings {
     pub disabled_analyzers: Option<String>,
     /// Log the hashes of files.
     pub hash_files: bool,
+    /// Log fingerprints of TLS hellos.
+    pub ssl_fingerprints: bool,
     /// Write the content of files into the spool of each node.
     pub extract_files: bool,
     /// Bytes of one file that are written at most.
@@ -177,6 +179,7 @@ impl Default for Settings {
             unknown_protocols: false,
             disabled_analyzers: None,
             hash_files: true,
+            ssl_fingerprints: false,
             extract_files: false,
             extract_bytes_max: ExtractBytesMax::default().0,
             filter: None,

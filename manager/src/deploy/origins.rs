@@ -38,6 +38,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("analysis.unknown_protocols", "", "unknown_protocols"),
     ("analysis.disabled_analyzers", "", "disabled_analyzers"),
     ("analysis.hash_files", "", "hash_files"),
+    ("analysis.ssl_fingerprints", "", "ssl_fingerprints"),
     ("analysis.extract_files", "", "extract_files"),
     ("analysis.extract_bytes_max", "", "extract_bytes_max"),
     ("logs.format", "", "log_format"),

@@ -2,5 +2,6 @@
 //! names of their numbers, fingerprints of hellos.
 
 pub mod ciphers;
+pub mod fingerprint;
 pub mod message;
 pub mod names;

@@ -206,6 +206,8 @@ impl Quic {
             return Err("decryption failed".to_owned());
         };
         cx.confirm();
+        // It was recognised before the TLS that it carries: that is the order of services.
+        cx.conn.services.add(SPEC.name);
         self.opened += 1;
         self.frames(side, &frames, cx)
     }
@@ -260,7 +262,7 @@ impl Quic {
         if let Some(row) = &mut self.row {
             let mut hello = None;
             // What is wrong with it, the SSL analyzer tells.
-            let _ = Chosen::default().read(kind, body, &mut |event| match event {
+            let read = Chosen::default().read(kind, body, &mut |event| match event {
                 Event::ServerNames(names) if kind == message::kind::CLIENT_HELLO => {
                     row.server_name = names.first().map(|name| name.to_vec());
                 }
@@ -272,6 +274,9 @@ impl Quic {
                 Event::ServerHello(_) => hello = Some(Side::Resp),
                 _ => {}
             });
+            if read.is_err() {
+                hello = None;
+            }
             if let Some(offers) = offers {
                 let weird = Weird::new("QUIC_many_protocols");
                 cx.shared.weird(cx.now, cx.conn, &weird.with(&offers), cx.out);

@@ -5,7 +5,7 @@ use tyto_core::net::{Proto, Side};
 use super::handshake::{Handshake, sender_name, violation};
 use super::record::{self, Kind};
 use super::session::Session;
-use super::{Pattern, matches};
+use super::{Pattern, matches, of};
 use crate::analyzer::bytes::Cursor;
 use crate::analyzer::{Analyzer, Cx, First, Match, Spec};
 use crate::tls::names::{DTLS_V10, DTLS_V12, DTLS_V13};
@@ -141,7 +141,7 @@ impl Dtls {
         if self.handshake.chosen.version == Some(DTLS_V13) && first & 0xE0 == 0x20 {
             // RFC 9147 section 4: encrypted, and it says nothing that could be read.
             cursor.take_rest();
-            self.is_encrypted[side.index()] = true;
+            *of(&mut self.is_encrypted, side) = true;
             self.ciphertext(cx);
             return Ok(());
         }
@@ -203,7 +203,7 @@ impl Dtls {
         match kind {
             Kind::CHANGE_CIPHER_SPEC => {
                 for _ in body {
-                    self.is_encrypted[side.index()] |= !is_tls13;
+                    *of(&mut self.is_encrypted, side) |= !is_tls13;
                     self.session.change_cipher_spec(is_client, cx);
                 }
             }
@@ -253,9 +253,9 @@ impl Dtls {
                 return Ok(());
             }
             let piece = Piece { message, len, offset, fragment_len, sequence, bytes };
-            match self.fragments[side.index()].add(&piece) {
+            match of(&mut self.fragments, side).add(&piece) {
                 Ok(false) => return Ok(()),
-                Ok(true) => &std::mem::take(&mut self.fragments[side.index()].bytes),
+                Ok(true) => &std::mem::take(&mut of(&mut self.fragments, side).bytes),
                 Err(reason) => {
                     violation(reason.to_owned(), &mut self.session, cx);
                     return Ok(());
@@ -300,7 +300,8 @@ impl Fragments {
             if self.is_first_seen {
                 return Err("Saw second and different first message fragment for handshake.");
             }
-            self.seen = self.seen.checked_shl((self.first - sequence) as u32).unwrap_or_default();
+            let by = u32::try_from(self.first - sequence).unwrap_or(u32::MAX);
+            self.seen = self.seen.checked_shl(by).unwrap_or_default();
             self.first = sequence;
         }
         self.is_first_seen |= piece.offset == 0;

@@ -43,15 +43,13 @@ pub struct SslLog {
     pub sni_matches_cert: Option<bool>,
 }
 
-/// A handshake with what is told when asked for.
+/// A handshake with the fingerprints of its hellos.
 #[derive(Debug, LogRecord)]
 #[log(stream = "ssl")]
-pub struct SslLogWithMore {
+pub struct SslLogWithFingerprints {
     /// What is always told.
     #[log(flatten)]
     pub ssl: SslLog,
-    /// What came of checking the server's chain.
-    pub validation_status: Option<&'static str>,
     /// MD5 over what the client's hello offers (JA3).
     pub ja3: Option<String>,
     /// MD5 over what the server's hello chose (JA3S).

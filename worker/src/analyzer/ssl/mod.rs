@@ -97,6 +97,15 @@ fn matches(pattern: &[Pattern], bytes: &[u8]) -> Match {
     }
 }
 
+/// Which of `both` is the side's.
+const fn of<T>(both: &mut [T; 2], side: Side) -> &mut T {
+    let [orig, resp] = both;
+    match side {
+        Side::Orig => orig,
+        Side::Resp => resp,
+    }
+}
+
 /// TLS on one connection.
 #[derive(Debug, Default)]
 struct Tls {
@@ -117,12 +126,12 @@ impl Analyzer for Tls {
         if self.is_over || cx.is_partial {
             return;
         }
-        let mut stream = std::mem::take(&mut self.streams[side.index()]);
+        let mut stream = std::mem::take(of(&mut self.streams, side));
         let mut bytes = bytes;
         while !self.is_over && !bytes.is_empty() {
             bytes = self.next(side, &mut stream, bytes, cx);
         }
-        self.streams[side.index()] = stream;
+        *of(&mut self.streams, side) = stream;
         if self.is_established {
             cx.done();
         }
@@ -161,7 +170,7 @@ impl Tls {
             };
             stream.head = Some(head);
             // What is encrypted, or is the application's, is not kept.
-            stream.is_kept = !self.is_encrypted[side.index()] && head.kind != Kind::APPLICATION;
+            stream.is_kept = !*of(&mut self.is_encrypted, side) && head.kind != Kind::APPLICATION;
             if head.len == 0 {
                 stream.head = None;
             }
@@ -271,7 +280,7 @@ impl Tls {
     /// In TLS 1.3 nobody says when encryption begins: data of the application is encrypted
     /// (Zeek: `determine_state`).
     fn is_ciphertext(&mut self, side: Side, kind: Kind) -> bool {
-        let is_encrypted = &mut self.is_encrypted[side.index()];
+        let is_encrypted = of(&mut self.is_encrypted, side);
         let version = self.handshake.chosen.version;
         let is_old = version.is_some_and(|version| {
             matches!(version, names::SSL_V2 | names::SSL_V3..=names::TLS_V12)
@@ -293,13 +302,13 @@ impl Tls {
 
     fn change_cipher_spec(&mut self, side: Side, body: &[u8], cx: &mut Cx<'_>) {
         for _ in body {
-            if self.is_encrypted[side.index()] {
+            if *of(&mut self.is_encrypted, side) {
                 // What stands behind the change in the same record is encrypted already.
                 self.ciphertext(cx);
                 return;
             }
             if !self.handshake.chosen.is_tls13() {
-                self.is_encrypted[side.index()] = true;
+                *of(&mut self.is_encrypted, side) = true;
             }
             self.session.change_cipher_spec(self.handshake.is_client(side), cx);
         }

@@ -4,16 +4,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tyto_core::net::{Port, Side};
+use tyto_core::net::{Port, Proto, Side};
 use tyto_core::record::LogRecord;
 use tyto_core::record::value::Vector;
 use tyto_core::time::Ts;
 
-use super::log::{KnownCertsLog, SslLog};
+use super::log::{KnownCertsLog, SslLog, SslLogWithFingerprints};
 use crate::analyzer::Cx;
 use crate::file::{FileAbout, handle};
 use crate::log::weird::Weird;
 use crate::output::{Claim, ClaimKey};
+use crate::tls::fingerprint::{Carrier, Extensions};
 use crate::tls::message::{Event, ServerHello, extension, kind, vector_text};
 use crate::tls::{ciphers, names};
 use crate::x509::{Certificate, KNOWN_CERT_EXPIRY_S, Shown};
@@ -54,11 +55,49 @@ pub(super) struct Session {
     /// The server's last hello asked to try again.
     is_retry: bool,
     history: String,
+    /// The hello at hand, and what came of it; only when fingerprints are asked for.
+    fingerprints: Option<Box<Fingerprints>>,
     /// Certificates of the client and the server; set with the first of either.
     chains: Option<[Vec<Option<Arc<Certificate>>>; 2]>,
 }
 
+/// Fingerprints of the first hello of each side.
+#[derive(Debug, Default)]
+struct Fingerprints {
+    /// Extensions of the hello that is being read.
+    extensions: Extensions,
+    ja3: Option<String>,
+    ja3s: Option<String>,
+    ja4: Option<String>,
+}
+
 impl Session {
+    /// Keeps of a hello what its fingerprints are made of.
+    fn fingerprint(&mut self, event: &Event<'_>, cx: &Cx<'_>) {
+        if !cx.shared.config.ssl_fingerprints {
+            return;
+        }
+        let all = self.fingerprints.get_or_insert_default();
+        match event {
+            Event::Extension { code, bytes } => all.extensions.add(*code, bytes),
+            Event::ClientHello(hello) => {
+                let extensions = std::mem::take(&mut all.extensions);
+                let carrier = match (cx.analyzer_name(), cx.proto) {
+                    (Some("DTLS"), _) => Carrier::Dtls,
+                    (_, Proto::Udp) => Carrier::Quic,
+                    _ => Carrier::Tcp,
+                };
+                all.ja3.get_or_insert_with(|| extensions.ja3(hello));
+                all.ja4.get_or_insert_with(|| extensions.ja4(hello, carrier));
+            }
+            Event::ServerHello(hello) => {
+                let extensions = std::mem::take(&mut all.extensions);
+                all.ja3s.get_or_insert_with(|| extensions.ja3s(hello));
+            }
+            _ => {}
+        }
+    }
+
     /// Something of the handshake was seen.
     fn begin(&mut self, cx: &Cx<'_>) {
         self.begun.get_or_insert(cx.now);
@@ -72,6 +111,7 @@ impl Session {
 
     /// Something in a message of the client (`is_client`) or the server.
     pub(super) fn event(&mut self, event: &Event<'_>, is_client: bool, cx: &mut Cx<'_>) {
+        self.fingerprint(event, cx);
         match event {
             Event::Extension { code, bytes } => self.extension(*code, bytes, is_client, cx),
             Event::ServerNames(names) => {
@@ -239,8 +279,13 @@ impl Session {
     pub(super) fn finish(&mut self, cx: &mut Cx<'_>) {
         let Some(ts) = self.begun.filter(|_| !self.is_logged) else { return };
         self.is_logged = true;
-        let row = self.row(ts, cx);
-        cx.row(&row);
+        let ssl = self.row(ts, cx);
+        if !cx.shared.config.ssl_fingerprints {
+            cx.row(&ssl);
+            return;
+        }
+        let Fingerprints { ja3, ja3s, ja4, .. } = *self.fingerprints.take().unwrap_or_default();
+        cx.row(&SslLogWithFingerprints { ssl, ja3, ja3s, ja4 });
     }
 
     fn row(&self, ts: Ts, cx: &Cx<'_>) -> SslLog {
