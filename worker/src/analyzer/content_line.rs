@@ -169,7 +169,10 @@ impl ContentLine {
             && left > 0
         {
             // Who passes the end without meeting it exactly never ends a line by force.
-            self.delivery_bytes = left.checked_sub(bytes.len() as u64);
+            // The LF of a CR LF that was torn apart belongs to the line before.
+            let is_torn = self.eol == Eol::Either && self.last == b'\r';
+            let counted = if is_torn { bytes.strip_prefix(b"\n").unwrap_or(bytes) } else { bytes };
+            self.delivery_bytes = left.checked_sub(counted.len() as u64);
         }
         Input { rest: bytes }
     }
