@@ -100,7 +100,7 @@ fn steady_flows() {
         let seq = 1 + number * 1400;
         feed(&tcp(false, 0x18, seq, 1, 1400));
         feed(&tcp(true, 0x10, 1, seq + 1400, 0));
-        feed(&udp(number % 2 == 0));
+        feed(&udp(number.is_multiple_of(2)));
     };
     // Detection has seen enough of both by then.
     (0..200).for_each(&mut round);

@@ -5,8 +5,8 @@ use tyto_core::net::{Proto, Side};
 use tyto_core::time::Ts;
 
 use crate::analyzer::cx::Cx;
-use crate::analyzer::shared::Shared;
 use crate::analyzer::stage::Stage;
+use crate::analyzer::state::Shared;
 use crate::flow::conn::ConnCore;
 use crate::flow::tcp::sink::{StreamEnd, StreamSink, StreamView};
 use crate::log::weird::Weird;

@@ -14,7 +14,7 @@ use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::time::Ts;
 
 use crate::analyzer::cx::Cx;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::decode::checksum;
 use crate::decode::fragment::{FragmentStats, Fragments};

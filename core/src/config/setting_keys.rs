@@ -239,12 +239,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "",
         "log MD5, SHA-1 and SHA-256 of files; bulk transfers cost half as much without",
     ),
-    key(
-        "ssl_fingerprints",
-        Kind::Bool,
-        "",
-        "add the columns ja3, ja3s and ja4 to ssl.log",
-    ),
+    key("ssl_fingerprints", Kind::Bool, "", "add the columns ja3, ja3s and ja4 to ssl.log"),
     key(
         "extract_files",
         Kind::Bool,

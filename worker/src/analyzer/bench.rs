@@ -11,8 +11,8 @@ use tyto_core::record::wire;
 use tyto_core::time::{NANOS, Ts};
 use tyto_core::uid::UidMaker;
 
-use super::shared::Shared;
 use super::stage::Stage;
+use super::state::Shared;
 use super::{Cx, Spec};
 use crate::decode::addr::Addr;
 use crate::flow::conn::{ConnCore, EndName};

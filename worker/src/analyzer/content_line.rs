@@ -85,8 +85,8 @@ impl<'i> Input<'i> {
     }
 
     /// Takes all that is left: the protocol changed, it has no lines.
-    pub const fn take_rest(&mut self) -> &'i [u8] {
-        std::mem::replace(&mut self.rest, &[])
+    pub fn take_rest(&mut self) -> &'i [u8] {
+        std::mem::take(&mut self.rest)
     }
 }
 

@@ -7,7 +7,7 @@ use tyto_core::time::Ts;
 use tyto_core::uid::Uid;
 
 use super::Spec;
-use super::shared::Shared;
+use super::state::Shared;
 use crate::flow::conn::ConnCore;
 use crate::log::known_services::Responder;
 use crate::log::weird::Weird;

@@ -24,8 +24,8 @@ pub mod expected;
 pub mod log;
 pub mod mime;
 pub mod nvt;
-pub mod shared;
 pub mod stage;
+pub mod state;
 pub mod text;
 
 // Protocols, by what they are for.

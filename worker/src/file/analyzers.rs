@@ -9,7 +9,7 @@ use tyto_core::time::Ts;
 
 use super::File;
 use crate::analyzer::log::AnalyzerLog;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::output::Output;
 
 /// The analyses, in the order in which they are called.

@@ -22,7 +22,7 @@ use tyto_core::time::Ts;
 use tyto_core::uid::Fuid;
 
 use crate::analyzer::Cx;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::output::Output;
 
 pub use analyzers::{FILE_SPECS, FileAnalyzer, FileCx, FileSpec};

@@ -9,7 +9,7 @@ use tyto_core::record::LogRecord;
 use tyto_core::time::Ts;
 
 use super::lately::Lately;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
 use crate::flow::conn::ConnCore;
 use crate::flow::hash::KeyedHasher;

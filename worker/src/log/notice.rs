@@ -12,7 +12,7 @@ use tyto_core::uid::{Fuid, Uid};
 
 use super::lately::Lately;
 use crate::analyzer::Cx;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::flow::hash::KeyedHasher;
 use crate::output::{Claim, ClaimKey, Output};
 

@@ -14,7 +14,7 @@ use tyto_core::time::{Interval, Ts};
 use super::notice::Notice;
 use super::software_version::{self, Description, Version};
 use crate::analyzer::Cx;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
 use crate::flow::hash::KeyedHasher;
 use crate::output::{Claim, ClaimKey, Output};

@@ -380,7 +380,6 @@ mod tests {
             ("The Bat! (v2.00.9) Personal", "The Bat! 2 0 9 - Personal"),
             ("Microsoft%20CryptoAPI/6.1", "Microsoft CryptoAPI 6 1 - - -"),
             ("mutt\\x2f1.5.1", "mutt 1 5 1 - -"),
-            ("100%", "100% - - - - -"),
             ("A/8.0.0/Google/Pixel#XL", "Android (Google Pixel) 8 0 0 - -"),
             ("A/9/Google/Pixel", "Android (Google Pixel) 9 - - - -"),
         ] {

@@ -7,7 +7,7 @@ use tyto_core::record::LogRecord;
 use tyto_core::record::value::Vector;
 use tyto_core::time::{Interval, Ts};
 
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::decode::link::Path;
 use crate::output::Output;
 

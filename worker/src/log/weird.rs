@@ -12,7 +12,7 @@ use tyto_core::uid::{Fuid, Uid};
 
 use super::lately::Lately;
 use super::notice::Notice;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
 use crate::flow::conn::{ConnCore, EndName};
 use crate::flow::hash::KeyedHasher;
@@ -215,7 +215,8 @@ impl Weirds {
             self.pairs_forgotten += self.pairs.len() as u64;
             self.pairs.clear();
         }
-        let sampler = self.pairs.entry(pair).or_default();
+        let begun = || Sampler { samples: Vec::new(), begin: now };
+        let sampler = self.pairs.entry(pair).or_insert_with(begun);
         if now.since(sampler.begin) >= duration() {
             *sampler = Sampler { samples: Vec::new(), begin: now };
         }

@@ -25,7 +25,7 @@ pub use certificate::{AltNames, BasicConstraints, Certificate};
 pub use log::X509Log;
 
 use crate::analyzer::Cx;
-use crate::analyzer::shared::Shared;
+use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
 use crate::flow::hash::KeyedHasher;
 use crate::log::lately::Lately;

@@ -38,6 +38,8 @@ pub(crate) struct Seed {
 }
 
 type End = (IpAddr, u16);
+/// Transport, originator, responder.
+type Flow = (Proto, End, End);
 
 static SEEDS: LazyLock<Vec<Seed>> = LazyLock::new(read_all);
 
@@ -75,7 +77,7 @@ fn read_all() -> Vec<Seed> {
 
 fn read(capture: &Path) -> Vec<Seed> {
     let services = services(capture);
-    let mut flows: BTreeMap<(Proto, End, End), Vec<(Side, Vec<u8>)>> = BTreeMap::new();
+    let mut flows: BTreeMap<Flow, Vec<(Side, Vec<u8>)>> = BTreeMap::new();
     let mut source = PcapFile::open(capture).unwrap();
     while let Next::Frame(frame) = source.next_frame().unwrap() {
         link::ip_packets(frame.link_type, frame.bytes, |found| {
@@ -116,7 +118,7 @@ fn read(capture: &Path) -> Vec<Seed> {
 }
 
 /// The connections that the worker sees in `capture`, and what it recognised on them.
-fn services(capture: &Path) -> BTreeMap<(Proto, End, End), BTreeSet<String>> {
+fn services(capture: &Path) -> BTreeMap<Flow, BTreeSet<String>> {
     let rows = Rows::default();
     let config = AnalysisConfig { ignore_checksums: true, ..AnalysisConfig::default() };
     let output = Output::new(Box::new(Collect(rows.clone())));

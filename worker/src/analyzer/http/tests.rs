@@ -10,8 +10,8 @@ use tyto_core::uid::UidMaker;
 
 use super::SPEC;
 use crate::analyzer::Cx;
-use crate::analyzer::shared::Shared;
 use crate::analyzer::stage::Stage;
+use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
 use crate::flow::conn::{ConnCore, EndName};
 use crate::flow::hash::KeyedHasher;
