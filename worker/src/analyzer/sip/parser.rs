@@ -62,6 +62,11 @@ impl Messages {
     ) -> Result<(), NotSip> {
         let mut rest = bytes;
         loop {
+            // The LF of a CR LF: also of the one that ends the headers, before the body.
+            if self.saw_cr && !rest.is_empty() {
+                self.saw_cr = false;
+                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            }
             if let State::Body { left_bytes } = self.state {
                 let taken = left_bytes.min(rest.len());
                 rest = rest.get(taken..).unwrap_or_default();
@@ -72,12 +77,7 @@ impl Messages {
                 out(Event::End);
                 self.state = State::FirstLine;
             }
-            if std::mem::take(&mut self.saw_cr) {
-                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-            }
             let Some(len) = memchr::memchr2(b'\r', b'\n', rest) else {
-                // A CR at the very end stays a CR.
-                self.saw_cr = rest.is_empty() && bytes.last() == Some(&b'\r');
                 return self.keep(rest);
             };
             let (line, behind) = rest.split_at(len);

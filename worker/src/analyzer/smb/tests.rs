@@ -13,7 +13,7 @@ fn a_message_has_24_bits_of_length_in_front() {
 
 #[test]
 fn both_versions_are_known_by_their_mark_and_encryption_is_not() {
-    let first = |orig| First { orig, resp: b"", resp_port: 4445 };
+    let first = |orig| First { orig, resp: orig, resp_port: 4445 };
     assert_eq!(probe(&first(b"\0\0\0\x40\xfeSMB")), Match::Yes);
     assert_eq!(probe(&first(b"\0\0\0\x40\xffSMB")), Match::Yes);
     assert_eq!(probe(&first(b"\0\0\0\x40\xfdSMB")), Match::No);
