@@ -14,10 +14,10 @@ use std::fmt;
 
 use tyto_core::net::{Proto, Side};
 
-#[cfg(test)]
-mod bench;
 pub mod bytes;
 pub mod content_line;
+#[cfg(test)]
+mod conversation_tests;
 pub mod cx;
 pub mod detect;
 pub mod expected;

@@ -1,5 +1,7 @@
 //! Link layers: from the first byte of a frame to the IP packets inside, by Zeek's tables of what
 //! may stand behind what.
+//!
+//! Longer than 500 lines: every link layer stands beside the others, a function each.
 
 use super::{be16, wlan};
 use tyto_capture::LinkType;

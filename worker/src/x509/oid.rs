@@ -1,5 +1,7 @@
 //! Names of object identifiers as OpenSSL has them, which Zeek prints: attributes of names,
 //! algorithms, curves.
+//!
+//! Longer than 500 lines: a table.
 
 /// The short name (`CN`) of a dotted identifier.
 pub(super) fn short_name(oid: &str) -> Option<&'static str> {

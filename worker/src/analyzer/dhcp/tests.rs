@@ -3,7 +3,7 @@
 use tyto_core::net::{Proto, Side};
 
 use super::{SPEC, parser, probe};
-use crate::analyzer::bench::{Bench, hex};
+use crate::analyzer::conversation_tests::{Bench, hex};
 use crate::analyzer::{First, Match};
 
 /// A message of transaction 7 with `your` address and options, which begin with its kind.

@@ -5,7 +5,7 @@ use tyto_core::net::{Proto, Side};
 
 use super::link::checksum;
 use super::{SPEC_TCP, SPEC_UDP, probe_tcp};
-use crate::analyzer::bench::{Bench, hex, whole_or_in_pieces};
+use crate::analyzer::conversation_tests::{Bench, hex, whole_or_in_pieces};
 use crate::analyzer::{First, Match};
 
 /// A frame that carries `segment`, whose first byte is the transport's.

@@ -4,7 +4,7 @@
 use tyto_core::net::{Proto, Side};
 
 use super::SPEC;
-use crate::analyzer::bench::{Bench, hex, whole_or_in_pieces};
+use crate::analyzer::conversation_tests::{Bench, hex, whole_or_in_pieces};
 
 /// A header: id, flags, and counts of questions and answers.
 fn header(id: u16, flags: u16, questions: u16, answers: u16) -> Vec<u8> {

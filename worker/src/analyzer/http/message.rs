@@ -1,5 +1,7 @@
 //! Messages: headers and bodies of one side, moved by lines and plain bytes (RFC 9112, RFC 2046).
 //! What they mean for the connection is [`super::Http`]'s, what is logged [`Transactions`]'s.
+//!
+//! Longer than 500 lines: one state machine, whose states read best side by side.
 
 use tyto_core::net::Side;
 

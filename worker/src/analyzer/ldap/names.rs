@@ -50,6 +50,7 @@ pub(super) const fn operation(operation: u8) -> &'static str {
 
 /// How an operation ended.
 pub(super) const fn result(code: u8) -> &'static str {
+    // Longer than 70 lines: a table.
     match code {
         0 => "success",
         1 => "operations error",

@@ -3,7 +3,7 @@
 use tyto_core::net::{Proto, Side};
 
 use super::SPEC;
-use crate::analyzer::bench::{Bench, hex, whole_or_in_pieces};
+use crate::analyzer::conversation_tests::{Bench, hex, whole_or_in_pieces};
 
 fn rows_of(unit: &str, side: Side) -> (Vec<String>, String) {
     let mut bench = Bench::new(&SPEC, Proto::Tcp);

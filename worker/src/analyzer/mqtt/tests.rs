@@ -1,3 +1,5 @@
+//! Rows of MQTT conversations, whole and in pieces.
+
 use super::parser::BadLength;
 use super::*;
 

@@ -4,7 +4,7 @@ use tyto_core::net::{Proto, Side};
 
 use super::SPEC;
 use super::parser::{self, Body};
-use crate::analyzer::bench::{Bench, hex};
+use crate::analyzer::conversation_tests::{Bench, hex};
 
 /// A server's message: stratum 2, its reference 192.0.2.1.
 const SERVER: &str = "24 02 06 ec 00010000 00008000 c0000201 \

@@ -5,7 +5,7 @@ use tyto_core::net::{Proto, Side};
 use super::protection::Keys;
 use super::version::Version;
 use super::{SPEC, probe};
-use crate::analyzer::bench::{Bench, hex};
+use crate::analyzer::conversation_tests::{Bench, hex};
 use crate::analyzer::{First, Match};
 
 /// RFC 9001 appendix A.3: the server's first packet.

@@ -4,7 +4,7 @@
 use tyto_core::net::{Proto, Side};
 
 use super::{SPEC, normal_mac, parse};
-use crate::analyzer::bench::Bench;
+use crate::analyzer::conversation_tests::Bench;
 
 fn message(code: u8, attributes: &[(u8, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![code, 1, 0, 0];

@@ -1,3 +1,5 @@
+//! SIP messages, whole and in pieces.
+
 use super::*;
 
 const INVITE: &[u8] = b"INVITE sip:b@example.org SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9\r\nContent-Length: 4\r\n\r\nv=0\n";

@@ -5,7 +5,7 @@ use tyto_core::net::{Proto, Side};
 
 use super::SPEC;
 use super::parser::{self, Kind};
-use crate::analyzer::bench::{Bench, hex};
+use crate::analyzer::conversation_tests::{Bench, hex};
 
 /// A value in BER.
 fn ber(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use tyto_core::net::{Proto, Side};
 
 use super::{DTLS_SPEC, SPEC, probe};
-use crate::analyzer::bench::{Bench, hex, whole_or_in_pieces};
+use crate::analyzer::conversation_tests::{Bench, hex, whole_or_in_pieces};
 use crate::analyzer::{First, Match};
 
 /// Client's hello of TLS 1.2: no session, two suites, the name `a.lab`, ALPN `h2`.

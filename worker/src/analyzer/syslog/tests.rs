@@ -3,7 +3,7 @@
 use tyto_core::net::{Proto, Side};
 
 use super::SPEC;
-use crate::analyzer::bench::Bench;
+use crate::analyzer::conversation_tests::Bench;
 
 fn row_of(message: &[u8]) -> String {
     let mut bench = Bench::new(&SPEC, Proto::Udp);

@@ -1,3 +1,5 @@
+//! WebSocket frames and handshakes.
+
 use super::*;
 
 /// RFC 6455 section 5.7: `Hello`, masked.

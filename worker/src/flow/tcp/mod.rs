@@ -154,6 +154,7 @@ impl Tcp {
         segment: &Segment<'_>,
         sink: &mut impl StreamSink,
     ) -> (Side, TcpEvents) {
+        // Longer than 70 lines: the order of the steps is Zeek's, and is read as one.
         let (header, flags) = (&segment.header, segment.header.flags);
         // The sender by its name, which stays when the roles flip below; `side` stays what it
         // was before, as it does in Zeek.
