@@ -1,5 +1,6 @@
 //! Mail on its way: SMTP, POP3 and IMAP conversations, in every split of their bytes. What comes
 //! out must not depend on where segments end.
+#![allow(clippy::unwrap_used)]
 
 mod talk;
 
