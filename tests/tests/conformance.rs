@@ -19,7 +19,7 @@ const ROWS_EQUAL_MIN: f64 = 98.0;
 const EXTRA_ROWS_MAX: f64 = 1.0;
 
 /// Protocols that Zeek analyses and the Zeek of the reference was built without (its Spicy ones).
-const NOT_IN_REFERENCE: [&str; 5] = ["QUIC", "LDAP_TCP", "LDAP_UDP", "Redis", "PostgreSQL"];
+const NOT_IN_REFERENCE: [&str; 5] = ["QUIC", "LDAP_TCP", "LDAP_UDP", "REDIS", "POSTGRESQL"];
 
 #[test]
 fn logs_are_zeeks() -> Result<()> {

@@ -168,15 +168,14 @@ impl Pipeline {
     ) {
         let OverUdp { id, side, kind } = *conn;
         let source = kind.analyzer();
-        // Confirmed by both sides' packets, where one alone is easily taken for the protocol.
-        let by_both = matches!(kind, TunnelKind::Teredo | TunnelKind::Gtp);
+        // Confirmed by both sides' packets, since one alone is easily taken for it. (Of GTP one is
+        // enough: Zeek's `Tunnel::delay_gtp_confirmation` is off.)
+        let by_both = kind == TunnelKind::Teredo;
         let is_valid = matches!(found, Found::Inner(_) | Found::OddInner(..));
         let Some(Conn { core, .. }) = self.flows.conn(id) else { return };
         let side_bit = 1 << side.index();
         if is_valid {
             core.tunnel_sides |= side_bit;
-        } else if kind == TunnelKind::Gtp {
-            core.tunnel_sides &= !side_bit;
         }
         let is_confirmed = match found {
             Found::Inner(_) | Found::OddInner(..) => !by_both || core.tunnel_sides == 3,

@@ -99,7 +99,7 @@ const MEMORY: Kind = whole(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
 const FILTER: Kind = Kind::Filter;
 const PATH: Kind = Kind::Text { expected: "the path of a file", is_valid: is_path };
 const ANALYZERS: Kind = Kind::Text {
-    expected: "names of analyzers with spaces between, such as `Redis QUIC`",
+    expected: "names of analyzers with spaces between, such as `REDIS QUIC`",
     is_valid: are_analyzers,
 };
 const USER: Kind = Kind::Text { expected: "the name of a user", is_valid: is_user };
@@ -231,7 +231,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "disabled_analyzers",
         Kind::Optional(&ANALYZERS),
         "",
-        "protocols that are not analysed, by Zeek's names: `Redis QUIC`",
+        "protocols that are not analysed, by Zeek's names: `REDIS QUIC`",
     ),
     key(
         "hash_files",

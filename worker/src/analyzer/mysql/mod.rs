@@ -20,7 +20,7 @@ const PACKET_KEPT_MAX: usize = 256 * 1024;
 
 /// `MySQL`.
 pub static SPEC: Spec = Spec {
-    name: "MySQL",
+    name: "MYSQL",
     ports: &[(Proto::Tcp, 1434), (Proto::Tcp, 3306)],
     tcp_probe: None,
     udp_probe: None,

@@ -26,7 +26,7 @@ const WRONG: &str = "error while parsing PostgreSQL";
 
 /// `PostgreSQL`.
 pub static SPEC: Spec = Spec {
-    name: "PostgreSQL",
+    name: "POSTGRESQL",
     ports: &[(Proto::Tcp, 5432)],
     tcp_probe: Some(probe),
     udp_probe: None,

@@ -18,7 +18,7 @@ const MESSAGE_LEN_MAX: usize = 2 * 1024 * 1024;
 
 /// Redis.
 pub static SPEC: Spec = Spec {
-    name: "Redis",
+    name: "REDIS",
     ports: &[(Proto::Tcp, 6379)],
     tcp_probe: Some(probe),
     udp_probe: None,
