@@ -9,6 +9,7 @@ pub mod community_id;
 pub mod config;
 pub mod fanout_program;
 pub mod filter;
+pub mod lag;
 pub mod layout;
 pub mod net;
 pub mod record;

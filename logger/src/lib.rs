@@ -18,6 +18,7 @@ use tyto_core::config::runtime::NodeConfig;
 use tyto_daemon::health::{self, Phase};
 use tyto_daemon::tls::Identity;
 use tyto_daemon::{channel, clock, stream};
+use tyto_proto::convert::lag_to_wire;
 use tyto_proto::v1::log_sink_server::LogSinkServer;
 use tyto_proto::v1::{LedgerRow, NodeHealth, Written};
 use tyto_writer::service::{self, Command, ReportCell, StoreReport};
@@ -89,15 +90,9 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
 }
 
 fn fill(health: &mut NodeHealth, report: &StoreReport) {
-    let mean_us = report.commit_total_us.checked_div(report.commits).unwrap_or(0);
-    health.counters.extend([
-        health::counter("commits", report.commits),
-        health::counter("commit_faults", report.commit_faults),
-        health::counter("commit_mean_us", mean_us),
-        health::counter("commit_slowest_us", report.commit_slowest_us),
-        health::counter("refused_rows", report.refused_rows),
-        health::counter("disk_refuses", u64::from(report.fault.is_some())),
-    ]);
+    let counters = report.counters().into_iter();
+    health.counters.extend(counters.map(|(name, value)| health::counter(name, value)));
+    health.log_lag = lag_to_wire(&report.lag);
     for (stream, node, rows) in &report.written {
         let written = Written { producer: node.to_string(), rows: *rows };
         match health.ledger.last_mut().filter(|row| row.stream == **stream) {

@@ -18,7 +18,7 @@ use tyto_proto::v1::deliver_request::Kind as Wanted;
 use tyto_proto::v1::log_sink_server::LogSink;
 use tyto_proto::v1::{self, Ack, DeliverReply, DeliverRequest, Hello, Welcome};
 use tyto_writer::service::{Command, Peer};
-use tyto_writer::{Batch, Position, Refusal};
+use tyto_writer::{Batch, Position, Refusal, RowTimes};
 
 /// Batches of all producers that may wait for the store. A producer beyond it waits: its
 /// stream is not read, so that HTTP/2's window closes.
@@ -188,6 +188,7 @@ impl Session {
             rows: batch.rows,
             payload: batch.payload,
             crc32: batch.crc32,
+            times: RowTimes { first_ns: batch.first_ns, last_ns: batch.last_ns },
         };
         self.hand_over(Command::Batch { session: self.id, batch, permit }).await
     }

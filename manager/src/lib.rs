@@ -9,7 +9,6 @@ pub mod daemon;
 pub mod deploy;
 pub mod hosts;
 pub mod identity;
-pub mod ledger;
 pub mod lock;
 pub mod progress;
 pub mod remote;

@@ -1,5 +1,6 @@
 //! Between prost's messages and the types of `tyto-core`.
 
+use tyto_core::lag::{BUCKETS_MS, LagFigures, LagReport, StreamLag};
 use tyto_core::record::schema::{FieldType, Schema, SchemaField};
 
 use crate::v1;
@@ -27,6 +28,28 @@ pub enum ConvertError {
         /// What the fields have.
         found: u64,
     },
+}
+
+/// The log lag of a store as its node reports it: of all log streams first, then of each.
+pub fn lag_to_wire(report: &LagReport) -> Vec<v1::LogLag> {
+    let figures = |of: &LagFigures| v1::LagFigures {
+        rows: of.rows,
+        p50_ms: of.p50_ms,
+        p99_ms: of.p99_ms,
+        max_ms: of.max_ms,
+    };
+    let bounds = || BUCKETS_MS.into_iter().chain([u64::MAX]);
+    let of_stream = |stream: &str, lag: &StreamLag| v1::LogLag {
+        stream: stream.to_owned(),
+        last_minute: Some(figures(&lag.last_minute)),
+        total: Some(figures(&lag.total)),
+        buckets: (bounds().zip(lag.buckets))
+            .map(|(le_ms, rows)| v1::LagBucket { le_ms, rows })
+            .collect(),
+        sum_ms: lag.sum_ms,
+    };
+    let streams = report.streams.iter().map(|(stream, lag)| of_stream(stream, lag));
+    std::iter::once(of_stream("", &report.all)).chain(streams).collect()
 }
 
 /// A schema as it goes over the wire.

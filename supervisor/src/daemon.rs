@@ -16,12 +16,14 @@ use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::{channel, shutdown};
 use tyto_proto::v1::supervisor_server::SupervisorServer;
 
+use crate::alarms::Alarms;
 use crate::capture_guard::{self, Captures};
 use crate::capture_store::CaptureStore;
 use crate::fleet::Fleet;
+use crate::metrics::{Metrics, Place};
 use crate::partner::Partner;
 use crate::pid_lock::{PidLock, PidLockError};
-use crate::rpc::{BootWords, SupervisorRpc};
+use crate::rpc::{BootWords, Service, SupervisorRpc};
 
 /// How long a predecessor that is ending may still hold the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
@@ -101,9 +103,15 @@ async fn serve(layout: &Layout) -> anyhow::Result<()> {
     let guard_tells = guard_seen.clone();
     tokio::spawn(async move { captures.tell_guard(guard_tells).await });
     let tended = Arc::clone(&fleet);
-    tokio::spawn(async move { tokio::join!(tended.tidy(), tended.watch()) });
+    let kept = Arc::clone(&fleet);
+    tokio::spawn(async move { tokio::join!(tended.tidy(), tended.watch(), kept.keep_reports()) });
     let boot = BootWords::default();
-    let rpc = SupervisorRpc { fleet, boot, guard_pid: guard_seen, ending: ending.clone() };
+    let (alarms, metrics, ending_too) = (Alarms::default(), Place::default(), ending.clone());
+    tokio::spawn(alarms.clone().watch(Arc::clone(&fleet)));
+    let rpc =
+        SupervisorRpc { fleet, boot, alarms, metrics, guard_pid: guard_seen, ending: ending_too };
+    let rpc = Arc::new(rpc);
+    tokio::spawn(Metrics::new(Arc::clone(&rpc)).serve());
     // After a fault the guard stays, and starts us again.
     answer(listener, rpc, &ending).await?;
 
@@ -119,11 +127,11 @@ async fn serve(layout: &Layout) -> anyhow::Result<()> {
 
 async fn answer(
     listener: UnixListener,
-    rpc: SupervisorRpc,
+    rpc: Arc<SupervisorRpc>,
     ending: &CancellationToken,
 ) -> anyhow::Result<()> {
     let server = channel::server()
-        .add_service(SupervisorServer::new(rpc))
+        .add_service(SupervisorServer::new(Service(rpc)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ending.cancelled());
     let too_late = async {
         ending.cancelled().await;

@@ -3,6 +3,7 @@
 //! node reports of itself.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::capture_store::CaptureStore;
 use crate::crash;
 use crate::handle::{Ending, Life, NodeHandle, Stopped, View};
 use crate::host::{self, HostError};
+use crate::last_reports::LastReports;
 use crate::output;
 use crate::watchdog::{self, Heard, Hung, Vigil};
 
@@ -29,11 +31,18 @@ const CUT_INTERVAL: Duration = Duration::from_secs(60);
 /// The phase of a node at work, and the word for its state then.
 const RUNNING: &str = "running";
 
+/// The same of a node on its way out.
+const TERMINATING: &str = "terminating";
+
+/// Time between two times that the last reports are put on disk.
+const KEEP_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The nodes of this host.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     layout: Layout,
     captures: Arc<CaptureStore>,
+    reports: LastReports,
     /// Held over an await by [`Fleet::members`] alone, while it adds a node, so that no node
     /// gets two tasks. Bounded by the nodes of the host's configurations.
     nodes: Mutex<BTreeMap<String, Arc<Member>>>,
@@ -46,6 +55,8 @@ pub(crate) struct Member {
     pub(crate) name: String,
     handle: NodeHandle,
     heard: watch::Sender<Option<Heard>>,
+    /// What its processes said last to earlier supervisors.
+    before: Option<NodeHealth>,
 }
 
 /// A node for the status table.
@@ -61,6 +72,8 @@ pub(crate) struct Row {
     pub(crate) view: View,
     /// The last report of the process that runs now.
     pub(crate) heard: Option<Heard>,
+    /// Else that of an earlier process.
+    pub(crate) last_report: Option<NodeHealth>,
 }
 
 /// Why a report was refused.
@@ -84,7 +97,8 @@ pub(crate) enum ReportError {
 impl Fleet {
     /// Takes over every node of this host that runs, and starts those that should.
     pub(crate) async fn restore(layout: Layout, captures: Arc<CaptureStore>) -> Self {
-        let fleet = Self { layout, captures, nodes: Mutex::default() };
+        let reports = LastReports::new(layout.clone());
+        let fleet = Self { layout, captures, reports, nodes: Mutex::default() };
         fleet.members().await;
         let mut nodes = fleet.nodes.lock().await;
         for name in fleet.recorded() {
@@ -142,6 +156,28 @@ impl Fleet {
         }
     }
 
+    /// Keeps the last reports on disk; never ends.
+    pub(crate) async fn keep_reports(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(KEEP_INTERVAL).await;
+            let fleet = Arc::clone(&self);
+            let members: Vec<_> = self.nodes.lock().await.values().cloned().collect();
+            let kept = tokio::task::spawn_blocking(move || {
+                let heard = members.iter().filter_map(|member| member.heard.borrow().clone());
+                heard.for_each(|heard| fleet.reports.keep(&heard.health, false));
+            });
+            if let Err(error) = kept.await {
+                warn!(%error, "cannot keep the last reports");
+            }
+        }
+    }
+
+    /// Last reports of nodes that are no more of this host.
+    pub(crate) async fn departed(&self) -> Vec<NodeHealth> {
+        let nodes = self.nodes.lock().await;
+        self.reports.departed(|name| nodes.contains_key(name))
+    }
+
     /// Has nodes killed that live and hang; never ends.
     pub(crate) async fn watch(&self) {
         let mut vigil = Vigil::new(Instant::now());
@@ -162,6 +198,22 @@ impl Fleet {
     pub(crate) async fn rows(&self) -> Vec<Row> {
         let (members, config) = self.members_and_config().await;
         members.iter().map(|member| member.row(config.as_ref())).collect()
+    }
+
+    /// Where metrics are told by the release in use; none: nowhere.
+    pub(crate) fn metrics_listen(&self) -> Option<SocketAddr> {
+        self.config().ok()?.metrics_listen
+    }
+
+    /// Names of cluster and host by the release in use; empty when there is none.
+    pub(crate) fn names(&self) -> (String, String) {
+        self.config().map_or_else(|_| Default::default(), |config| (config.cluster, config.host))
+    }
+
+    /// Log lag beyond it is an alarm; zero: none is.
+    pub(crate) fn log_lag_max(&self) -> Duration {
+        let alarms = self.config().map(|config| config.alarms).unwrap_or_default();
+        Duration::from_secs(alarms.log_lag_max_s)
     }
 
     /// Paths of this host.
@@ -194,6 +246,10 @@ impl Fleet {
         if health.phase == RUNNING {
             member.handle.runs(health.pid);
         }
+        if health.phase == TERMINATING {
+            // It may be the last one.
+            self.reports.keep(&health, true);
+        }
         member.heard.send_modify(|heard| {
             *heard = Some(Heard::new(heard.as_ref(), health, Instant::now()));
         });
@@ -211,7 +267,8 @@ impl Fleet {
         let heard = watch::Sender::new(None);
         let (layout, captures) = (self.layout.clone(), Arc::clone(&self.captures));
         let handle = NodeHandle::restore(layout, captures, name, heard.subscribe()).await;
-        let member = Arc::new(Member { name: name.to_owned(), handle, heard });
+        let before = self.reports.load(name);
+        let member = Arc::new(Member { name: name.to_owned(), handle, heard, before });
         nodes.insert(name.to_owned(), Arc::clone(&member));
         member
     }
@@ -298,7 +355,18 @@ impl Member {
             Some(node) if view.role.is_empty() => node.role.to_string(),
             _ => view.role.clone(),
         };
-        Row { name: self.name.clone(), role, state: state(&view, heard.as_ref()), view, heard }
+        let state = state(&view, heard.as_ref());
+        let last_report = match &heard {
+            Some(_) => None,
+            None => self.last_report(),
+        };
+        Row { name: self.name.clone(), role, state, view, heard, last_report }
+    }
+
+    /// What any process of it said last.
+    fn last_report(&self) -> Option<NodeHealth> {
+        let heard = self.heard.borrow().as_ref().map(|heard| heard.health.clone());
+        heard.or_else(|| self.before.clone())
     }
 
     /// Has the node killed when it runs and has hung for `patience`; see [`Heard::hung`].
@@ -339,7 +407,7 @@ fn state(view: &View, heard: Option<&Heard>) -> &'static str {
         Life::Waiting => "waiting",
         Life::Up => match heard.map(|heard| heard.health.phase.as_str()) {
             Some(RUNNING) => RUNNING,
-            Some("terminating") => "terminating",
+            Some(TERMINATING) => TERMINATING,
             // It said so to an earlier supervisor.
             None if view.started_ns != 0 && view.record.ran_ns == view.started_ns => RUNNING,
             _ => "initializing",

@@ -9,6 +9,7 @@
 //! guard ◀──watch each other──▶ daemon                        exec_node ◀────────────┘
 //! ```
 
+mod alarms;
 mod backoff;
 mod backtrace;
 mod boot;
@@ -28,8 +29,10 @@ mod fleet;
 mod handle;
 mod hold_lock;
 mod host;
+mod last_reports;
 mod launch;
 mod limits;
+mod metrics;
 mod node;
 mod node_capture;
 mod output;

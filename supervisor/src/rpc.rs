@@ -11,9 +11,11 @@ use tonic::{Request, Response, Status};
 use tyto_proto::v1;
 use tyto_proto::v1::supervisor_server::Supervisor;
 
+use crate::alarms::Alarms;
 use crate::boot;
 use crate::fleet::{Fleet, Member, Row};
 use crate::handle::Ending;
+use crate::metrics::Place;
 use crate::usage;
 
 /// How old the words on the boot may be.
@@ -29,6 +31,10 @@ pub(crate) struct SupervisorRpc {
     pub(crate) fleet: Arc<Fleet>,
     /// What starts it at boot, as it was asked for last.
     pub(crate) boot: BootWords,
+    /// Alarms of a standalone node.
+    pub(crate) alarms: Alarms,
+    /// Where metrics are told.
+    pub(crate) metrics: Place,
     /// Pid of the guard; 0 while there is none.
     pub(crate) guard_pid: watch::Receiver<u32>,
     /// Cancelled to end the supervisor.
@@ -61,6 +67,21 @@ impl BootWords {
 }
 
 impl SupervisorRpc {
+    /// What is known of this host without asking anybody: all but `boot`.
+    pub(crate) async fn snapshot(&self) -> v1::StatusReply {
+        v1::StatusReply {
+            nodes: self.fleet.rows().await.into_iter().map(status).collect(),
+            supervisor_pid: std::process::id(),
+            guard_pid: *self.guard_pid.borrow(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            release: self.fleet.release(),
+            boot: String::new(),
+            departed: self.fleet.departed().await,
+            metrics: self.metrics.shown(),
+            alarms: self.alarms.now(),
+        }
+    }
+
     /// Does the same with all named nodes at once; results in the order of the names.
     async fn with_each<F, Fut>(
         &self,
@@ -102,21 +123,18 @@ impl SupervisorRpc {
     }
 }
 
+/// The same, as tonic takes it: shared with who tells metrics.
+#[derive(Debug)]
+pub(crate) struct Service(pub(crate) Arc<SupervisorRpc>);
+
 #[tonic::async_trait]
-impl Supervisor for SupervisorRpc {
+impl Supervisor for Service {
     async fn status(
         &self,
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
-        let boot = self.boot.shown(&self.fleet).await;
-        Ok(Response::new(v1::StatusReply {
-            nodes: self.fleet.rows().await.into_iter().map(status).collect(),
-            supervisor_pid: std::process::id(),
-            guard_pid: *self.guard_pid.borrow(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            release: self.fleet.release(),
-            boot,
-        }))
+        let boot = self.0.boot.shown(&self.0.fleet).await;
+        Ok(Response::new(v1::StatusReply { boot, ..self.0.snapshot().await }))
     }
 
     async fn start(
@@ -125,7 +143,7 @@ impl Supervisor for SupervisorRpc {
     ) -> Result<Response<v1::NodesResult>, Status> {
         let v1::StartRequest { nodes, wait_ms } = request.into_inner();
         let wait = Duration::from_millis(wait_ms.into());
-        self.with_each(nodes, |member| async move { member.start(wait).await }).await
+        self.0.with_each(nodes, |member| async move { member.start(wait).await }).await
     }
 
     async fn stop(
@@ -134,10 +152,10 @@ impl Supervisor for SupervisorRpc {
     ) -> Result<Response<v1::NodesResult>, Status> {
         let v1::StopRequest { nodes, timeout_ms, keep_capture } = request.into_inner();
         let timeout = match timeout_ms {
-            0 => self.fleet.stop_timeout(),
+            0 => self.0.fleet.stop_timeout(),
             ms => Duration::from_millis(ms.into()),
         };
-        self.with_each(nodes, |member| async move {
+        self.0.with_each(nodes, |member| async move {
             let stopped = member.stop(timeout, keep_capture).await?;
             Ok((stopped.ok, stopped.message))
         })
@@ -151,7 +169,7 @@ impl Supervisor for SupervisorRpc {
         let v1::RestartRequest { nodes, timeout_ms, wait_ms } = request.into_inner();
         let timeout = Duration::from_millis(timeout_ms.into());
         let wait = Duration::from_millis(wait_ms.into());
-        self.with_each(nodes, |member| async move {
+        self.0.with_each(nodes, |member| async move {
             // A task of its own: it goes on when the call is given up.
             let restarted = tokio::spawn(async move {
                 let stopped = member.stop(timeout, true).await?;
@@ -169,7 +187,7 @@ impl Supervisor for SupervisorRpc {
         &self,
         request: Request<v1::NodeHealth>,
     ) -> Result<Response<v1::ReportReply>, Status> {
-        match self.fleet.report(request.into_inner()).await {
+        match self.0.fleet.report(request.into_inner()).await {
             Ok(()) => Ok(Response::new(v1::ReportReply {})),
             Err(error) => Err(Status::failed_precondition(error.to_string())),
         }
@@ -180,7 +198,7 @@ impl Supervisor for SupervisorRpc {
         request: Request<v1::ShutdownRequest>,
     ) -> Result<Response<v1::ShutdownReply>, Status> {
         if !request.into_inner().leave_nodes {
-            let rows = self.fleet.rows().await;
+            let rows = self.0.fleet.rows().await;
             let in_use = |row: &&Row| row.view.pid != 0 || row.view.record.desired;
             let names: Vec<&str> =
                 rows.iter().filter(in_use).map(|row| row.name.as_str()).collect();
@@ -190,7 +208,7 @@ impl Supervisor for SupervisorRpc {
             }
         }
         tracing::info!("asked to end");
-        self.ending.cancel();
+        self.0.ending.cancel();
         Ok(Response::new(v1::ShutdownReply { accepted: true, message: String::new() }))
     }
 }
@@ -213,6 +231,7 @@ fn status(row: Row) -> v1::NodeStatus {
         last_exit: row.view.record.last_exit,
         health: row.heard.map(|heard| heard.health),
         health_age_ms,
+        last_report: row.last_report,
         release: row.view.release,
         last_stderr: row.view.last_stderr,
         failure: row.view.failure,

@@ -25,7 +25,7 @@ use tyto_proto::v1::NodeHealth;
 use tyto_tests::pki::{Pki, loopback_peer};
 use tyto_worker::output::Output;
 use tyto_worker::ship::{Overflow, Shipper};
-use tyto_writer::{Batch, LogStore, StoreOptions};
+use tyto_writer::{Batch, LogStore, RowTimes, StoreOptions};
 
 const ROWS: u64 = 3_000_000;
 const BATCH_ROWS: u32 = 1_000;
@@ -120,6 +120,7 @@ fn store(folder: &Path, format: LogFormat, what: &str) -> Result<()> {
         rows: BATCH_ROWS,
         crc32: crc32fast::hash(&payload),
         payload: payload.into(),
+        times: RowTimes::default(),
     };
     let mut config = LogsConfig { format, compress: false, ..LogsConfig::default() };
     config.rotation_interval_s = 0;

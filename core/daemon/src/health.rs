@@ -170,6 +170,7 @@ impl Sender {
             let mut report = self.template.clone();
             let phase = Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % 3];
             phase.as_str().clone_into(&mut report.phase);
+            report.reported_ns = clock::now().0;
             report.identity = self.identity.as_ref().map(Identity::health);
             (self.fill)(&mut report);
             // Side by side: a manager that is away must not delay the supervisor's report.

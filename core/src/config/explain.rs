@@ -107,6 +107,8 @@ const FIELDS: &[(&str, Origin)] = &[
     ("watch.watchdog_s", Setting("watchdog_s")),
     ("watch.crash_reports_max", Setting("crash_reports_max")),
     ("watch.crash_expire_days", Setting("crash_expire_days")),
+    ("alarms.log_lag_max_s", Setting("log_lag_max_s")),
+    ("metrics_listen", Setting("metrics_listen")),
     ("cluster", Setting("cluster")),
     ("prefix", Setting("prefix")),
 ];
@@ -154,6 +156,10 @@ impl Cluster {
             let watch = serde_yaml::to_value(host.watch).unwrap_or_default();
             tree.insert("limits".into(), limits);
             tree.insert("watch".into(), watch);
+            let metrics_listen = host.metrics_listen.map(|address| address.to_string());
+            tree.insert("metrics_listen".into(), metrics_listen.map_or(Value::Null, Value::from));
+            let alarms = serde_yaml::to_value(host.alarms).unwrap_or_default();
+            tree.insert("alarms".into(), alarms);
             tree.insert("stop_timeout_s".into(), host.stop_timeout_s.into());
             tree.insert("host".into(), node.host.as_str().into());
         }

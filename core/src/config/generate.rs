@@ -9,7 +9,7 @@ use super::fanout;
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
-    AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HashFiles, HostConfig,
+    AlarmConfig, AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HashFiles, HostConfig,
     HostNode, LimitsConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig,
     WatchConfig,
 };
@@ -74,6 +74,7 @@ impl Cluster {
                 batch_interval_ms: settings.batch_interval_ms,
                 spool_bytes_max: settings.spool_bytes_max,
             },
+            alarms: self.alarms(),
             peers: Vec::new(),
         };
         Ok(without_foreign_sections(config))
@@ -103,7 +104,13 @@ impl Cluster {
                 crash_reports_max: self.settings.crash_reports_max,
                 crash_expire_days: self.settings.crash_expire_days,
             },
+            metrics_listen: self.settings.metrics_listen,
+            alarms: self.alarms(),
         }
+    }
+
+    const fn alarms(&self) -> AlarmConfig {
+        AlarmConfig { log_lag_max_s: self.settings.log_lag_max_s }
     }
 
     /// What a node may use of its host.
@@ -192,6 +199,9 @@ fn without_foreign_sections(mut config: NodeConfig) -> NodeConfig {
     }
     if !matches!(config.role, Role::Logger | Role::Standalone) {
         config.logs = LogsConfig::default();
+    }
+    if config.role != Role::Manager {
+        config.alarms = AlarmConfig::default();
     }
     config
 }

@@ -86,6 +86,27 @@ pub struct HostConfig {
     pub stop_timeout_s: u64,
     /// How nodes that die or hang are treated.
     pub watch: WatchConfig,
+    /// Where the supervisor answers Prometheus; none: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// When the supervisor of a standalone node raises alarms.
+    #[serde(default)]
+    pub alarms: AlarmConfig,
+}
+
+/// When alarms are raised about the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmConfig {
+    /// Rows that are in their files, or wait for that, longer than this after their packet, seconds;
+    /// 0 never.
+    pub log_lag_max_s: u64,
+}
+
+impl Default for AlarmConfig {
+    fn default() -> Self {
+        Self { log_lag_max_s: 30 }
+    }
 }
 
 /// How the supervisor watches its nodes.
@@ -161,6 +182,9 @@ pub struct NodeConfig {
     pub logs: LogsConfig,
     /// Bounds of delivery; workers and standalone only.
     pub ship: ShipConfig,
+    /// When alarms are raised; the manager only.
+    #[serde(default)]
+    pub alarms: AlarmConfig,
 }
 
 /// `etc/peers.yaml`: whom the nodes of a cluster can dial.
@@ -445,6 +469,7 @@ impl NodeConfig {
             analysis: AnalysisConfig::default(),
             logs: LogsConfig::default(),
             ship: ShipConfig::default(),
+            alarms: AlarmConfig::default(),
         }
     }
 

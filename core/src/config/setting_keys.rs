@@ -98,6 +98,10 @@ const PORT: Kind = whole(1, 65535);
 const MEMORY: Kind = whole(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
 const FILTER: Kind = Kind::Filter;
 const PATH: Kind = Kind::Text { expected: "the path of a file", is_valid: is_path };
+const ADDRESS: Kind = Kind::Text {
+    expected: "an address and a port, such as `127.0.0.1:27759` or `[::]:27759`",
+    is_valid: is_address,
+};
 const ANALYZERS: Kind = Kind::Text {
     expected: "names of analyzers with spaces between, such as `REDIS QUIC`",
     is_valid: are_analyzers,
@@ -161,6 +165,18 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         whole(1 << 20, 1 << 44),
         "bytes",
         "a worker's rows on disk that no logger has taken yet; past this the oldest are dropped",
+    ),
+    key(
+        "log_lag_max_s",
+        whole(0, 86_400),
+        "seconds",
+        "an alarm when rows come into their files, or wait for that, so long after their packet; 0 never",
+    ),
+    key(
+        "metrics_listen",
+        Kind::Optional(&ADDRESS),
+        "",
+        "where each host's supervisor answers Prometheus; nothing: nowhere",
     ),
     key(
         "memory_bytes_max",
@@ -350,6 +366,10 @@ fn is_cluster_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::SocketAddr>().is_ok_and(|address| address.port() != 0)
 }
 
 fn is_prefix(text: &str) -> bool {

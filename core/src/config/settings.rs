@@ -2,6 +2,7 @@
 //! with their ranges and words are in [`SETTING_KEYS`]; a test holds the two together.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -9,11 +10,16 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
 use super::runtime::{
-    CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat, WatchConfig,
+    AlarmConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat, WatchConfig,
 };
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
 use super::{filter_check, unknown_key};
+
+/// Prometheus is answered on the host itself when nobody says otherwise: the port before the
+/// cluster's first.
+const METRICS_LISTEN: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 27_759));
 
 /// The operator's settings; the defaults are those of a file that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +45,10 @@ pub struct Settings {
     pub batch_interval_ms: u64,
     /// Size of a worker's spool of unacked rows, bytes.
     pub spool_bytes_max: u64,
+    /// Log lag beyond this is an alarm, seconds; 0 never.
+    pub log_lag_max_s: u64,
+    /// Where each host's supervisor answers Prometheus; nowhere when not given.
+    pub metrics_listen: Option<SocketAddr>,
     /// Memory that each node may use, bytes; no limit when not given.
     pub memory_bytes_max: Option<u64>,
     /// Niceness of each node.
@@ -162,6 +172,8 @@ impl Default for Settings {
             batch_rows_max: 1000,
             batch_interval_ms: 200,
             spool_bytes_max: 1 << 30,
+            log_lag_max_s: AlarmConfig::default().log_lag_max_s,
+            metrics_listen: Some(METRICS_LISTEN),
             memory_bytes_max: None,
             nice: 0,
             core_dumps: false,

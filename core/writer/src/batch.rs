@@ -23,6 +23,18 @@ pub struct Batch {
     pub payload: Bytes,
     /// CRC-32 of the payload.
     pub crc32: u32,
+    /// When its rows were written.
+    pub times: RowTimes,
+}
+
+/// Packet time at which the first and the last row of a batch were written, ns since the Unix
+/// epoch; 0 when that is no time of ours, as with packets of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowTimes {
+    /// Of the first row; up to a turn of the packet thread (0.1 s) early.
+    pub first_ns: u64,
+    /// Of the last row.
+    pub last_ns: u64,
 }
 
 impl Batch {

@@ -17,10 +17,11 @@ pub mod error;
 mod file;
 pub mod frame;
 mod journal;
+mod lag;
 mod rotation;
 pub mod service;
 mod store;
 
-pub use batch::{Batch, Position, Refusal};
+pub use batch::{Batch, Position, Refusal, RowTimes};
 pub use error::{AcceptError, StoreError};
 pub use store::{LogStore, StoreOptions};

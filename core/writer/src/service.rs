@@ -8,10 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tyto_core::lag::LagReport;
 use tyto_core::record::schema::Schema;
 
 use crate::batch::{Batch, Position, Refusal};
 use crate::error::{AcceptError, StoreError};
+use crate::lag::LagMeter;
 use crate::store::{LogStore, PENDING_BYTES_MAX};
 
 /// The thread looks at the clock at least this often: rotation is late by no more.
@@ -22,6 +24,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The report is renewed this often at most.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// The lag in it is renewed this often at most.
+const LAG_REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Where answers to one producer go. Called on the store's thread: must not wait.
 pub trait Peer: Send {
@@ -90,6 +95,24 @@ pub struct StoreReport {
     pub refused_rows: u64,
     /// What the disk refuses just now.
     pub fault: Option<String>,
+    /// How long rows took from their packets to the disk.
+    pub lag: LagReport,
+}
+
+impl StoreReport {
+    /// What is counted, by name, for the node's report of itself. The unit is the last word.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mean_us = self.commit_total_us.checked_div(self.commits).unwrap_or(0);
+        vec![
+            ("commits", self.commits),
+            ("commit_faults", self.commit_faults),
+            ("commit_mean_us", mean_us),
+            ("commit_slowest_us", self.commit_slowest_us),
+            ("refused_rows", self.refused_rows),
+            ("disk_refuses", u64::from(self.fault.is_some())),
+            ("lag_unmeasured_rows", self.lag.unmeasured_rows),
+        ]
+    }
 }
 
 /// What a store's thread shares with others: its latest report, and their wish that it ends.
@@ -133,6 +156,8 @@ struct Service<P: Peer> {
     reported: Instant,
     /// When the oldest row that is not durable came.
     pending_since: Option<Instant>,
+    lag: LagMeter,
+    lag_reported: Option<Instant>,
 }
 
 /// Runs `store` until [`Command::Close`] or every sender is gone, then closes it: all rows durable,
@@ -154,6 +179,8 @@ pub fn run<P: Peer>(
         cell,
         reported: Instant::now(),
         pending_since: None,
+        lag: LagMeter::new(),
+        lag_reported: None,
     };
     service.publish();
     loop {
@@ -220,7 +247,8 @@ impl<P: Peer> Service<P> {
     fn take(&mut self, batch: &Batch) {
         loop {
             match self.store.accept(batch) {
-                Ok(_) => {
+                Ok(new_rows) => {
+                    self.lag.taken(batch, new_rows);
                     self.pending_since.get_or_insert_with(Instant::now);
                     return;
                 }
@@ -281,6 +309,7 @@ impl<P: Peer> Service<P> {
             }
         };
         self.pending_since = None;
+        self.lag.committed(self.store.now());
         let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.report.commits += 1;
         self.report.commit_slowest_us = self.report.commit_slowest_us.max(took_us);
@@ -316,13 +345,23 @@ impl<P: Peer> Service<P> {
         let written = self.store.written();
         self.report.written =
             written.map(|(stream, node, rows)| (stream.clone(), node.clone(), rows)).collect();
+        self.report_lag();
         self.cell.replace(self.report.clone());
         self.reported = Instant::now();
+    }
+
+    /// Adding up a minute of all streams is not done for each report.
+    fn report_lag(&mut self) {
+        if self.lag_reported.is_none_or(|at| at.elapsed() >= LAG_REPORT_EVERY) {
+            self.report.lag = self.lag.report(self.store.now());
+            self.lag_reported = Some(Instant::now());
+        }
     }
 
     fn close(mut self) -> Result<(), StoreError> {
         // One try only: whoever stops a logger with a full disk must not wait for the disk.
         let durable = self.store.commit()?;
+        self.lag.committed(self.store.now());
         self.ack(&durable);
         self.publish();
         // Producers need not wait for the archive.

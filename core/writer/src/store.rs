@@ -217,6 +217,11 @@ impl LogStore {
         Ok(())
     }
 
+    /// The time by the store's clock.
+    pub fn now(&self) -> Ts {
+        (self.clock)()
+    }
+
     /// Bytes of rows that wait for a commit.
     pub const fn pending_bytes(&self) -> usize {
         self.pending_bytes

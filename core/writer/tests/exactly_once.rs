@@ -18,7 +18,7 @@ use tyto_core::record::LogRecord;
 use tyto_core::record::wire::append_row;
 use tyto_core::time::{NANOS, Ts};
 use tyto_writer::frame::{FRAME_HEAD_LEN, read};
-use tyto_writer::{AcceptError, Batch, LogStore, StoreOptions};
+use tyto_writer::{AcceptError, Batch, LogStore, RowTimes, StoreOptions};
 
 #[derive(LogRecord)]
 #[log(stream = "conn")]
@@ -232,6 +232,7 @@ fn batch(producer: usize, first_seq: u64, rows: u32, is_later: bool) -> Batch {
         rows,
         crc32: crc32fast::hash(&payload),
         payload: payload.into(),
+        times: RowTimes::default(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod cluster_log;
+mod kept;
 mod registry;
 mod rpc;
 
@@ -31,6 +32,7 @@ use tyto_proto::v1::NodeHealth;
 use tyto_proto::v1::manager_server::ManagerServer;
 
 use cluster_log::ClusterLog;
+use kept::Kept;
 use registry::{Counters, Membership};
 use rpc::{FromCtl, FromNodes};
 
@@ -50,8 +52,10 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
 
     let counters = Arc::new(Counters::default());
     let cluster_log = ClusterLog::new(folder.join("cluster.log"), &config.node);
-    let members = Membership::spawn(cluster_log, counters.clone());
-    let fill = move |report: &mut NodeHealth| report.counters = counters.report();
+    let kept = Kept::new(folder.join("members"));
+    let lag_max = Duration::from_secs(config.alarms.log_lag_max_s);
+    let members = Membership::spawn(cluster_log, kept, lag_max, counters.clone());
+    let fill = move |report: &mut NodeHealth| counters.fill(report);
     let reporter = health::spawn_reporter(&config, Some(&identity), health::epoch_now(), fill)
         .context("cannot report health")?;
 
@@ -70,7 +74,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
             .with_context(|| format!("cannot make `{}`", layout.run().display()))?;
         let listener = channel::listen_socket(&path)
             .with_context(|| format!("cannot listen at `{}`", path.display()))?;
-        let router = channel::server().add_service(ManagerServer::new(FromCtl::new(members)));
+        let router = channel::server().add_service(ManagerServer::new(FromCtl::new(members.clone())));
         serve(router, UnixListenerStream::new(listener), end.clone())
     };
     reporter.set_phase(Phase::Running);
@@ -79,6 +83,9 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     shutdown.cancelled().await;
     // First our own last report, which we take ourselves.
     reporter.stop().await;
+    if members.keep().await.is_err() {
+        warn!("what nodes said last is not kept");
+    }
     end.cancel();
     for server in [from_nodes, from_ctl] {
         if tokio::time::timeout(DRAIN_TIMEOUT, server).await.is_err() {

@@ -1,21 +1,33 @@
 //! Which nodes there are and when each was last heard of. Pure but for [`Membership`], whose
-//! task owns the [`Registry`] and writes its changes to cluster.log.
+//! task owns the [`Registry`], writes its changes and the alarms to cluster.log, and keeps what
+//! nodes said last on disk.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
+use tyto_daemon::alarm::Watch;
+use tyto_daemon::ledger::Known;
 use tyto_daemon::{clock, health};
 use tyto_proto::v1;
 
 use super::cluster_log::ClusterLog;
+use super::kept::Kept;
 
 /// A node that was heard of within this time is up. Nodes report each second.
 const UP_WINDOW: Duration = Duration::from_secs(10);
+
+/// A node that was heard of within this time is taken to report on; see [`Judge`].
+///
+/// [`Judge`]: tyto_daemon::ledger::Judge
+const LIVE_WINDOW: Duration = Duration::from_secs(3);
+
+/// Looks between two times that what nodes said last is put on disk.
+const KEEP_LOOKS: u32 = 10;
 
 /// Time between two looks for nodes that have fallen silent.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,10 +110,30 @@ impl Registry {
             v1::MemberState {
                 health: Some(member.health.clone()),
                 last_seen_ms_ago: u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
-                up: silence < UP_WINDOW,
+                up: member.up && silence < UP_WINDOW,
             }
         };
         self.members.values().map(state).collect()
+    }
+
+    /// Goes on with what an earlier life knew: nodes that have not reported to this one.
+    fn remember(&mut self, health: v1::NodeHealth, now: Instant, now_ns: u64) {
+        let silence = Duration::from_nanos(now_ns.saturating_sub(health.reported_ns));
+        // As far as this host's clock goes back.
+        let heard_at = now.checked_sub(silence.max(UP_WINDOW)).unwrap_or(now);
+        if self.members.len() < MEMBERS_MAX {
+            self.members.insert(health.node.clone(), Member { health, heard_at, up: false });
+        }
+    }
+
+    /// The last reports of all nodes.
+    fn known(&self, now: Instant) -> Vec<Known<'_>> {
+        let known = |member: &'_ Member| {
+            let silence = now.saturating_duration_since(member.heard_at);
+            member.up && silence < LIVE_WINDOW
+        };
+        let members = self.members.values();
+        members.map(|member| Known { health: &member.health, is_live: known(member) }).collect()
     }
 
     fn up(&self) -> usize {
@@ -139,11 +171,19 @@ pub(crate) struct Counters {
     reports: AtomicU64,
     refused: AtomicU64,
     cluster_log_lost: AtomicU64,
+    alarms_unraised: AtomicU64,
+    /// Those of the cluster. The registry's task replaces them, reports copy them.
+    alarms: Mutex<Vec<v1::Alarm>>,
 }
 
 impl Counters {
-    /// For the manager's own report.
-    pub(crate) fn report(&self) -> Vec<v1::Counter> {
+    /// Adds counters and alarms to the manager's own report.
+    pub(crate) fn fill(&self, health: &mut v1::NodeHealth) {
+        health.counters = self.report();
+        health.alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    }
+
+    fn report(&self) -> Vec<v1::Counter> {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         vec![
             health::counter("known_nodes", of(&self.known)),
@@ -151,6 +191,7 @@ impl Counters {
             health::counter("taken_reports", of(&self.reports)),
             health::counter("refused_reports", of(&self.refused)),
             health::counter("cluster_log_lost_rows", of(&self.cluster_log_lost)),
+            health::counter("alarms_unraised", of(&self.alarms_unraised)),
         ]
     }
 }
@@ -164,7 +205,9 @@ pub(crate) struct Membership {
 #[derive(Debug)]
 enum Ask {
     Heard { health: Box<v1::NodeHealth>, reply: oneshot::Sender<Result<(), Full>> },
-    Members(oneshot::Sender<Vec<v1::MemberState>>),
+    Members(oneshot::Sender<v1::NodesReply>),
+    /// The manager is about to end: keep what is known.
+    Keep(oneshot::Sender<()>),
 }
 
 /// The task has gone: the manager is ending.
@@ -174,9 +217,20 @@ pub(crate) struct Ending;
 
 impl Membership {
     /// Starts the task; it ends with the last handle.
-    pub(crate) fn spawn(log: ClusterLog, counters: Arc<Counters>) -> Self {
+    pub(crate) fn spawn(
+        log: ClusterLog,
+        kept: Kept,
+        lag_max: Duration,
+        counters: Arc<Counters>,
+    ) -> Self {
         let (asks, inbox) = mpsc::channel(ASKS_MAX);
-        let owner = Owner { registry: Registry::default(), log, counters };
+        let (mut registry, before) = (Registry::default(), kept.load());
+        let (now, now_ns) = (Instant::now(), clock::now().0);
+        for health in before.members.into_iter().filter_map(|member| member.health) {
+            registry.remember(health, now, now_ns);
+        }
+        let watch = Watch::new(before.alarms);
+        let owner = Owner { registry, watch, lag_max, log, kept, looks: 0, counters };
         tokio::spawn(owner.run(inbox));
         Self { asks }
     }
@@ -192,13 +246,23 @@ impl Membership {
         answer.await.map_err(|_| Ending)
     }
 
-    /// All nodes by name.
+    /// All nodes by name, and the alarms.
     ///
     /// # Errors
     /// When the manager is ending.
-    pub(crate) async fn members(&self) -> Result<Vec<v1::MemberState>, Ending> {
+    pub(crate) async fn members(&self) -> Result<v1::NodesReply, Ending> {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Members(reply)).await.map_err(|_| Ending)?;
+        answer.await.map_err(|_| Ending)
+    }
+
+    /// Puts what is known on disk.
+    ///
+    /// # Errors
+    /// When the manager is ending.
+    pub(crate) async fn keep(&self) -> Result<(), Ending> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Keep(reply)).await.map_err(|_| Ending)?;
         answer.await.map_err(|_| Ending)
     }
 }
@@ -206,7 +270,13 @@ impl Membership {
 #[derive(Debug)]
 struct Owner {
     registry: Registry,
+    watch: Watch,
+    /// Log lag beyond it is an alarm; zero: none is.
+    lag_max: Duration,
     log: ClusterLog,
+    kept: Kept,
+    /// Since what nodes said was put on disk.
+    looks: u32,
     counters: Arc<Counters>,
 }
 
@@ -220,17 +290,52 @@ impl Owner {
                     // A caller that has gone meanwhile needs no answer.
                     Some(Ask::Heard { health, reply }) => drop(reply.send(self.heard(*health))),
                     Some(Ask::Members(reply)) => {
-                        drop(reply.send(self.registry.members(Instant::now())));
+                        drop(reply.send(self.all()));
+                    }
+                    Some(Ask::Keep(reply)) => {
+                        self.keep().await;
+                        drop(reply.send(()));
                     }
                     None => return,
                 },
-                _ = looks.tick() => {
-                    for change in self.registry.look(Instant::now()) {
-                        self.tell(&change);
-                    }
-                }
+                _ = looks.tick() => self.look().await,
             }
         }
+    }
+
+    fn all(&self) -> v1::NodesReply {
+        let members = self.registry.members(Instant::now());
+        v1::NodesReply { members, alarms: self.watch.alarms() }
+    }
+
+    async fn look(&mut self) {
+        let now = Instant::now();
+        for change in self.registry.look(now) {
+            self.tell(&change);
+        }
+        let known = self.registry.known(now);
+        let changes = self.watch.look(&known, self.lag_max, now, clock::now().0);
+        for change in changes {
+            let alarm = &change.0;
+            let (kind, text) = (&alarm.kind, &alarm.text);
+            if alarm.cleared_ns == 0 {
+                warn!(kind, node = alarm.node, stream = alarm.stream, text, "alarm raised");
+            } else {
+                info!(kind, node = alarm.node, stream = alarm.stream, text, "alarm cleared");
+            }
+            self.append(&change.to_string());
+        }
+        self.counters.alarms_unraised.store(self.watch.unraised(), Ordering::Relaxed);
+        *self.counters.alarms.lock().unwrap_or_else(PoisonError::into_inner) = self.watch.alarms();
+        self.looks += 1;
+        if self.looks >= KEEP_LOOKS {
+            self.keep().await;
+        }
+    }
+
+    async fn keep(&mut self) {
+        self.looks = 0;
+        self.kept.store(&self.all()).await;
     }
 
     fn heard(&mut self, health: v1::NodeHealth) -> Result<(), Full> {
@@ -252,7 +357,11 @@ impl Owner {
         }
         self.counters.known.store(self.registry.members.len() as u64, Ordering::Relaxed);
         self.counters.up.store(self.registry.up() as u64, Ordering::Relaxed);
-        if let Err(error) = self.log.append(clock::now(), &message) {
+        self.append(&message);
+    }
+
+    fn append(&mut self, message: &str) {
+        if let Err(error) = self.log.append(clock::now(), message) {
             self.counters.cluster_log_lost.fetch_add(1, Ordering::Relaxed);
             warn!(%error, message, "row of cluster.log lost");
         }
@@ -265,6 +374,18 @@ mod tests {
 
     fn report(node: &str, started_ns: u64) -> v1::NodeHealth {
         v1::NodeHealth { node: node.to_owned(), pid: 7, started_ns, ..Default::default() }
+    }
+
+    #[test]
+    fn a_node_of_an_earlier_life_is_known_and_down_until_it_reports() {
+        let (mut registry, now) = (Registry::default(), Instant::now());
+        let health = v1::NodeHealth { reported_ns: 5_000_000_000, ..report("a", 1) };
+        registry.remember(health, now, 6_000_000_000);
+        assert!(!registry.members(now)[0].up);
+        assert!(!registry.known(now)[0].is_live);
+        assert_eq!(registry.look(now), []);
+        assert_eq!(registry.heard(report("a", 1), now), Ok(up("a")));
+        assert!(registry.known(now)[0].is_live);
     }
 
     fn up(node: &str) -> Option<Change> {

@@ -81,8 +81,7 @@ impl Manager for FromCtl {
         &self,
         _request: Request<v1::NodesRequest>,
     ) -> Result<Response<v1::NodesReply>, Status> {
-        let members = self.members.members().await;
-        let members = members.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(Response::new(v1::NodesReply { members }))
+        let reply = self.members.members().await;
+        Ok(Response::new(reply.map_err(|error| Status::unavailable(error.to_string()))?))
     }
 }

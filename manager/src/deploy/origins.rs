@@ -56,6 +56,8 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("watch.watchdog_s", "", "watchdog_s"),
     ("watch.crash_reports_max", "", "crash_reports_max"),
     ("watch.crash_expire_days", "", "crash_expire_days"),
+    ("alarms.log_lag_max_s", "", "log_lag_max_s"),
+    ("metrics_listen", "", "metrics_listen"),
 ];
 
 /// Start of the paths of environment variables.

@@ -29,6 +29,9 @@ pub(crate) const WINDOW_BATCHES_MAX: usize = 64;
 /// Bytes on their way to one logger at which nothing more is bound to it.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
 
+/// Batches without a time that are passed over for the oldest one with a time.
+const UNTIMED_MAX: usize = 64;
+
 /// A batch on its way to a logger.
 #[derive(Clone, Debug)]
 pub(crate) struct Parcel {
@@ -179,6 +182,12 @@ impl Backlog {
         up.all(|link| link.bound.is_empty()) && (none_up || self.unbound.is_empty())
     }
 
+    /// When the oldest row was written that no logger has confirmed, packet time in ns.
+    pub(crate) fn oldest_ns(&self) -> Option<u64> {
+        let times = self.items.values().take(UNTIMED_MAX).map(|item| item.head.times.first_ns);
+        times.into_iter().find(|&first_ns| first_ns != 0)
+    }
+
     /// Size of the spool, bytes.
     pub(crate) const fn spool_bytes(&self) -> u64 {
         self.spool.bytes()
@@ -233,6 +242,7 @@ impl Backlog {
             fingerprint: stream.fingerprint,
             first_seq: stream.next_seq,
             rows,
+            times: batch.times,
         };
         let logger = link.map(|link| self.links[link].logger.clone());
         let location =

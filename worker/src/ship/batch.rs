@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tyto_core::config::runtime::ShipConfig;
 use tyto_core::time::{NANOS, Ts};
+use tyto_writer::RowTimes;
 
 use super::claim::ClaimedRow;
 use super::ledger::Reason;
@@ -31,6 +32,7 @@ pub(crate) struct RowBatch {
     pub(crate) stream: StreamRef,
     pub(crate) rows: u32,
     pub(crate) payload: Bytes,
+    pub(crate) times: RowTimes,
 }
 
 /// What comes to the ship thread.
@@ -57,6 +59,8 @@ pub struct ShipOutput {
     rows_max: u32,
     interval_ns: u64,
     overflow: Overflow,
+    /// Packets of a file were captured some time: how late their rows are says nothing.
+    is_live: bool,
     queue: mpsc::Sender<Intake>,
     claims: mpsc::Sender<ClaimedRow>,
     buffers: Vec<Buffer>,
@@ -87,6 +91,7 @@ impl ShipOutput {
             rows_max: config.batch_rows_max.max(1),
             interval_ns: config.batch_interval_ms.saturating_mul(NANOS / 1_000),
             overflow,
+            is_live: overflow == Overflow::Drop,
             queue,
             claims,
             buffers: Vec::new(),
@@ -104,7 +109,11 @@ impl ShipOutput {
         let (stream, rows) = (buffer.stream, std::mem::take(&mut buffer.rows));
         let capacity = buffer.bytes.len();
         let bytes = std::mem::replace(&mut buffer.bytes, Vec::with_capacity(capacity));
-        let batch = RowBatch { stream, rows, payload: bytes.into() };
+        let times = match self.is_live {
+            true => RowTimes { first_ns: buffer.since.0, last_ns: self.now.0 },
+            false => RowTimes::default(),
+        };
+        let batch = RowBatch { stream, rows, payload: bytes.into(), times };
         if self.send(Intake::Rows(batch)).is_err() {
             self.count_dropped(stream.name, u64::from(rows), Reason::QueueFull);
         }

@@ -21,6 +21,7 @@ use tyto_daemon::peers::Peers;
 use tyto_daemon::tls::Identity;
 use tyto_proto::v1::state_client::StateClient;
 use tyto_proto::v1::{ClaimRequest, Entry};
+use tyto_writer::RowTimes;
 
 use super::batch::{Intake, RowBatch};
 use super::ledger::Reason;
@@ -264,18 +265,31 @@ async fn ask(proxy: &mut Proxy, asked: &[ClaimedRow]) -> Option<Vec<bool>> {
     None
 }
 
+/// Granted rows of one log stream.
+struct RowBatchDraft {
+    stream: StreamRef,
+    rows: u32,
+    payload: Vec<u8>,
+    times: RowTimes,
+}
+
 /// Hands granted rows to the ship thread, a batch per stream. False when that has ended.
 async fn forward(granted: &mut Vec<ClaimedRow>, rows: &mpsc::Sender<Intake>) -> bool {
-    let mut batches: BTreeMap<&'static str, (StreamRef, u32, Vec<u8>)> = BTreeMap::new();
+    let mut batches: BTreeMap<&'static str, RowBatchDraft> = BTreeMap::new();
     for wanted in granted.drain(..) {
         let stream = wanted.stream;
-        let (_, count, payload) =
-            batches.entry(stream.name).or_insert_with(|| (stream, 0, Vec::new()));
-        *count += 1;
-        payload.extend_from_slice(&wanted.row);
+        let ts = wanted.claim.ts.0;
+        let times = RowTimes { first_ns: ts, last_ns: ts };
+        let batch = batches
+            .entry(stream.name)
+            .or_insert_with(|| RowBatchDraft { stream, rows: 0, payload: Vec::new(), times });
+        batch.rows += 1;
+        batch.payload.extend_from_slice(&wanted.row);
+        batch.times.first_ns = batch.times.first_ns.min(ts);
+        batch.times.last_ns = batch.times.last_ns.max(ts);
     }
-    for (stream, count, payload) in batches.into_values() {
-        let batch = RowBatch { stream, rows: count, payload: payload.into() };
+    for RowBatchDraft { stream, rows: count, payload, times } in batches.into_values() {
+        let batch = RowBatch { stream, rows: count, payload: payload.into(), times };
         if rows.send(Intake::Rows(batch)).await.is_err() {
             return false;
         }

@@ -124,6 +124,7 @@ impl Transport for LocalTransport {
                 rows: head.rows,
                 payload,
                 crc32,
+                times: head.times,
             };
             hand_over(&commands, Command::Batch { session: SESSION, batch, permit: () }).await;
         }

@@ -38,9 +38,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tyto_core::config::runtime::{NodeConfig, Role, ShipConfig};
 use tyto_core::layout::Layout;
+use tyto_core::time::NANOS;
 use tyto_daemon::peers::Peers;
 use tyto_daemon::tls::Identity;
 use tyto_daemon::{clock, health};
+use tyto_proto::convert::lag_to_wire;
 use tyto_proto::v1::{Dropped, LedgerRow, NodeHealth, Written};
 use tyto_writer::service::{ReportCell, StoreReport};
 use tyto_writer::{LogStore, StoreError, StoreOptions};
@@ -83,6 +85,8 @@ pub enum ShipError {
 struct ShipReport {
     standing: BTreeMap<Arc<str>, Standing>,
     spool_bytes: u64,
+    /// When the oldest row was written that waits, packet time in ns.
+    oldest_ns: Option<u64>,
 }
 
 type ReportLock = Arc<Mutex<ShipReport>>;
@@ -175,6 +179,14 @@ impl Shipper {
             let ship = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let store = store.as_ref().map(ReportCell::latest);
             health.counters.push(health::counter("spool_bytes", ship.spool_bytes));
+            let waited_ns = ship.oldest_ns.map(|oldest_ns| clock::now().0.saturating_sub(oldest_ns));
+            let waited_ms = waited_ns.unwrap_or(0) / (NANOS / 1_000);
+            health.counters.push(health::counter("oldest_waiting_ms", waited_ms));
+            if let Some(store) = &store {
+                let counters = store.counters().into_iter();
+                health.counters.extend(counters.map(|(name, n)| health::counter(name, n)));
+                health.log_lag = lag_to_wire(&store.lag);
+            }
             health.ledger.extend(
                 ship.standing
                     .iter()
@@ -304,6 +316,7 @@ impl ShipThread {
         let report = ShipReport {
             standing: self.backlog.standing(),
             spool_bytes: self.backlog.spool_bytes(),
+            oldest_ns: self.backlog.oldest_ns(),
         };
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }

@@ -174,6 +174,8 @@ async fn forward(
             rows: head.rows,
             payload,
             crc32,
+            first_ns: head.times.first_ns,
+            last_ns: head.times.last_ns,
         };
         send(requests, Request::Batch(batch)).await?;
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tyto_core::record::schema::{Schema, SchemaField};
+use tyto_writer::RowTimes;
 use tyto_writer::frame::{self, BadBody, FRAME_HEAD_LEN, Fields, Tail, put_bytes, put_number};
 
 use super::ledger::Reason;
@@ -59,6 +60,8 @@ pub(crate) struct BatchHead {
     pub(crate) first_seq: u64,
     /// Number of rows.
     pub(crate) rows: u32,
+    /// When they were written.
+    pub(crate) times: RowTimes,
 }
 
 impl BatchHead {
@@ -351,7 +354,7 @@ fn put_batch(
     crc32: u32,
     payload: &[u8],
 ) {
-    out.push(2);
+    out.push(6);
     put_number(out, head.number);
     put_number(out, head.epoch);
     put_bytes(out, head.stream.as_bytes());
@@ -360,6 +363,8 @@ fn put_batch(
     put_number(out, u64::from(head.rows));
     // No logger has an empty name.
     put_bytes(out, logger.unwrap_or_default().as_bytes());
+    put_number(out, head.times.first_ns);
+    put_number(out, head.times.last_ns);
     put_number(out, u64::from(crc32));
     out.extend_from_slice(payload);
 }
@@ -379,16 +384,22 @@ fn parse(segment: u64, offset: u64, body: &[u8]) -> Result<Record, BadBody> {
             }
             Record::Schema(Arc::new(Schema { stream: stream.into(), fields: columns }))
         }
-        2 => {
-            let head = BatchHead {
+        // 2 is from before batches had times.
+        kind @ (2 | 6) => {
+            let mut head = BatchHead {
                 number: fields.number()?,
                 epoch: fields.number()?,
                 stream: fields.text()?.into(),
                 fingerprint: fields.number()?,
                 first_seq: fields.number()?,
                 rows: u32::try_from(fields.number()?).map_err(|_| BadBody)?,
+                times: RowTimes::default(),
             };
             let logger = Some(fields.text()?).filter(|name| !name.is_empty()).map(Arc::from);
+            if kind == 6 {
+                let (first_ns, last_ns) = (fields.number()?, fields.number()?);
+                head.times = RowTimes { first_ns, last_ns };
+            }
             let crc32 = u32::try_from(fields.number()?).map_err(|_| BadBody)?;
             let len = u32::try_from(fields.len()).map_err(|_| BadBody)?;
             let offset = offset + (body.len() - fields.len()) as u64;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tyto_core::record::schema::Schema;
-use tyto_writer::{Position, Refusal};
+use tyto_writer::{Position, Refusal, RowTimes};
 
 use super::backlog::{Backlog, Parcel};
 use super::batch::RowBatch;
@@ -102,7 +102,8 @@ impl World {
                 let stream = STREAMS[*stream];
                 let payload = Bytes::from(vec![b'r'; *bytes]);
                 *self.taken.entry(stream.name).or_default() += u64::from(*rows);
-                self.backlog().take(&RowBatch { stream, rows: *rows, payload });
+                let times = RowTimes { first_ns: 1, last_ns: 2 };
+                self.backlog().take(&RowBatch { stream, rows: *rows, payload, times });
             }
             Step::Up { logger } => self.up(*logger),
             Step::Down { logger } => self.down(*logger),
