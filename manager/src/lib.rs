@@ -15,4 +15,5 @@ pub mod remote;
 pub mod report;
 pub mod sight;
 pub mod status_table;
+pub mod survey;
 pub mod tiers;

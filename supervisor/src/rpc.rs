@@ -69,10 +69,12 @@ impl BootWords {
 impl SupervisorRpc {
     /// What is known of this host without asking anybody: all but `boot`.
     pub(crate) async fn snapshot(&self) -> v1::StatusReply {
+        // Not within the reply, whose making waits: what borrows must not.
+        let guard_pid = *self.guard_pid.borrow();
         v1::StatusReply {
             nodes: self.fleet.rows().await.into_iter().map(status).collect(),
             supervisor_pid: std::process::id(),
-            guard_pid: *self.guard_pid.borrow(),
+            guard_pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             release: self.fleet.release(),
             boot: String::new(),
@@ -155,11 +157,12 @@ impl Supervisor for Service {
             0 => self.0.fleet.stop_timeout(),
             ms => Duration::from_millis(ms.into()),
         };
-        self.0.with_each(nodes, |member| async move {
-            let stopped = member.stop(timeout, keep_capture).await?;
-            Ok((stopped.ok, stopped.message))
-        })
-        .await
+        self.0
+            .with_each(nodes, |member| async move {
+                let stopped = member.stop(timeout, keep_capture).await?;
+                Ok((stopped.ok, stopped.message))
+            })
+            .await
     }
 
     async fn restart(
@@ -169,18 +172,19 @@ impl Supervisor for Service {
         let v1::RestartRequest { nodes, timeout_ms, wait_ms } = request.into_inner();
         let timeout = Duration::from_millis(timeout_ms.into());
         let wait = Duration::from_millis(wait_ms.into());
-        self.0.with_each(nodes, |member| async move {
-            // A task of its own: it goes on when the call is given up.
-            let restarted = tokio::spawn(async move {
-                let stopped = member.stop(timeout, true).await?;
-                if !stopped.ok {
-                    return Ok((false, stopped.message));
-                }
-                member.start(wait).await
-            });
-            restarted.await.unwrap_or(Err(Ending))
-        })
-        .await
+        self.0
+            .with_each(nodes, |member| async move {
+                // A task of its own: it goes on when the call is given up.
+                let restarted = tokio::spawn(async move {
+                    let stopped = member.stop(timeout, true).await?;
+                    if !stopped.ok {
+                        return Ok((false, stopped.message));
+                    }
+                    member.start(wait).await
+                });
+                restarted.await.unwrap_or(Err(Ending))
+            })
+            .await
     }
 
     async fn report(

@@ -257,7 +257,8 @@ fn late(known: &Known<'_>, lag_max_ms: u64, now_ns: u64) -> Option<Finding> {
         let waiting_s = waiting_ms / 1000;
         (waiting_ms, format!("{node}: rows wait for a logger for {waiting_s} s, over {bound_s} s"))
     } else {
-        let text = format!("{node}: 1 % of the last minute's rows came into their files later than");
+        let text =
+            format!("{node}: 1 % of the last minute's rows came into their files later than");
         (p99_ms, format!("{text} {} s, over {bound_s} s", p99_ms / 1000))
     };
     (value > lag_max_ms).then(|| Finding { id: id(Kind::Lag, node, "", ""), text, value })
@@ -278,9 +279,7 @@ fn waiting_ms(known: &Known<'_>, now_ns: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use tyto_proto::v1::{
-        Counter, Dropped, LagFigures, LedgerRow, LogLag, NodeHealth, Written,
-    };
+    use tyto_proto::v1::{Counter, Dropped, LagFigures, LedgerRow, LogLag, NodeHealth, Written};
 
     use super::*;
 
@@ -342,7 +341,8 @@ mod tests {
         let whole = [worker(100, 100, &[]), logger(100, 0)];
         assert_eq!(scene.look(17, &whole), [format!("alarm cleared: ledger: {text}")]);
         let alarms = scene.watch.alarms();
-        let times: Vec<_> = alarms.iter().map(|alarm| (alarm.raised_ns, alarm.cleared_ns)).collect();
+        let times: Vec<_> =
+            alarms.iter().map(|alarm| (alarm.raised_ns, alarm.cleared_ns)).collect();
         assert_eq!(times, [(15_000_000_000, 17_000_000_000)]);
     }
 
@@ -393,7 +393,8 @@ mod tests {
     fn alarms_are_bounded_and_a_later_life_goes_on_with_them() {
         let mut scene = Scene::new();
         let nodes = |rows: u64| -> Vec<NodeHealth> {
-            let of = |n| NodeHealth { node: format!("w{n}"), ..worker(rows, 0, &[("refused", rows)]) };
+            let of =
+                |n| NodeHealth { node: format!("w{n}"), ..worker(rows, 0, &[("refused", rows)]) };
             (0..ALARMS_MAX + 2).map(of).collect()
         };
         scene.look(0, &nodes(0));

@@ -230,7 +230,9 @@ impl Judge {
                 let rows = line.unheard_rows;
                 line.faults.push(match is_there(producer) {
                     true => format!("loggers wrote {rows} {stream} rows more than {producer} sent"),
-                    false => format!("no report of the {stream} rows of {producer}, {rows} written"),
+                    false => {
+                        format!("no report of the {stream} rows of {producer}, {rows} written")
+                    }
                 });
             }
         }

@@ -9,9 +9,9 @@ use super::fanout;
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
-    AlarmConfig, AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HashFiles, HostConfig,
-    HostNode, LimitsConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role, ShipConfig,
-    WatchConfig,
+    AlarmConfig, AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HashFiles,
+    HostConfig, HostNode, LimitsConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role,
+    ShipConfig, WatchConfig,
 };
 
 /// A host whose name was not resolved.

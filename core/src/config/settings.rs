@@ -10,7 +10,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
 use super::runtime::{
-    AlarmConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat, WatchConfig,
+    AlarmConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat,
+    WatchConfig,
 };
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
@@ -18,8 +19,7 @@ use super::{filter_check, unknown_key};
 
 /// Prometheus is answered on the host itself when nobody says otherwise: the port before the
 /// cluster's first.
-const METRICS_LISTEN: SocketAddr =
-    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 27_759));
+const METRICS_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 27_759));
 
 /// The operator's settings; the defaults are those of a file that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

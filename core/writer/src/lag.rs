@@ -127,7 +127,8 @@ impl LagMeter {
 impl Waiting {
     /// When how many of the rows were written, the first one for itself: it waited longest.
     fn spread(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
-        let (first_ns, span_ns, rows) = (self.first_ns, self.last_ns - self.first_ns, self.rows - 1);
+        let (first_ns, span_ns, rows) =
+            (self.first_ns, self.last_ns - self.first_ns, self.rows - 1);
         let step = move |step: u64| {
             let until = |step: u64| rows * step / STEPS;
             (first_ns + span_ns / STEPS * step, until(step) - until(step - 1))
@@ -180,9 +181,7 @@ impl Recorder {
     /// Slices go when a minute is over since they began; all do when the clock was set back.
     fn forget_old(&mut self, now: Ts) {
         let window_ns = SLICE_NS * SLICES as u64;
-        self.slices.retain(|slice| {
-            now.0 >= slice.begun_ns && now.0 - slice.begun_ns < window_ns
-        });
+        self.slices.retain(|slice| now.0 >= slice.begun_ns && now.0 - slice.begun_ns < window_ns);
     }
 }
 
@@ -240,7 +239,8 @@ mod tests {
         assert!((100..=101).contains(&p50_ms) && (100..=101).contains(&p99_ms), "{p50_ms}");
         assert!((600..=604).contains(&max_ms), "{max_ms}");
         assert_eq!(report.all.sum_ms, 100 * 100 + 600);
-        let streams: Vec<_> = report.streams.iter().map(|(s, lag)| (&**s, lag.total.rows)).collect();
+        let streams: Vec<_> =
+            report.streams.iter().map(|(s, lag)| (&**s, lag.total.rows)).collect();
         assert_eq!(streams, [("conn", 100), ("dns", 1)]);
     }
 
@@ -249,7 +249,10 @@ mod tests {
         let report = measured(&[batch("conn", 401, 1_000, 1_400)], 1_400).report(Ts(1_400 * MS));
         let LagFigures { rows, p50_ms, max_ms, .. } = report.all.total;
         assert_eq!(rows, 401);
-        assert!((150..=210).contains(&p50_ms) && (400..=404).contains(&max_ms), "{p50_ms} {max_ms}");
+        assert!(
+            (150..=210).contains(&p50_ms) && (400..=404).contains(&max_ms),
+            "{p50_ms} {max_ms}"
+        );
         assert_eq!(report.all.buckets[..5], [100, 100, 100, 101, 0]);
     }
 

@@ -1,23 +1,20 @@
 //! `ctl ledger`: where every row is. Asks the manager; when it is gone, the supervisors. Takes
 //! no lock.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+use tyto_core::config::node::Node;
 use tyto_core::config::runtime::Role;
-use tyto_proto::v1::NodeHealth;
+use tyto_daemon::ledger::{Judge, Line, Lines, by_stream};
+use tyto_proto::v1::Alarm;
 
 use super::{Command, Run};
 use crate::context::Context;
-use crate::hosts::Hosts;
-use crate::ledger::{Line, by_producer, by_stream};
-use crate::remote::error::RemoteError;
-use crate::remote::peers::Manager;
-use crate::report::Report;
+use crate::report::{Report, hinted};
+use crate::survey::{self, Ask, Survey, told_alarms, told_time};
 
 /// How long reports of one moment are waited for when the sums do not match: nodes report each
 /// second, each at its own.
@@ -29,8 +26,10 @@ pub(super) const COMMAND: Command = Command {
     name: "ledger",
     summary: "Shows where every log row is; fails when one is unaccounted for",
     details: "Per log stream: rows produced, written to log files, in flight, spooled on a \
-              producer's disk, and dropped with the reason. When the sum does not match at first \
-              it is asked again for a few seconds, because nodes report at different moments.",
+              producer's disk, and dropped with the reason. What one node says and another has to \
+              confirm is asked again for a few seconds, because nodes report at different moments. \
+              Of a node that does not run its last report counts. Exit code 1: rows are \
+              unaccounted for, or a host does not answer; dropped rows and alarms do not count.",
     args: || {
         vec![
             Arg::new("nodes")
@@ -43,68 +42,67 @@ pub(super) const COMMAND: Command = Command {
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
 };
 
-type Lines = BTreeMap<(String, String), Line>;
-
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
-    let names: Vec<&str> = ctx.cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-    let nodes: Vec<_> = ctx.cluster.nodes.iter().collect();
-    let hosts = Hosts::of(ctx, &nodes)?;
-    let give_up = Instant::now() + PATIENCE;
-    let (report, lines) = loop {
+    let nodes: Vec<&Node> = ctx.cluster.nodes.iter().collect();
+    let is_known = |name: &str| nodes.iter().any(|node| node.name == name);
+    let mut judge = Judge::new(PATIENCE);
+    let mut first = None;
+    let (mut report, survey, lines) = loop {
         let mut report = Report::new();
-        let healths = ask(ctx, &hosts, &mut report).await;
-        let lines = by_producer(&healths, &names);
-        warn_silent(ctx, &healths, &mut report);
-        if lines.values().all(Line::adds_up) || Instant::now() >= give_up {
-            break (report, lines);
+        let survey = survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?;
+        let now = Instant::now();
+        let lines = judge.look(&survey.known(), is_known, now);
+        let first = *first.get_or_insert(now);
+        // What came up since is about later rows.
+        if !judge.is_open(first) || now >= first + PATIENCE {
+            break (report, survey, lines);
         }
         sleep(ASK_INTERVAL).await;
     };
-    Ok(show(report, &lines, args.get_flag("nodes")))
+    warn_silent(ctx, &survey, &mut report);
+    Ok(show(report, &survey, &lines, args.get_flag("nodes")))
 }
 
-/// Rows of a node that nobody has a report of are not in the sums.
-fn warn_silent(ctx: &Context, healths: &[NodeHealth], report: &mut Report) {
-    if healths.is_empty() {
+/// Rows of a node that nobody has a report of are not in the sums, and of one that died what came
+/// after its last report is not known.
+fn warn_silent(ctx: &Context, survey: &Survey<'_>, report: &mut Report) {
+    let known = survey.known();
+    if let Some(error) = &survey.manager_error {
+        report.warn(format!("the manager does not answer, the supervisors were asked: {error}"));
+    }
+    if known.is_empty() {
         return report.error_hint("no node reports: nothing can be said", "`ctl start`");
     }
     let counts = |role| matches!(role, Role::Worker | Role::Standalone | Role::Logger);
     for node in ctx.cluster.ordered().into_iter().filter(|node| counts(node.role)) {
-        if !healths.iter().any(|health| node.name == health.node.as_str()) {
-            report.warn(format!("{}: no report; its rows are not counted", node.name));
+        match known.iter().find(|known| node.name == known.health.node.as_str()) {
+            None => report.warn(format!("{}: no report; its rows are not counted", node.name)),
+            Some(known) if !known.is_live && known.health.phase != "terminating" => {
+                let text = "it is silent; its last report counts".to_owned();
+                let hint = format!("ctl diag {}", node.name);
+                report.warn_about(&node.name, &hinted(text, hint));
+            }
+            Some(_) => {}
         }
     }
 }
 
-/// The last reports of all nodes.
-async fn ask(ctx: &Context, hosts: &Hosts, report: &mut Report) -> Vec<NodeHealth> {
-    match ask_manager(ctx, hosts).await {
-        Some(Ok(healths)) => return healths,
-        Some(Err(error)) => report.warn_about("manager", &error.into()),
-        None => {}
-    }
-    let mut healths = Vec::new();
-    for (host, result) in hosts.statuses().await {
-        match result {
-            Ok(reply) => healths.extend(reply.nodes.into_iter().filter_map(|node| node.health)),
-            Err(error) => report.remote_error(&host, &error),
-        }
-    }
-    healths
+/// An alarm for people.
+fn alarm_cells(alarm: &Alarm) -> Vec<String> {
+    let until = if alarm.cleared_ns == 0 { "-".to_owned() } else { told_time(alarm.cleared_ns) };
+    vec![alarm.kind.clone(), told_time(alarm.raised_ns), until, alarm.text.clone()]
 }
 
-/// None when the cluster has no manager.
-async fn ask_manager(ctx: &Context, hosts: &Hosts) -> Option<Result<Vec<NodeHealth>, RemoteError>> {
-    let head = ctx.cluster.head().filter(|node| node.role == Role::Manager)?;
-    let host = hosts.find(&head.host)?;
-    let asked = match Manager::open(Arc::clone(&host.remote), &host.layout).await {
-        Ok(mut manager) => manager.nodes().await,
-        Err(error) => Err(error),
-    };
-    Some(asked.map(|reply| reply.members.into_iter().filter_map(|member| member.health).collect()))
+fn alarm_json(alarm: &Alarm) -> serde_json::Value {
+    let cleared_ns = Some(alarm.cleared_ns).filter(|&ns| ns != 0);
+    json!({
+        "kind": alarm.kind, "node": alarm.node, "stream": alarm.stream, "reason": alarm.reason,
+        "text": alarm.text, "value": alarm.value, "raised_ns": alarm.raised_ns,
+        "cleared_ns": cleared_ns,
+    })
 }
 
-fn show(mut report: Report, lines: &Lines, per_node: bool) -> Report {
+fn show(mut report: Report, survey: &Survey<'_>, lines: &Lines, per_node: bool) -> Report {
     let streams = by_stream(lines);
     if per_node {
         let rows = lines.iter().map(|((node, _), line)| {
@@ -119,13 +117,23 @@ fn show(mut report: Report, lines: &Lines, per_node: bool) -> Report {
         let rows = streams.iter().map(cells_of).collect();
         report.table(&[&header[..], &["adds up"]].concat(), rows);
     }
+    let alarms: Vec<&Alarm> = told_alarms(&survey.alarms).collect();
+    if !alarms.is_empty() {
+        report.line("");
+        let rows = alarms.iter().map(|alarm| alarm_cells(alarm)).collect();
+        report.table(&["alarm", "since", "until", ""], rows);
+    }
     for fault in streams.iter().flat_map(|line| &line.faults) {
         report.error(fault.clone());
     }
     let nodes: Vec<_> =
         lines.iter().map(|((node, _), line)| json!({ "node": node, "line": line })).collect();
     let adds_up = streams.iter().all(Line::adds_up);
-    report.json(&json!({ "adds_up": adds_up, "streams": streams, "nodes": nodes }));
+    let asked = if survey.has_manager { "manager" } else { "supervisors" };
+    let alarms: Vec<_> = alarms.into_iter().map(alarm_json).collect();
+    report.json(&json!({
+        "adds_up": adds_up, "streams": streams, "nodes": nodes, "alarms": alarms, "asked": asked,
+    }));
     report
 }
 

@@ -26,6 +26,7 @@ mod install;
 mod keys;
 mod ledger;
 mod logs;
+mod loss;
 mod netstats;
 mod nodes;
 mod process;
@@ -84,6 +85,7 @@ pub const COMMANDS: &[Command] = &[
     certs::COMMAND,
     ledger::COMMAND,
     logs::COMMAND,
+    loss::COMMAND,
     diag::COMMAND,
     cleanup::COMMAND,
     df::COMMAND,

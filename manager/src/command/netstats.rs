@@ -11,9 +11,9 @@ use tyto_core::config::runtime::Role;
 
 use super::{Command, Run, nodes_arg};
 use crate::context::Context;
-use crate::hosts::Hosts;
 use crate::report::Report;
 use crate::sight::{self, Sight};
+use crate::survey::{self, Ask};
 
 pub(super) const COMMAND: Command = Command {
     name: "netstats",
@@ -39,9 +39,8 @@ struct Row {
 
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = capturing(ctx, args)?;
-    let hosts = Hosts::of(ctx, &nodes)?;
     let mut report = Report::new();
-    let sights = sight::look(&hosts, &nodes, &mut report).await;
+    let sights = survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?.sights;
     let (now, wall) = (Instant::now(), Timestamp::now());
     let mut rows = Vec::new();
     for sight in &sights {

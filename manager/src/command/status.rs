@@ -3,31 +3,22 @@
 //! that does not answer costs its own rows.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
 use jiff::Timestamp;
-use tokio::time::timeout;
 use tyto_core::config::name::HostName;
 use tyto_core::config::node::Node;
-use tyto_core::config::runtime::Role;
-use tyto_proto::v1::{MemberState, NodeStatus};
+use tyto_proto::v1::NodeStatus;
 
 use super::{Command, Run, nodes_arg};
 use crate::context::Context;
 use crate::deploy::bundle::configuration_half;
 use crate::deploy::drift;
-use crate::hosts::Hosts;
 use crate::identity::refused;
-use crate::remote::peers::Manager;
 use crate::report::{Report, hinted};
+use crate::sight::{Seen, Sight};
 use crate::status_table::StatusRow;
-
-/// A node that the manager heard of this long ago at most runs: nodes report each second.
-const FRESH: Duration = Duration::from_millis(2_500);
-/// How long the manager may take before the supervisors are asked.
-const MANAGER_PATIENCE: Duration = Duration::from_secs(2);
+use crate::survey::{self, Ask};
 
 pub(super) const COMMAND: Command = Command {
     name: "status",
@@ -40,7 +31,9 @@ pub(super) const COMMAND: Command = Command {
               is down is told on standard error. A node \
               that runs is shown as the manager heard of it at most 2.5 seconds ago; with --live \
               the supervisor of each host is asked. In JSON `boot` tells what starts a host's \
-              supervisor when it boots (where its supervisor was asked).",
+              supervisor when it boots (where its supervisor was asked). Alarms that stand (rows \
+              unaccounted for, dropped or late) are told on standard error; they leave the exit \
+              code as it is.",
     args: || {
         let live = Arg::new("live").long("live").action(ArgAction::SetTrue);
         vec![nodes_arg(), live.help("Ask the supervisor of each host, not the manager")]
@@ -51,107 +44,60 @@ pub(super) const COMMAND: Command = Command {
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes = ctx.nodes(args)?;
     let mut report = Report::new();
-    let mut known: BTreeMap<HostName, Vec<NodeStatus>> = BTreeMap::new();
-    let mut in_use = BTreeMap::new();
-    let mut boots: BTreeMap<HostName, String> = BTreeMap::new();
-    let (heard, last) = if args.get_flag("live") {
-        (Vec::new(), None)
-    } else {
-        let (heard, last) = tokio::join!(heard(ctx, &nodes), drift::last_change(ctx));
-        (heard?, last)
+    // One host is asked either way: then its supervisor, which knows best.
+    let one_host = nodes.iter().all(|node| node.host == nodes[0].host);
+    let (ask, last) = match (args.get_flag("live"), one_host) {
+        (true, _) => (Ask::SupervisorsOnly, None),
+        (false, true) => (Ask::Supervisors, drift::last_change(ctx).await),
+        (false, false) => (Ask::ManagerFirst, drift::last_change(ctx).await),
     };
-    let is_heard = |node: &Node| heard.iter().any(|status| node.name == status.node.as_str());
-    let silent: Vec<&Node> = nodes.iter().copied().filter(|node| !is_heard(node)).collect();
-    for status in &heard {
-        if let Some(node) = nodes.iter().find(|node| node.name == status.node.as_str()) {
-            known.entry(node.host.clone()).or_default().push(status.clone());
-        }
-    }
-    let hosts = Hosts::of(ctx, &silent)?;
-    for (host, result) in hosts.statuses().await {
-        match result {
-            Ok(reply) => {
-                let half = configuration_half(&reply.release).to_owned();
-                in_use.insert(host.clone(), half);
-                if reply.supervisor_pid != 0 {
-                    boots.insert(host.clone(), reply.boot);
-                }
-                known.insert(host, reply.nodes);
-            }
-            Err(error) => {
-                // Of its silent nodes nothing is known: they are not to be shown as stopped.
-                known.remove(&host);
-                report.remote_error(&host, &error);
-            }
-        }
-    }
+    let survey = survey::look(ctx, &nodes, ask, &mut report).await?;
+    let mut in_use: BTreeMap<HostName, String> = survey
+        .replies
+        .iter()
+        .map(|(host, reply)| (host.clone(), configuration_half(&reply.release).to_owned()))
+        .collect();
     if let Some(last) = last {
         drift::add_last(&last, &mut in_use, &mut report);
     }
     drift::warn(ctx, &in_use, &mut report);
-    let is_shown =
-        |status: &&NodeStatus| nodes.iter().any(|node| node.name == status.node.as_str());
-    for status in known.values().flatten().filter(is_shown) {
-        let lines = refused::lines(status, refused::NEWS, Timestamp::now());
-        lines.into_iter().for_each(|line| report.warn(line));
+    for sight in &survey.sights {
+        if let Seen::Status(status) = &sight.seen {
+            let lines = refused::lines(status, refused::NEWS, Timestamp::now());
+            lines.into_iter().for_each(|line| report.warn(line));
+        }
     }
-    let rows: Vec<StatusRow> =
-        nodes.iter().map(|node| row(node, known.get(&node.host), boots.get(&node.host))).collect();
+    survey.warn_alarms(&mut report);
+    for (host, reply) in survey.replies.iter().filter(|(_, r)| r.metrics.starts_with("not at")) {
+        let hint = "another address: `metrics_listen` in tyto.yaml, then `ctl deploy`";
+        report.warn_hint(format!("{host}: metrics are not told: {}", reply.metrics), hint);
+    }
+    let boot = |node: &Node| survey.replies.get(&node.host).filter(|r| r.supervisor_pid != 0);
+    let rows = survey.sights.iter().map(|sight| row(sight, boot(sight.node).map(|r| &r.boot)));
+    let rows: Vec<StatusRow> = rows.collect();
     tell_why(&rows, &mut report);
     report.status(rows);
     Ok(report)
 }
 
-/// The nodes of a cluster that told the manager within [`FRESH`] that they run, and that their
-/// supervisors know. None when the manager does not answer soon.
-async fn heard(ctx: &Context, nodes: &[&Node]) -> anyhow::Result<Vec<NodeStatus>> {
-    let manager = ctx.cluster.head().filter(|head| head.role == Role::Manager);
-    // One host is asked either way: then its supervisor, which knows best.
-    let Some(manager) = manager.filter(|_| nodes.iter().any(|node| node.host != nodes[0].host))
-    else {
-        return Ok(Vec::new());
+/// The row of a node.
+fn row(sight: &Sight<'_>, boot: Option<&String>) -> StatusRow {
+    let node = sight.node;
+    let status = match &sight.seen {
+        Seen::Status(status) => Some(status.as_ref()),
+        Seen::Nothing | Seen::Absent => None,
     };
-    let hosts = Hosts::of(ctx, &[manager])?;
-    let Some(host) = hosts.find(&manager.host) else { return Ok(Vec::new()) };
-    let ask = async {
-        let mut manager = Manager::open(Arc::clone(&host.remote), &host.layout).await.ok()?;
-        manager.nodes().await.ok()
-    };
-    // Its host is among those asked afterwards: what is wrong with it is told there.
-    let reply = timeout(MANAGER_PATIENCE, ask).await.ok().flatten().unwrap_or_default();
-    Ok(reply.members.into_iter().filter_map(running).collect())
-}
-
-/// What the manager heard of a node that runs.
-fn running(member: MemberState) -> Option<NodeStatus> {
-    let MemberState { health, last_seen_ms_ago, .. } = member;
-    let health = health?;
-    let is_fresh = u128::from(last_seen_ms_ago) <= FRESH.as_millis();
-    (is_fresh && health.phase == "running" && !health.unwatched).then(|| NodeStatus {
-        node: health.node.clone(),
-        role: health.role.clone(),
-        state: health.phase.clone(),
-        pid: health.pid,
-        started_ns: health.started_ns,
-        health: Some(health),
-        ..NodeStatus::default()
-    })
-}
-
-/// The row of a node; none known when its host did not answer.
-fn row(node: &Node, known: Option<&Vec<NodeStatus>>, boot: Option<&String>) -> StatusRow {
-    let status = known.map(|nodes| nodes.iter().find(|status| node.name == status.node.as_str()));
-    let (word, pid, started_ns) = match status {
-        None => ("???", None, None),
+    let (word, pid, started_ns) = match &sight.seen {
+        Seen::Nothing => ("???", None, None),
         // The supervisor does not know it, or there is none: it was not started there.
-        Some(None) => ("stopped", None, None),
-        Some(Some(s)) => (
+        Seen::Absent => ("stopped", None, None),
+        Seen::Status(s) => (
             s.state.as_str(),
             Some(s.pid).filter(|&pid| pid != 0),
             Some(s.started_ns).filter(|&ns| ns != 0),
         ),
     };
-    let why = status.flatten().map(why).filter(|why| !why.is_empty());
+    let why = status.map(why).filter(|why| !why.is_empty());
     StatusRow {
         name: node.name.to_string(),
         role: node.role,

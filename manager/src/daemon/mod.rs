@@ -74,7 +74,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
             .with_context(|| format!("cannot make `{}`", layout.run().display()))?;
         let listener = channel::listen_socket(&path)
             .with_context(|| format!("cannot listen at `{}`", path.display()))?;
-        let router = channel::server().add_service(ManagerServer::new(FromCtl::new(members.clone())));
+        let router =
+            channel::server().add_service(ManagerServer::new(FromCtl::new(members.clone())));
         serve(router, UnixListenerStream::new(listener), end.clone())
     };
     reporter.set_phase(Phase::Running);

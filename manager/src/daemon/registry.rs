@@ -204,7 +204,10 @@ pub(crate) struct Membership {
 
 #[derive(Debug)]
 enum Ask {
-    Heard { health: Box<v1::NodeHealth>, reply: oneshot::Sender<Result<(), Full>> },
+    Heard {
+        health: Box<v1::NodeHealth>,
+        reply: oneshot::Sender<Result<(), Full>>,
+    },
     Members(oneshot::Sender<v1::NodesReply>),
     /// The manager is about to end: keep what is known.
     Keep(oneshot::Sender<()>),
@@ -294,7 +297,8 @@ impl Owner {
                     }
                     Some(Ask::Keep(reply)) => {
                         self.keep().await;
-                        drop(reply.send(()));
+                        // The manager ends in any case.
+                        reply.send(()).ok();
                     }
                     None => return,
                 },

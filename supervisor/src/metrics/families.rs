@@ -137,7 +137,8 @@ impl Families {
         if !self.has_room() {
             return;
         }
-        let family = self.counters.entry(name.clone()).or_insert_with(|| family(&name, kind, &help));
+        let family =
+            self.counters.entry(name.clone()).or_insert_with(|| family(&name, kind, &help));
         family.mut_metric().push(sample(kind, labels, float(value) / float(per)));
     }
 
@@ -337,7 +338,8 @@ mod tests {
     }
 
     fn told(nodes: Vec<NodeStatus>) -> String {
-        let alarm = Alarm { kind: "lag".into(), node: "x".into(), raised_ns: 1, ..Alarm::default() };
+        let alarm =
+            Alarm { kind: "lag".into(), node: "x".into(), raised_ns: 1, ..Alarm::default() };
         let over = Alarm { cleared_ns: 2, kind: "dropped".into(), ..alarm.clone() };
         let status = StatusReply { nodes, alarms: vec![alarm, over], ..StatusReply::default() };
         let room = Room { path: "/opt/tyto".into(), free_bytes: 5, size_bytes: 9 };
@@ -362,7 +364,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        let lag = "tyto_log_lag_seconds_bucket{node=\"logger-1\",role=\"logger\",stream=\"conn\",le=";
+        let lag =
+            "tyto_log_lag_seconds_bucket{node=\"logger-1\",role=\"logger\",stream=\"conn\",le=";
         let buckets: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(lag)).collect();
         assert_eq!(buckets, ["\"0.1\"} 4", "\"0.25\"} 5", "\"+Inf\"} 6"]);
         assert!(!text.contains("kind=\"dropped\""), "an alarm that is over");
@@ -379,7 +382,9 @@ mod tests {
         assert!(text.contains("tyto_up{node=\"worker-1\",role=\"worker\"} 0"));
         assert!(text.contains("tyto_up{node=\"logger-1\",role=\"logger\"} 0"));
         assert!(text.contains("tyto_log_produced_rows_total{node=\"worker-1\""));
-        assert!(!text.contains("tyto_packets_received_total") && !text.contains("lag_seconds_bucket"));
+        assert!(
+            !text.contains("tyto_packets_received_total") && !text.contains("lag_seconds_bucket")
+        );
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Metrics {
     async fn one(self: Arc<Self>, stream: TcpStream) {
         let answer = service_fn(|request| {
             let metrics = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(metrics.answer(&request).await) }
+            async move { Ok::<_, Infallible>(metrics.answer(request).await) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
         // One scrape, one connection: those that are kept open would take the places of others.
@@ -156,13 +156,14 @@ impl Metrics {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, _) = request.into_parts();
+        if !matches!(head.method, Method::GET | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
             response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET"));
             return response;
         }
-        match request.uri().path() {
+        match head.uri.path() {
             "/metrics" => plain(StatusCode::OK, self.text().await),
             _ => plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n".into()),
         }

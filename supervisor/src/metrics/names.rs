@@ -159,12 +159,8 @@ pub(crate) const START_TIME: Metric = metric(
     "Start of the node's process since the Unix epoch.",
 );
 /// Age of what is told here of the node.
-pub(crate) const REPORT_AGE: Metric = metric(
-    "tyto_node_report_age_seconds",
-    Kind::Gauge,
-    OF_NODE,
-    "Time since the node reported.",
-);
+pub(crate) const REPORT_AGE: Metric =
+    metric("tyto_node_report_age_seconds", Kind::Gauge, OF_NODE, "Time since the node reported.");
 /// Memory in use.
 pub(crate) const RESIDENT: Metric = metric(
     "tyto_node_resident_memory_bytes",
@@ -307,9 +303,32 @@ pub(crate) const LEFT_OUT: Metric = metric(
 
 /// What the supervisor makes, in the order of the answer.
 pub(crate) const METRICS: &[Metric] = &[
-    HOST_INFO, UP, NODE_INFO, RESTARTS, WATCHDOG_KILLS, START_TIME, REPORT_AGE, RESIDENT, VIRTUAL,
-    CPU, CERTIFICATE, REFUSED, ALARM, ALARM_SINCE, PRODUCED, ACKED, PENDING, SPOOLED, DROPPED,
-    WRITTEN, LAG, LAG_LATELY, DISK_FREE, DISK_SIZE, SCRAPES, SCRAPES_REFUSED,
+    HOST_INFO,
+    UP,
+    NODE_INFO,
+    RESTARTS,
+    WATCHDOG_KILLS,
+    START_TIME,
+    REPORT_AGE,
+    RESIDENT,
+    VIRTUAL,
+    CPU,
+    CERTIFICATE,
+    REFUSED,
+    ALARM,
+    ALARM_SINCE,
+    PRODUCED,
+    ACKED,
+    PENDING,
+    SPOOLED,
+    DROPPED,
+    WRITTEN,
+    LAG,
+    LAG_LATELY,
+    DISK_FREE,
+    DISK_SIZE,
+    SCRAPES,
+    SCRAPES_REFUSED,
     LEFT_OUT,
 ];
 
@@ -320,13 +339,13 @@ pub(crate) fn of_counter(counter: &str) -> (String, Kind, u64, String) {
     let kind = known.map_or(Kind::Gauge, |known| known.kind);
     let units = [("_us", 1_000_000), ("_ms", 1_000), ("_s", 1)];
     let unit = units.iter().find_map(|(end, per)| Some((counter.strip_suffix(end)?, *per)));
-    let (stem, per) = unit.map_or((counter.to_owned(), 1), |(stem, per)| {
-        (format!("{stem}_seconds"), per)
-    });
+    let (stem, per) =
+        unit.map_or((counter.to_owned(), 1), |(stem, per)| (format!("{stem}_seconds"), per));
     let total = if kind == Kind::Counter { "_total" } else { "" };
-    let help = known.map_or_else(|| format!("What the node counts as {counter}."), |known| {
-        known.help.to_owned()
-    });
+    let help = known.map_or_else(
+        || format!("What the node counts as {counter}."),
+        |known| known.help.to_owned(),
+    );
     (format!("tyto_{stem}{total}"), kind, per, help)
 }
 

@@ -280,9 +280,12 @@ async fn forward(granted: &mut Vec<ClaimedRow>, rows: &mpsc::Sender<Intake>) -> 
         let stream = wanted.stream;
         let ts = wanted.claim.ts.0;
         let times = RowTimes { first_ns: ts, last_ns: ts };
-        let batch = batches
-            .entry(stream.name)
-            .or_insert_with(|| RowBatchDraft { stream, rows: 0, payload: Vec::new(), times });
+        let batch = batches.entry(stream.name).or_insert_with(|| RowBatchDraft {
+            stream,
+            rows: 0,
+            payload: Vec::new(),
+            times,
+        });
         batch.rows += 1;
         batch.payload.extend_from_slice(&wanted.row);
         batch.times.first_ns = batch.times.first_ns.min(ts);

@@ -179,7 +179,8 @@ impl Shipper {
             let ship = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let store = store.as_ref().map(ReportCell::latest);
             health.counters.push(health::counter("spool_bytes", ship.spool_bytes));
-            let waited_ns = ship.oldest_ns.map(|oldest_ns| clock::now().0.saturating_sub(oldest_ns));
+            let waited_ns =
+                ship.oldest_ns.map(|oldest_ns| clock::now().0.saturating_sub(oldest_ns));
             let waited_ms = waited_ns.unwrap_or(0) / (NANOS / 1_000);
             health.counters.push(health::counter("oldest_waiting_ms", waited_ms));
             if let Some(store) = &store {
