@@ -78,13 +78,21 @@ impl Cluster {
     /// # Errors
     /// When that fails.
     pub fn configure(lab: Lab, seat: Seat, node_cfg: &str) -> Result<Self> {
+        Self::configure_with(lab, seat, node_cfg, "")
+    }
+
+    /// The same, with further lines of tyto.yaml.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn configure_with(lab: Lab, seat: Seat, node_cfg: &str, settings: &str) -> Result<Self> {
         let tyto_yaml = match seat {
             Seat::Operator => format!("{TYTO_YAML}{SSH_YAML}"),
             Seat::Host(_) => TYTO_YAML.to_owned(),
         };
         lab.configure(seat, "node.cfg", node_cfg)?;
         lab.configure(seat, "networks.cfg", "")?;
-        lab.configure(seat, "tyto.yaml", &tyto_yaml)?;
+        lab.configure(seat, "tyto.yaml", &format!("{settings}{tyto_yaml}"))?;
         Ok(Self { lab, seat })
     }
 

@@ -205,7 +205,9 @@ impl Judge {
         let is_live = |name: &str| reports.iter().any(|r| r.is_live && r.health.node == name);
         let is_there = |name: &str| reports.iter().any(|r| r.health.node == name);
         let writers = reports.iter().filter(|r| is_writer(r.health));
-        let writers_live = writers.clone().all(|report| report.is_live);
+        // Without a word of any logger, or without that of one, nothing can be missed.
+        let writers_live =
+            writers.clone().count() > 0 && writers.clone().all(|report| report.is_live);
         for (key, line) in &mut lines {
             if !self.open.contains_key(key) && self.open.len() >= CLAIMS_MAX {
                 continue;
