@@ -69,8 +69,8 @@ const fn not_there(name: &'static str, why: &'static str) -> ZeekctlOption {
 const GRPC: &str = "ctl speaks with supervisors and nodes by gRPC, over ssh";
 const NO_TOPICS: &str = "nodes are asked directly, without topics";
 const ENCRYPTED: &str = "all traffic between nodes is encrypted; keys are made at the first deploy";
-const NO_METRICS: &str =
-    "there is no Prometheus endpoint; nodes report their counters to the manager";
+const METRICS: &str =
+    "`metrics_listen` of tyto.yaml: the supervisor of each host tells the metrics of all its nodes";
 const NO_PF_RING: &str =
     "packets come from AF_PACKET sockets; `lb_procs` and the fanout group replace it";
 const NO_TIME_MACHINE: &str = "there is no Time Machine to talk to";
@@ -110,8 +110,8 @@ pub const ZEEKCTL_OPTIONS: &[Group] = &[
             by_itself("cluster_backend_zeromq.use_curve_encryption", ENCRYPTED),
             by_itself("cluster_backend_zeromq.curve_dir", ENCRYPTED),
             by_itself("cluster_backend_zeromq.disable_unencrypted_warning", ENCRYPTED),
-            not_there("MetricsPort", NO_METRICS),
-            not_there("MetricsAddress", NO_METRICS),
+            by_itself("MetricsPort", METRICS),
+            by_itself("MetricsAddress", METRICS),
         ],
     ),
     (
