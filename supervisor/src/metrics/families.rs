@@ -167,8 +167,8 @@ impl Families {
         if lag.stream.is_empty() {
             let Some(minute) = lag.last_minute.filter(|minute| minute.rows > 0) else { return };
             let figures = [("0.5", minute.p50_ms), ("0.99", minute.p99_ms), ("1", minute.max_ms)];
-            for (quantile, ms) in figures {
-                let labels = [of_node, &[("quantile", quantile)]].concat();
+            for (share, ms) in figures {
+                let labels = [of_node, &[("share", share)]].concat();
                 self.add(names::LAG_LATELY, &labels, float(ms) / 1e3);
             }
             return;
@@ -392,6 +392,24 @@ mod tests {
         let mut node = running(worker());
         node.node = "a\"b\\c\nd".to_owned();
         assert!(told(vec![node]).contains("tyto_up{node=\"a\\\"b\\\\c\\nd\""));
+    }
+
+    #[test]
+    fn the_rules_in_the_docs_are_rules_on_metrics_that_there_are() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/prometheus-alerts.yml");
+        let rules = std::fs::read_to_string(path).unwrap();
+        let own = names::METRICS.iter().map(|metric| metric.name.to_owned());
+        let counters = names::NODE_COUNTERS.iter().map(|known| names::of_counter(known.counter).0);
+        let known: Vec<String> = own.chain(counters).collect();
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = rules.split(|c| !is_of_name(c)).filter(|word| word.starts_with("tyto_"));
+        for word in words {
+            assert!(known.iter().any(|name| name == word), "{word}");
+        }
+        match Command::new("promtool").args(["check", "rules", path]).output() {
+            Ok(output) => assert!(output.status.success(), "{output:?}"),
+            Err(_) => eprintln!("SKIPPED the check of the rules: there is no promtool"),
+        }
     }
 
     #[test]

@@ -249,8 +249,8 @@ pub(crate) const LAG: Metric = metric(
 pub(crate) const LAG_LATELY: Metric = metric(
     "tyto_log_lag_last_minute_seconds",
     Kind::Gauge,
-    "node, role, quantile",
-    "The same of the rows of the last minute; quantile 1 is the slowest.",
+    "node, role, share",
+    "The same of the rows of the last minute; share 0.99: so many took no longer.",
 );
 /// What is the matter.
 pub(crate) const ALARM: Metric = metric(
