@@ -10,6 +10,7 @@ pub mod deploy;
 pub mod hosts;
 pub mod identity;
 pub mod lock;
+pub mod log_lag;
 pub mod progress;
 pub mod remote;
 pub mod report;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use serde::Serialize;
+use serde_json::json;
 use tokio::time::sleep;
 use tyto_core::config::node::Node;
 use tyto_proto::v1::NodeHealth;
 
 use super::{Command, Run, nodes_arg};
 use crate::context::Context;
+use crate::log_lag::{self, Lag};
 use crate::report::Report;
 use crate::sight::{Sight, counter};
 use crate::survey::{self, Ask, Survey};
@@ -25,7 +27,8 @@ pub(super) const COMMAND: Command = Command {
     details: "One line per stage and node: network card, ring, worker, analysis, spool, logger; what \
               it took, what it lost since its start and during the interval, and what helps. Counts \
               of packets begin with the capture, those of analysis with the worker's process, those \
-              of rows with the node's first life. Exit code 1: something was lost (with --lately: \
+              of rows with the node's first life. Below it is the log lag of each logger: the time \
+              from a packet until its rows were on disk, in the last minute and since its start. Exit code 1: something was lost (with --lately: \
               during the interval), or a host does not answer.",
     args: || {
         vec![
@@ -40,6 +43,10 @@ pub(super) const COMMAND: Command = Command {
                 .long("lately")
                 .action(ArgAction::SetTrue)
                 .help("Only what was lost during the interval decides the exit code"),
+            Arg::new("streams")
+                .long("streams")
+                .action(ArgAction::SetTrue)
+                .help("The log lag of each log stream too"),
         ]
     },
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
@@ -197,16 +204,35 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let nodes: Vec<&Node> = ctx.nodes(args)?;
     let seconds = args.get_one::<u64>("interval").copied().unwrap_or(0);
     let mut report = Report::new();
-    let mut losses = all(&survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?);
+    let first = survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?;
+    let (mut losses, mut lags) = (all(&first), lags(&first));
     if seconds > 0 {
         sleep(Duration::from_secs(seconds)).await;
         // Hosts that do not answer are told once, by the second look.
         report = Report::new();
-        let after = all(&survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?);
-        losses = lately(&losses, after);
+        let second = survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?;
+        losses = lately(&losses, all(&second));
+        lags = self::lags(&second);
     }
     show(&losses, seconds, args.get_flag("lately"), &mut report);
+    show_lags(&lags, args.get_flag("streams"), &mut report);
+    report.json(&json!({ "losses": losses, "lag": lags }));
     Ok(report)
+}
+
+/// The log lag of nodes that run.
+fn lags(survey: &Survey<'_>) -> Vec<Lag> {
+    let live = survey.sights.iter().filter_map(Sight::report);
+    live.flat_map(|(health, _)| log_lag::of(health)).collect()
+}
+
+fn show_lags(lags: &[Lag], each_stream: bool, report: &mut Report) {
+    let shown = lags.iter().filter(|lag| each_stream || lag.stream.is_none());
+    let rows: Vec<_> = shown.map(log_lag::cells).collect();
+    if !rows.is_empty() {
+        report.line("");
+        report.table(&log_lag::HEADER, rows);
+    }
 }
 
 /// What every stage counts, lost or not, in the order of the way.
@@ -366,7 +392,6 @@ fn show(losses: &[Loss], seconds: u64, only_lately: bool, report: &mut Report) {
     if losses.iter().any(|loss| counts(loss) > 0) {
         report.fail();
     }
-    report.json(&losses);
 }
 
 #[cfg(test)]

@@ -209,6 +209,14 @@ impl Families {
     }
 
     fn add(&mut self, metric: Metric, labels: Labels<'_>, value: f64) {
+        debug_assert!(
+            labels
+                .iter()
+                .map(|(name, _)| *name)
+                .eq(metric.labels.split(", ").filter(|l| !l.is_empty())),
+            "the document names the labels of {}",
+            metric.name
+        );
         if self.has_room() {
             self.family(metric).mut_metric().push(sample(metric.kind, labels, value));
         }

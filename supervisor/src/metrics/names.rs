@@ -12,6 +12,7 @@ pub(crate) enum Kind {
     Histogram,
 }
 
+#[cfg(test)]
 impl Kind {
     /// The word of the text format.
     pub(crate) const fn as_str(self) -> &'static str {
