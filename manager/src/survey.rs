@@ -24,7 +24,7 @@ use crate::sight::{Seen, Sight};
 /// A node that the manager heard of this long ago at most runs: nodes report each second.
 const FRESH: Duration = Duration::from_millis(2_500);
 /// How long the manager may take before the supervisors are asked.
-const MANAGER_PATIENCE: Duration = Duration::from_secs(2);
+const MANAGER_PATIENCE: Duration = Duration::from_secs(4);
 /// Alarms that are over are told of this time.
 const OVER_TOLD: Duration = Duration::from_secs(3600);
 
