@@ -69,7 +69,9 @@ impl LastReports {
             return;
         }
         match self.store(report, is_last) {
-            Ok(()) => drop(kept.insert(report.node.clone(), report.reported_ns)),
+            Ok(()) => {
+                kept.insert(report.node.clone(), report.reported_ns);
+            }
             Err(error) => warn!(node = report.node, %error, "cannot keep the node's last report"),
         }
     }
