@@ -132,6 +132,12 @@ impl PacketSource for PcapFile {
             Format::Pcapng(section) => section.next_frame(&mut self.window, &mut self.progress),
         }
     }
+
+    fn upcoming(&self, count: usize, look: &mut dyn FnMut(LinkType, &[u8])) {
+        if let Format::Pcap(pcap) = &self.format {
+            pcap.frames_of(self.window.at_hand()).take(count).for_each(|f| look(pcap.link_type, f));
+        }
+    }
 }
 
 impl fmt::Debug for PcapFile {
@@ -235,14 +241,13 @@ impl Pcap {
     ) -> Result<Next<'a>, CaptureError> {
         let at = window.passed();
         let header = window.peek(self.header_len)?;
-        if header.len() < self.header_len {
+        let Some(&fields) = header.first_chunk().filter(|_| header.len() >= self.header_len) else {
             if !header.is_empty() || window.is_cut() {
                 progress.cut(at);
             }
             return progress.end();
-        }
-        let field = |at| u32_at(header, at, self.big_endian).unwrap_or_default();
-        let (secs, fraction, first, second) = (field(0), field(4), field(8), field(12));
+        };
+        let [secs, fraction, first, second] = self.words(fields);
         let (captured, wire_len) = match self.lengths {
             Lengths::CapturedFirst => (first, second),
             Lengths::WireFirst => (second, first),
@@ -263,6 +268,31 @@ impl Pcap {
         progress.packets += 1;
         let bytes = record.get(self.header_len..).unwrap_or_default();
         Ok(Next::Frame(Frame { ts, bytes, wire_len, link_type, checksum_good: false }))
+    }
+}
+
+impl Pcap {
+    /// The four numbers with which a packet's header begins.
+    fn words(&self, fields: [u8; 16]) -> [u32; 4] {
+        let (words, _) = fields.as_chunks();
+        let word = |at: usize| match words.get(at) {
+            Some(word) if self.big_endian => u32::from_be_bytes(*word),
+            Some(word) => u32::from_le_bytes(*word),
+            None => 0,
+        };
+        [word(0), word(1), word(2), word(3)]
+    }
+
+    /// The frames in `records`, up to the first that is not whole.
+    fn frames_of<'a>(&self, mut records: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let captured_at = if self.lengths == Lengths::WireFirst { 12 } else { 8 };
+        std::iter::from_fn(move || {
+            let captured = u32_at(records, captured_at, self.big_endian)? as usize;
+            let (record, rest) =
+                records.split_at_checked(self.header_len.checked_add(captured)?)?;
+            records = rest;
+            record.get(self.header_len..)
+        })
     }
 }
 
@@ -401,6 +431,27 @@ mod tests {
             open(&newer).unwrap_err().to_string(),
             "not a capture file: pcap version 3.4; expected 2.4"
         );
+    }
+
+    #[test]
+    fn the_frames_to_come_are_those_that_come() {
+        let packets: [(u32, u32, &[u8], u32); 3] =
+            [(1, 0, &[1; 40], 40), (2, 0, &[], 0), (3, 0, &[3; 9], 60)];
+        for big_endian in [false, true] {
+            let mut file = open(&pcap(0xa1b2_c3d4, big_endian, &packets)).unwrap();
+            let upcoming = |file: &PcapFile, count| {
+                let mut seen = Vec::new();
+                file.upcoming(count, &mut |_, frame| seen.push(frame.to_vec()));
+                seen
+            };
+            // Nothing was read yet but the header.
+            assert!(matches!(file.next_frame(), Ok(Next::Frame(_))));
+            assert_eq!(upcoming(&file, 9), [vec![], vec![3; 9]]);
+            assert_eq!(upcoming(&file, 1), [vec![]]);
+            assert!(matches!(file.next_frame(), Ok(Next::Frame(_))));
+            assert!(matches!(file.next_frame(), Ok(Next::Frame(_))));
+            assert!(upcoming(&file, 9).is_empty());
+        }
     }
 
     #[test]
