@@ -287,7 +287,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn due(wheel: &mut Wheel, now: u64) -> Vec<u32> {
-        std::iter::from_fn(|| wheel.pop_due(Ts(now), &mut usize::MAX.clone())).collect()
+        std::iter::from_fn(|| wheel.pop_due(Ts(now), &mut { usize::MAX })).collect()
     }
 
     #[test]
