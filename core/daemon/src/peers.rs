@@ -30,6 +30,11 @@ impl Peers {
         Self { now }
     }
 
+    /// Those that somebody else tells of.
+    pub const fn told(now: watch::Receiver<Arc<[Peer]>>) -> Self {
+        Self { now }
+    }
+
     /// Those of a role at this moment, in node.cfg order. [`Peers::changed`] then waits for
     /// what comes after it.
     pub fn of(&mut self, role: Role) -> Vec<Peer> {

@@ -13,6 +13,7 @@
 pub mod archive;
 pub mod batch;
 pub mod clock;
+pub mod disk;
 pub mod error;
 mod file;
 pub mod frame;

@@ -10,9 +10,10 @@ use tyto_core::layout::Layout;
 use tyto_core::record::schema::Schema;
 use tyto_core::time::Ts;
 
-use crate::archive::{ArchiveOptions, Archiver, make_folder};
+use crate::archive::{ArchiveOptions, Archiver, Archiving, make_folder};
 use crate::batch::{Batch, Position};
 use crate::clock::Clock;
+use crate::disk::{self, Disk};
 use crate::error::{AcceptError, StoreError};
 use crate::file::LogFile;
 use crate::journal::{Entry, Journal, PositionKey};
@@ -68,6 +69,7 @@ impl StoreOptions {
 
 /// The log files of one logger. Owned by one thread.
 pub struct LogStore {
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: StoreOptions,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
@@ -113,12 +115,26 @@ impl LogStore {
     /// # Errors
     /// When the disk refuses, or journal and files contradict each other.
     pub fn open(options: StoreOptions, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_on(disk::real(), options, clock, Archiving::InThread)
+    }
+
+    /// The same, on another disk than the host's.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        options: StoreOptions,
+        clock: Clock,
+        archiving: Archiving,
+    ) -> Result<Self, StoreError> {
         let rotated = options.folder.join("rotated");
-        make_folder(&rotated)?;
-        make_folder(&options.logs)?;
-        let mut journal = Journal::open(options.folder.join("journal"))?;
-        rotation::finish(&options.folder, &mut journal)?;
-        let files = rotation::resume_files(&options.folder, &mut journal)?;
+        let prefix = options.logs.parent().unwrap_or(&options.logs);
+        make_folder(&*disk, prefix, &rotated)?;
+        make_folder(&*disk, prefix, &options.logs)?;
+        let mut journal = Journal::open(disk.clone(), options.folder.join("journal"))?;
+        rotation::finish(&*disk, &options.folder, &mut journal)?;
+        let files = rotation::resume_files(&*disk, &options.folder, &mut journal)?;
         let mut current: HashMap<Arc<str>, CurrentSchema> = HashMap::new();
         for (name, file) in &files {
             if **name == *rotation::plain_name(&file.stream) {
@@ -127,6 +143,7 @@ impl LogStore {
         }
         let taken = journal.state().positions.iter().map(|(k, v)| (k.clone(), *v)).collect();
         let archive = ArchiveOptions {
+            disk: disk.clone(),
             rotated: rotated.clone(),
             logs: options.logs.clone(),
             compress: options.config.compress,
@@ -137,10 +154,11 @@ impl LogStore {
             },
             zone: options.zone.clone(),
         };
-        let archiver =
-            Archiver::start(archive).map_err(|error| StoreError::io("archive", &rotated, error))?;
-        rotation::link_current(&options);
+        let archiver = Archiver::start(archive, archiving)
+            .map_err(|error| StoreError::io("archive", &rotated, error))?;
+        rotation::link_current(&*disk, &options);
         let mut store = Self {
+            disk,
             options,
             clock,
             journal,
@@ -292,13 +310,15 @@ impl LogStore {
         let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
         let now = (self.clock)();
         self.rotate(&all, now)?;
+        self.archiver.tick();
         // Waits for the archive's thread.
         drop(self);
         Ok(durable)
     }
 
     pub(crate) fn make_durable(&mut self) -> Result<(), StoreError> {
-        rotation::finish(&self.options.folder, &mut self.journal)?;
+        self.journal.settle()?;
+        rotation::finish(&*self.disk, &self.options.folder, &mut self.journal)?;
         self.create_files()?;
         for file in self.files.values_mut() {
             file.flush()?;

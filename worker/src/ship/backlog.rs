@@ -16,6 +16,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tyto_core::record::schema::Schema;
+use tyto_writer::disk::Disk;
 use tyto_writer::{Position, Refusal};
 
 use super::batch::RowBatch;
@@ -94,6 +95,7 @@ pub(crate) struct Standing {
 /// All batches of one node.
 #[derive(Debug)]
 pub(crate) struct Backlog {
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) ledger_path: PathBuf,
     pub(super) ledger: Ledger,
     pub(super) ledger_changed: bool,
@@ -134,22 +136,25 @@ impl Backlog {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn open(
+        disk: Arc<dyn Disk>,
         folder: &Path,
         spool_bytes_max: u64,
         epoch: u64,
         loggers: &[Arc<str>],
     ) -> io::Result<Self> {
-        let (spool, mut ledger, recovered) = recovery::open(folder, spool_bytes_max, loggers)?;
+        let (spool, mut ledger, recovered) =
+            recovery::open(disk.clone(), folder, spool_bytes_max, loggers)?;
         let Recovered { items, homes, schemas } = recovered;
         ledger.epoch = epoch.max(ledger.epoch + 1);
         let ledger_path = folder.join("ledger");
-        ledger.save(&ledger_path)?;
+        ledger.save(&*disk, &ledger_path)?;
         let mut totals = ledger.settled.clone();
         homes.values().for_each(|home| ledger::add(&mut totals, &home.tallies));
         let links = loggers.iter().map(|logger| Link::new(logger.clone(), &items)).collect();
         let unbound = items.values().filter(|item| item.logger.is_none());
         let unbound = unbound.map(|item| item.head.number).collect();
         let mut backlog = Self {
+            disk,
             ledger_path,
             ledger,
             ledger_changed: false,
@@ -395,7 +400,7 @@ impl Backlog {
         self.part_with_retired();
         self.remove_settled_segments();
         if self.ledger_changed {
-            match self.ledger.save(&self.ledger_path) {
+            match self.ledger.save(&*self.disk, &self.ledger_path) {
                 Ok(()) => self.ledger_changed = false,
                 Err(error) => tracing::error!(%error, "cannot save the ledger"),
             }

@@ -6,12 +6,12 @@
 //! a death at any moment finds each row counted once.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tyto_writer::disk::{Disk, Open};
 
 /// Why rows were given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,8 +120,8 @@ impl Ledger {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub(crate) fn load(path: &Path) -> io::Result<Self> {
-        let text = match fs::read(path) {
+    pub(crate) fn load(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let text = match disk.read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),
@@ -135,7 +135,7 @@ impl Ledger {
             }),
             Err(error) => {
                 tracing::error!(%error, "ledger is broken; counts begin anew");
-                fs::rename(path, path.with_extension("broken"))?;
+                disk.rename(path, &path.with_extension("broken"))?;
                 Ok(Self::default())
             }
         }
@@ -144,8 +144,8 @@ impl Ledger {
     /// Puts the file in place of the one before, in one step.
     ///
     /// # Errors
-    /// When the disk refuses; the file before is then still there.
-    pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
+    /// When the disk refuses; the file before is then still there, or this one is.
+    pub(crate) fn save(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
         let file = LedgerFile {
             settled: self.settled.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
             first_segment: self.first_segment,
@@ -154,9 +154,11 @@ impl Ledger {
         };
         let text = serde_json::to_vec(&file)?;
         let beside = path.with_extension("new");
-        let mut out = fs::File::create(&beside)?;
-        out.write_all(&text)?;
+        let out = disk.open(&beside, Open::Create)?;
+        out.write_all_at(&text, 0)?;
         out.sync_data()?;
-        fs::rename(beside, path)
+        disk.rename(&beside, path)?;
+        // What it takes over is removed next, and its epoch is used: neither may outlive it.
+        disk.sync_folder(path.parent().unwrap_or(Path::new(".")))
     }
 }

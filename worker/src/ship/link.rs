@@ -2,17 +2,44 @@
 //! [`sender`](super::sender) (gRPC to a logger) and [`local`](super::local) (the log files of a
 //! standalone node).
 
+use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tyto_core::config::runtime::Peer;
+use tyto_daemon::channel::{self, PeerChannel};
+use tyto_daemon::tls::Identity;
 use tyto_writer::{Position, Refusal};
 
 use super::backlog::Parcel;
 
 /// Events that may wait for the ship thread; a transport waits beyond.
 pub(crate) const EVENTS_MAX: usize = 1_024;
+
+/// How loggers are reached: by mTLS with an [`Identity`], or over a simulated network.
+pub trait Dial: Debug + Send + Sync {
+    /// A channel to a logger.
+    ///
+    /// # Errors
+    /// When its address cannot be dialled.
+    fn channel(&self, peer: &Peer) -> Result<PeerChannel, tonic::transport::Error>;
+
+    /// Waits until sessions of this moment have to make way for new ones.
+    fn renewed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+impl Dial for Identity {
+    fn channel(&self, peer: &Peer) -> Result<PeerChannel, tonic::transport::Error> {
+        channel::to_peer(self, peer)
+    }
+
+    fn renewed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.changed())
+    }
+}
 
 /// What a transport tells of its logger.
 #[derive(Debug)]

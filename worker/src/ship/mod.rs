@@ -22,6 +22,7 @@ mod recovery;
 mod room;
 mod sender;
 mod spool;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,7 @@ use tyto_daemon::tls::Identity;
 use tyto_daemon::{clock, health};
 use tyto_proto::convert::lag_to_wire;
 use tyto_proto::v1::{Dropped, LedgerRow, NodeHealth, Written};
+use tyto_writer::disk;
 use tyto_writer::service::{ReportCell, StoreReport};
 use tyto_writer::{LogStore, StoreError, StoreOptions};
 
@@ -51,8 +53,10 @@ use backlog::{Backlog, Standing};
 use batch::{Intake, QUEUE_BATCHES_MAX};
 pub use batch::{Overflow, ShipOutput};
 use claim::{CLAIMS_MAX, ClaimedRow, Court};
+pub use link::Dial;
 use link::{EVENTS_MAX, LinkContext, LinkEvent, Transport};
 use members::Members;
+pub use tasks::{Ground, ShipTasks, Shipped};
 
 /// Segments are removed, the ledger saved and the report renewed this often.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
@@ -127,8 +131,9 @@ impl Shipper {
         } else {
             config.peers_of(Role::Logger).map(|peer| peer.node.as_str().into()).collect()
         };
-        let backlog = Backlog::open(&folder, config.ship.spool_bytes_max, epoch, &loggers)
-            .map_err(ShipError::Spool)?;
+        let backlog =
+            Backlog::open(disk::real(), &folder, config.ship.spool_bytes_max, epoch, &loggers)
+                .map_err(ShipError::Spool)?;
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let oldest_epoch = Arc::new(AtomicU64::new(backlog.oldest_epoch()));
         let end_links = CancellationToken::new();
@@ -148,7 +153,7 @@ impl Shipper {
             links.spawn(local.run(context));
         } else {
             let identity = identity.ok_or(ShipError::NoIdentity)?.clone();
-            let members = Members::new(identity, peers.clone(), context);
+            let members = Members::new(Arc::new(identity), peers.clone(), context);
             links.spawn(members.run());
         }
         let (queue, intake) = mpsc::channel(QUEUE_BATCHES_MAX);
@@ -233,6 +238,7 @@ fn ledger_row(stream: &Arc<str>, standing: &Standing, store: Option<&StoreReport
 }
 
 /// The thread that owns the backlog.
+#[derive(Debug)]
 struct ShipThread {
     backlog: Backlog,
     oldest_epoch: Arc<AtomicU64>,

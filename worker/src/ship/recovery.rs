@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tyto_core::record::schema::Schema;
+use tyto_writer::disk::Disk;
 
 use super::backlog::{Home, Item};
 use super::ledger::{Ledger, Reason};
@@ -28,15 +29,16 @@ pub(crate) struct Recovered {
 /// # Errors
 /// When the disk refuses.
 pub(crate) fn open(
+    disk: Arc<dyn Disk>,
     folder: &Path,
     spool_bytes_max: u64,
     loggers: &[Arc<str>],
 ) -> io::Result<(Spool, Ledger, Recovered)> {
-    std::fs::create_dir_all(folder)?;
-    let mut ledger = Ledger::load(&folder.join("ledger"))?;
+    disk.create_dir_all(folder)?;
+    let mut ledger = Ledger::load(&*disk, &folder.join("ledger"))?;
     let mut found = Recovered::default();
     let (mut next_number, mut epoch) = (ledger.next_number, ledger.epoch);
-    let spool = Spool::open(folder, spool_bytes_max, ledger.first_segment, |record| {
+    let spool = Spool::open(disk, folder, spool_bytes_max, ledger.first_segment, |record| {
         if let Record::Batch { head, .. } = &record {
             next_number = next_number.max(head.number + 1);
             epoch = epoch.max(head.epoch);

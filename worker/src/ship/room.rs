@@ -76,7 +76,7 @@ impl Backlog {
             ledger::add(&mut ledger.settled, &home.tallies);
         }
         ledger.first_segment = end;
-        if let Err(error) = ledger.save(&self.ledger_path) {
+        if let Err(error) = ledger.save(&*self.disk, &self.ledger_path) {
             tracing::error!(%error, "cannot save the ledger; the spool keeps its segments");
             return;
         }

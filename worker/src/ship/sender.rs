@@ -11,7 +11,6 @@ use tonic::{Status, Streaming};
 use tyto_core::config::runtime::Peer;
 use tyto_daemon::channel;
 use tyto_daemon::telemetry::chain;
-use tyto_daemon::tls::Identity;
 use tyto_proto::convert::schema_to_wire;
 use tyto_proto::v1::deliver_reply::Kind as Reply;
 use tyto_proto::v1::deliver_request::Kind as Request;
@@ -20,7 +19,7 @@ use tyto_proto::v1::{Ack, Batch, DeliverReply, DeliverRequest, Hello, Refusal as
 use tyto_writer::{Position, Refusal};
 
 use super::backlog::{Parcel, WINDOW_BATCHES_MAX};
-use super::link::{LinkContext, LinkEvent, Transport};
+use super::link::{Dial, LinkContext, LinkEvent, Transport};
 
 /// Wait after a first failed try; doubles with each further one.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -34,7 +33,7 @@ const OUTGOING_MAX: usize = 4;
 /// gRPC to one logger.
 #[derive(Debug)]
 pub(crate) struct GrpcTransport {
-    identity: Identity,
+    dial: Arc<dyn Dial>,
     peer: Peer,
 }
 
@@ -56,9 +55,9 @@ enum SessionError {
 }
 
 impl GrpcTransport {
-    /// A transport to `peer` for the node of that identity.
-    pub(crate) const fn new(identity: Identity, peer: Peer) -> Self {
-        Self { identity, peer }
+    /// A transport to `peer`.
+    pub(crate) const fn new(dial: Arc<dyn Dial>, peer: Peer) -> Self {
+        Self { dial, peer }
     }
 
     /// One session; returns whether it came to a welcome, and what ended it.
@@ -73,8 +72,8 @@ impl GrpcTransport {
         context: &LinkContext,
         welcomed: &mut bool,
     ) -> Result<(), SessionError> {
-        let renewed = self.identity.changed();
-        let mut client = LogSinkClient::new(channel::to_peer(&self.identity, &self.peer)?)
+        let renewed = self.dial.renewed();
+        let mut client = LogSinkClient::new(self.dial.channel(&self.peer)?)
             .max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
         let (requests, outgoing) = mpsc::channel(OUTGOING_MAX);
         let hello = Hello { node: context.node.to_string(), oldest_epoch: context.oldest_epoch() };
@@ -94,6 +93,7 @@ impl GrpcTransport {
         context.events.send(up).await.map_err(|_| SessionError::Closed)?;
         // Side by side: acks are heard while sending waits for the logger's window.
         tokio::select! {
+            biased;
             ended = forward(&mut queue, &requests) => ended,
             ended = listen(&mut replies, &logger, &context.events) => ended,
             () = renewed => Err(SessionError::Renewed),
@@ -110,6 +110,7 @@ impl Transport for GrpcTransport {
         let mut backoff = BACKOFF_MIN;
         loop {
             let (welcomed, error) = tokio::select! {
+                biased;
                 ended = self.session(&context) => ended,
                 () = context.end.cancelled() => return,
             };
@@ -132,6 +133,7 @@ impl Transport for GrpcTransport {
                 tracing::debug!(peer = %self.peer.node, error = %chain(&error), "no logger");
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(backoff) => {}
                 () = context.end.cancelled() => return,
             }

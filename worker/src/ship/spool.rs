@@ -6,15 +6,14 @@
 //! [`backlog`](super::backlog).
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tyto_core::record::schema::{Schema, SchemaField};
 use tyto_writer::RowTimes;
+use tyto_writer::disk::{Disk, DiskFile, Open};
 use tyto_writer::frame::{self, BadBody, FRAME_HEAD_LEN, Fields, Tail, put_bytes, put_number};
 
 use super::ledger::Reason;
@@ -105,7 +104,7 @@ pub(crate) enum Record {
 
 #[derive(Debug)]
 struct Segment {
-    file: File,
+    file: Box<dyn DiskFile>,
     len: u64,
     schemas: HashSet<u64>,
 }
@@ -113,6 +112,7 @@ struct Segment {
 /// The segments of one node's spool.
 #[derive(Debug)]
 pub(crate) struct Spool {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
     segments: BTreeMap<u64, Segment>,
     active: u64,
@@ -129,21 +129,22 @@ impl Spool {
     /// # Errors
     /// When the folder cannot be read or written.
     pub(crate) fn open(
+        disk: Arc<dyn Disk>,
         folder: &Path,
         bytes_max: u64,
         first_segment: u64,
         mut visit: impl FnMut(Record),
     ) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        disk.create_dir_all(folder)?;
         let mut segments = BTreeMap::new();
         let mut bytes = 0;
-        for number in segment_numbers(folder)? {
+        for number in segment_numbers(&*disk, folder)? {
             let path = segment_path(folder, number);
             if number < first_segment {
-                fs::remove_file(&path)?;
+                disk.remove_file(&path)?;
                 continue;
             }
-            let segment = read_segment(&path, number, &mut visit)?;
+            let segment = read_segment(&*disk, &path, number, &mut visit)?;
             bytes += segment.len;
             segments.insert(number, segment);
         }
@@ -152,7 +153,7 @@ impl Spool {
         let segment_bytes_max = (bytes_max / SEGMENTS_MIN).clamp(1 << 16, SEGMENT_BYTES_MAX);
         let folder = folder.to_owned();
         let scratch = Vec::new();
-        let mut spool = Self { folder, segments, active, segment_bytes_max, bytes, scratch };
+        let mut spool = Self { disk, folder, segments, active, segment_bytes_max, bytes, scratch };
         spool.begin_segment(active)?;
         Ok(spool)
     }
@@ -243,7 +244,7 @@ impl Spool {
     /// When the disk refuses.
     pub(crate) fn remove_head(&mut self) -> io::Result<()> {
         let head = self.head();
-        fs::remove_file(segment_path(&self.folder, head))?;
+        self.disk.remove_file(&segment_path(&self.folder, head))?;
         if let Some(segment) = self.segments.remove(&head) {
             self.bytes -= segment.len;
         }
@@ -265,8 +266,7 @@ impl Spool {
 
     fn begin_segment(&mut self, number: u64) -> io::Result<()> {
         let path = segment_path(&self.folder, number);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = self.disk.open(&path, Open::Create)?;
         file.write_all_at(MAGIC, 0)?;
         let len = MAGIC.len() as u64;
         self.segments.insert(number, Segment { file, len, schemas: HashSet::new() });
@@ -292,10 +292,9 @@ fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:012}.seg"))
 }
 
-fn segment_numbers(folder: &Path) -> io::Result<Vec<u64>> {
+fn segment_numbers(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
+    for name in disk.read_dir(folder)? {
         let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
         numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
@@ -305,9 +304,14 @@ fn segment_numbers(folder: &Path) -> io::Result<Vec<u64>> {
 
 /// Reads one segment of an earlier life. A torn tail is cut off; damage in the middle costs
 /// the records it hit, and is told.
-fn read_segment(path: &Path, number: u64, visit: &mut impl FnMut(Record)) -> io::Result<Segment> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let bytes = fs::read(path)?;
+fn read_segment(
+    disk: &dyn Disk,
+    path: &Path,
+    number: u64,
+    visit: &mut impl FnMut(Record),
+) -> io::Result<Segment> {
+    let file = disk.open(path, Open::ReadWrite)?;
+    let bytes = disk.read(path)?;
     let mut at = MAGIC.len().min(bytes.len());
     if !bytes.starts_with(MAGIC) {
         at = frame::next_whole(&bytes, 0).unwrap_or(bytes.len());

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tyto_core::record::schema::Schema;
-use tyto_writer::{Position, Refusal, RowTimes};
+use tyto_writer::{Position, Refusal, RowTimes, disk};
 
 use super::backlog::{Backlog, Parcel};
 use super::batch::RowBatch;
@@ -89,7 +89,9 @@ impl World {
 
     fn open(&mut self) {
         // The clock stands still: lives are told apart all the same.
-        self.backlog = Some(Backlog::open(self.dir.path(), self.bytes_max, 1, &names()).unwrap());
+        self.backlog = Some(
+            Backlog::open(disk::real(), self.dir.path(), self.bytes_max, 1, &names()).unwrap(),
+        );
     }
 
     fn backlog(&mut self) -> &mut Backlog {
