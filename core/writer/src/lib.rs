@@ -14,6 +14,7 @@ pub mod archive;
 pub mod batch;
 pub mod clock;
 pub mod disk;
+pub mod doubt;
 pub mod error;
 mod file;
 pub mod frame;
@@ -23,6 +24,6 @@ mod rotation;
 pub mod service;
 mod store;
 
-pub use batch::{Batch, Position, Refusal, RowTimes};
+pub use batch::{Batch, BatchName, Position, Refusal, RowTimes, Welcome};
 pub use error::{AcceptError, StoreError};
 pub use store::{LogStore, StoreOptions};

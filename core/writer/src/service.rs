@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tyto_core::lag::LagReport;
 use tyto_core::record::schema::Schema;
 
-use crate::batch::{Batch, Position, Refusal};
+use crate::batch::{Batch, BatchName, Position, Refusal, Welcome};
+use crate::doubt::DoubtReport;
 use crate::error::{AcceptError, StoreError};
 use crate::lag::LagMeter;
 use crate::store::{LogStore, PENDING_BYTES_MAX};
@@ -33,12 +34,14 @@ pub trait Peer: Send {
     /// Held by each batch until it is in the store's hands: bounds what may wait before it.
     type Permit: Send;
 
-    /// The session begins: what is durable of this producer.
-    fn welcome(&mut self, durable: Vec<Position>);
+    /// The session begins: what there is of this producer.
+    fn welcome(&mut self, welcome: Welcome);
     /// Rows are durable.
     fn acked(&mut self, position: &Position);
     /// Rows can never be written.
     fn refused(&mut self, refusal: &Refusal);
+    /// A copy of a batch in doubt is durable.
+    fn copied(&mut self, name: &BatchName);
 }
 
 /// What producers ask for. Commands of one session come in order.
@@ -67,6 +70,26 @@ pub enum Command<P: Peer> {
         /// Released when the store has taken the batch.
         permit: P::Permit,
     },
+    /// A batch in doubt, to be kept apart from the log files.
+    Copy {
+        /// The session it came in.
+        session: u64,
+        /// The rows.
+        batch: Batch,
+        /// The logger that it is bound to.
+        logger: String,
+        /// Released when the store is done with it.
+        permit: P::Permit,
+    },
+    /// All that is in doubt of a producer: copies of other batches go.
+    InDoubt {
+        /// The session it came in.
+        session: u64,
+        /// The producer.
+        node: Arc<str>,
+        /// Its batches that are bound to other loggers and not settled.
+        batches: Vec<BatchName>,
+    },
     /// A session is over.
     Goodbye {
         /// Which.
@@ -93,6 +116,8 @@ pub struct StoreReport {
     pub commit_total_us: u64,
     /// Rows refused since the start.
     pub refused_rows: u64,
+    /// Copies of batches in doubt.
+    pub doubts: DoubtReport,
     /// What the disk refuses just now.
     pub fault: Option<String>,
     /// How long rows took from their packets to the disk.
@@ -109,6 +134,9 @@ impl StoreReport {
             ("commit_mean_us", mean_us),
             ("commit_slowest_us", self.commit_slowest_us),
             ("refused_rows", self.refused_rows),
+            ("doubt_copies", self.doubts.copies),
+            ("doubt_rows", self.doubts.rows),
+            ("doubt_copies_not_made", self.doubts.not_made),
             ("disk_refuses", u64::from(self.fault.is_some())),
             ("lag_unmeasured_rows", self.lag.unmeasured_rows),
         ]
@@ -283,7 +311,7 @@ impl<P: Peer> Service<P> {
                 if let Err(error) = self.store.forget(&node, oldest_epoch) {
                     self.fault(&error);
                 }
-                peer.welcome(self.store.positions(&node));
+                peer.welcome(self.store.welcome(&node));
                 self.sessions.insert(node, (session, peer));
             }
             Command::Schema(schema) => {
@@ -293,9 +321,22 @@ impl<P: Peer> Service<P> {
                 }
             }
             Command::Batch { session, batch, permit } => {
-                let current = self.sessions.get(&batch.node).is_some_and(|(id, _)| *id == session);
+                let current = self.is_current(session, &batch.node);
                 if current && !self.is_over && !self.take(&batch) {
                     self.held_up = Some(Command::Batch { session, batch, permit });
+                }
+            }
+            Command::Copy { session, batch, logger, permit } => {
+                let is_kept =
+                    self.is_current(session, &batch.node) && self.store.keep_copy(&batch, &logger);
+                if let Some((_, peer)) = self.sessions.get_mut(&batch.node).filter(|_| is_kept) {
+                    peer.copied(&batch.name());
+                }
+                drop(permit);
+            }
+            Command::InDoubt { session, node, batches } => {
+                if self.is_current(session, &node) {
+                    self.store.keep_copies_of(&node, &batches);
                 }
             }
             Command::Goodbye { session, node } => {
@@ -304,12 +345,16 @@ impl<P: Peer> Service<P> {
                     self.held_up = Some(Command::Goodbye { session, node });
                     return;
                 }
-                if self.sessions.get(&node).is_some_and(|(id, _)| *id == session) {
+                if self.is_current(session, &node) {
                     self.sessions.remove(&node);
                 }
             }
             Command::Close => debug_assert!(false, "handled where commands are taken"),
         }
+    }
+
+    fn is_current(&self, session: u64, node: &str) -> bool {
+        self.sessions.get(node).is_some_and(|(id, _)| *id == session)
     }
 
     /// False when the disk refuses what has to come first: the batch has to come again.
@@ -417,6 +462,7 @@ impl<P: Peer> Service<P> {
         self.report.written =
             written.map(|(stream, node, rows)| (stream.clone(), node.clone(), rows)).collect();
         self.report_lag();
+        self.report.doubts = self.store.doubts();
         self.cell.replace(self.report.clone());
         self.reported = (self.now)();
     }

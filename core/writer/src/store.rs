@@ -11,9 +11,10 @@ use tyto_core::record::schema::Schema;
 use tyto_core::time::Ts;
 
 use crate::archive::{ArchiveOptions, Archiver, Archiving, make_folder};
-use crate::batch::{Batch, Position};
+use crate::batch::{Batch, BatchName, Position, Welcome};
 use crate::clock::Clock;
 use crate::disk::{self, Disk};
+use crate::doubt::{CopyError, DoubtReport, Doubts};
 use crate::error::{AcceptError, StoreError};
 use crate::file::LogFile;
 use crate::journal::{Entry, Journal, PositionKey};
@@ -74,6 +75,7 @@ pub struct LogStore {
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
     pub(crate) archiver: Archiver,
+    doubts: Doubts,
     schemas: HashMap<u64, Arc<Schema>>,
     /// Open files by name; the journal knows those that exist on disk.
     pub(crate) files: BTreeMap<Arc<str>, LogFile>,
@@ -157,12 +159,15 @@ impl LogStore {
         let archiver = Archiver::start(archive, archiving)
             .map_err(|error| StoreError::io("archive", &rotated, error))?;
         rotation::link_current(&*disk, &options);
+        let doubts = Doubts::open(disk.clone(), &options.folder)
+            .map_err(|error| StoreError::io("read", &options.folder.join("doubt"), error))?;
         let mut store = Self {
             disk,
             options,
             clock,
             journal,
             archiver,
+            doubts,
             schemas: HashMap::new(),
             files,
             current,
@@ -191,6 +196,41 @@ impl LogStore {
                 next_seq,
             })
             .collect()
+    }
+
+    /// What a producer is told when its session begins.
+    pub fn welcome(&self, node: &str) -> Welcome {
+        let written = self.written().filter(|(_, of, _)| ***of == *node);
+        let written = written.map(|(stream, _, rows)| (stream.clone(), rows)).collect();
+        Welcome { durable: self.positions(node), written }
+    }
+
+    /// Keeps a copy of a batch that is bound to another logger, which is away. False when it
+    /// cannot be kept, which is told; the producer has the batch all the same.
+    pub fn keep_copy(&mut self, batch: &Batch, logger: &str) -> bool {
+        let kept = match self.schemas.get(&batch.fingerprint) {
+            Some(schema) if *schema.stream == *batch.stream => {
+                self.doubts.keep(batch, schema, logger)
+            }
+            _ => Err(CopyError::Refused("unknown schema".to_owned())),
+        };
+        if let Err(error) = &kept {
+            tracing::warn!(
+                node = %batch.node, stream = %batch.stream, first_seq = batch.first_seq, %error,
+                "no copy of a batch in doubt; its producer keeps it"
+            );
+        }
+        kept.is_ok()
+    }
+
+    /// Removes all copies of a producer but those of the batches named.
+    pub fn keep_copies_of(&mut self, node: &str, in_doubt: &[BatchName]) {
+        self.doubts.retain(node, in_doubt);
+    }
+
+    /// How the copies of batches in doubt stand.
+    pub fn doubts(&self) -> DoubtReport {
+        self.doubts.report()
     }
 
     /// Rows durable per stream and producer, over all lives of both.

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tyto_core::config::runtime::Peer;
 use tyto_daemon::channel::{self, PeerChannel};
 use tyto_daemon::tls::Identity;
-use tyto_writer::{Position, Refusal};
+use tyto_writer::{BatchName, Position, Refusal};
 
-use super::backlog::Parcel;
+use super::links::Outgoing;
 
 /// Events that may wait for the ship thread; a transport waits beyond.
 pub(crate) const EVENTS_MAX: usize = 1_024;
@@ -45,17 +45,30 @@ impl Dial for Identity {
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     /// A session began: what the logger has, and where batches go.
-    Up { logger: Arc<str>, durable: Vec<Position>, parcels: mpsc::Sender<Parcel> },
+    Up { logger: Arc<str>, welcome: Heard, outgoing: mpsc::Sender<Outgoing> },
     /// Rows are on the logger's disk.
     Acked { logger: Arc<str>, position: Position },
     /// A batch can never be written.
     Refused { logger: Arc<str>, refusal: Refusal },
+    /// A copy of a batch in doubt is on the logger's disk.
+    Copied { logger: Arc<str>, name: BatchName },
     /// The session is over.
     Down { logger: Arc<str> },
     /// The logger is part of the cluster.
     Joined { logger: Arc<str> },
     /// It is no more: `end` ends its link once nothing is bound to it.
     Retired { logger: Arc<str>, end: CancellationToken },
+    /// Loggers that will not come back, says the operator.
+    Gone { loggers: Vec<String> },
+}
+
+/// What a logger says when a session begins.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// What it has on disk.
+    pub(crate) durable: Vec<Position>,
+    /// How many rows of this node, per log stream; none: it does not tell.
+    pub(crate) written: Option<Vec<(Arc<str>, u64)>>,
 }
 
 /// What each transport is given.

@@ -45,6 +45,8 @@ impl Members {
         loop {
             let loggers = self.peers.of(Role::Logger);
             self.retire(&loggers).await;
+            let gone = self.peers.loggers_gone();
+            self.tell(LinkEvent::Gone { loggers: gone }).await;
             for logger in loggers {
                 self.join(logger).await;
             }

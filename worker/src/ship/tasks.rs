@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_core::layout::Layout;
@@ -18,7 +19,8 @@ use super::batch::{Intake, QUEUE_BATCHES_MAX};
 use super::claim::CLAIMS_MAX;
 use super::link::{Dial, EVENTS_MAX, LinkContext};
 use super::members::Members;
-use super::{Overflow, ReportLock, ShipError, ShipOutput, ShipThread};
+use super::syncing::Syncing;
+use super::{Overflow, ReportLock, ShipError, ShipOutput, ShipThread, bounds};
 
 /// What delivery stands on.
 #[derive(Clone, Debug)]
@@ -67,9 +69,9 @@ impl ShipTasks {
         let folder = Layout::new(&config.prefix).node_spool(&config.node).join("ship");
         let loggers = peers.of(Role::Logger);
         let loggers: Vec<Arc<str>> = loggers.iter().map(|peer| peer.node.as_str().into()).collect();
-        let bytes_max = config.ship.spool_bytes_max;
         let backlog =
-            Backlog::open(disk, &folder, bytes_max, epoch, &loggers).map_err(ShipError::Spool)?;
+            Backlog::open(disk, &folder, bounds(&config.ship), (epoch, "simulated"), &loggers)
+                .map_err(ShipError::Spool)?;
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let oldest_epoch = Arc::new(AtomicU64::new(backlog.oldest_epoch()));
         let end_links = CancellationToken::new();
@@ -83,7 +85,15 @@ impl ShipTasks {
         let (queue, intake) = mpsc::channel(QUEUE_BATCHES_MAX);
         let report = ReportLock::default();
         let drain = CancellationToken::new();
-        let ship = ShipThread { backlog, oldest_epoch, report: report.clone(), drain };
+        let ship = ShipThread {
+            backlog,
+            // In turn with everything else: a simulation has one thread.
+            syncing: Syncing::inline(),
+            begun: Instant::now(),
+            oldest_epoch,
+            report: report.clone(),
+            drain,
+        };
         let config = config.ship.clone();
         Ok(Self { ship, intake, heard, members, queue, config, report, end_links })
     }
@@ -127,7 +137,7 @@ impl ShipTasks {
         drop(queue);
         let links = tokio::spawn(members.run());
         ship.turn_until_drained(intake, heard).await;
-        ship.backlog.housekeep();
+        ship.backlog.end_life(ship.begun.elapsed());
         ship.publish();
         end_links.cancel();
         if links.await.is_err() {
