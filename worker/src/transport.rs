@@ -372,10 +372,10 @@ impl Pipeline {
         transport: impl FnOnce(&mut ConnCore) -> Transport,
     ) -> FlowId {
         if self.flows.is_full()
-            && let Some(soonest) = self.flows.soonest()
+            && let Some(mut evicted) = self.flows.evict()
         {
             self.stats.flows_evicted += 1;
-            self.end_flow(soonest);
+            self.log(&mut evicted);
         }
         let mut core =
             ConnCore::new(names.key(), self.shared.uids.next_uid(), names.src, names.dst);

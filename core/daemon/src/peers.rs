@@ -18,8 +18,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Peers {
     now: watch::Receiver<Arc<[Peer]>>,
-    /// Loggers that will not come back; none: nobody tells.
-    gone: Option<watch::Receiver<Vec<String>>>,
 }
 
 impl Peers {
@@ -28,14 +26,8 @@ impl Peers {
     pub fn follow(config: &NodeConfig) -> Self {
         let (tell, now) = watch::channel(Arc::from(config.peers.as_slice()));
         let path = Layout::new(&config.prefix).peers();
-        let (tell_gone, gone) = watch::channel(Vec::new());
-        tokio::spawn(follow(path, config.node.clone(), tell, tell_gone));
-        Self { now, gone: Some(gone) }
-    }
-
-    /// Those that somebody else tells of.
-    pub const fn told(now: watch::Receiver<Arc<[Peer]>>) -> Self {
-        Self { now, gone: None }
+        tokio::spawn(follow(path, config.node.clone(), tell));
+        Self { now }
     }
 
     /// Those of a role at this moment, in node.cfg order. [`Peers::changed`] then waits for
@@ -44,24 +36,11 @@ impl Peers {
         self.now.borrow_and_update().iter().filter(|peer| peer.role == role).cloned().collect()
     }
 
-    /// Loggers that will not come back. [`Peers::changed`] then waits for what comes after.
-    pub fn loggers_gone(&mut self) -> Vec<String> {
-        self.gone.as_mut().map(|gone| gone.borrow_and_update().clone()).unwrap_or_default()
-    }
-
-    /// Waits until a list is another; for ever when none can change any more.
+    /// Waits until the list is another; for ever when it can no longer change.
     pub async fn changed(&mut self) {
-        let Self { now, gone } = self;
-        tokio::select! {
-            biased;
-            changed = now.changed() => {
-                if changed.is_ok() {
-                    return;
-                }
-            }
-            Some(Ok(())) = async { Some(gone.as_mut()?.changed().await) } => return,
+        if self.now.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
-        std::future::pending::<()>().await;
     }
 
     /// Whether the list is another than [`Peers::of`] gave last.
@@ -70,12 +49,7 @@ impl Peers {
     }
 }
 
-async fn follow(
-    path: PathBuf,
-    node: String,
-    tell: watch::Sender<Arc<[Peer]>>,
-    tell_gone: watch::Sender<Vec<String>>,
-) {
+async fn follow(path: PathBuf, node: String, tell: watch::Sender<Arc<[Peer]>>) {
     let mut seen = Vec::new();
     loop {
         tokio::select! {
@@ -89,11 +63,6 @@ async fn follow(
         }
         match serde_yaml::from_slice::<PeersConfig>(&bytes) {
             Ok(config) => {
-                tell_gone.send_if_modified(|gone| {
-                    let is_other = *gone != config.loggers_gone;
-                    gone.clone_from(&config.loggers_gone);
-                    is_other
-                });
                 let changed = tell.send_if_modified(|now| {
                     let is_other = **now != *config.peers;
                     if is_other {
@@ -153,11 +122,7 @@ mod tests {
             fs::rename(fresh, prefix.path().join("current")).unwrap();
         };
         let two = vec![peer("logger-1", Role::Logger, 1), peer("logger-2", Role::Logger, 2)];
-        release(
-            "a",
-            &serde_yaml::to_string(&PeersConfig { peers: two.clone(), ..PeersConfig::default() })
-                .unwrap(),
-        );
+        release("a", &serde_yaml::to_string(&PeersConfig { peers: two.clone() }).unwrap());
         peers.changed().await;
         assert_eq!(peers.of(Role::Logger), two);
 

@@ -1,5 +1,7 @@
 //! One log file being written: rows gather in memory, a flush brings them to the disk.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +12,6 @@ use tyto_core::record::tsv::TsvRow;
 use tyto_core::record::wire::{self, WireError};
 use tyto_core::time::Ts;
 
-use crate::disk::{Disk, DiskFile, Open};
 use crate::error::StoreError;
 use crate::journal::FileEntry;
 
@@ -25,7 +26,7 @@ pub(crate) struct LogFile {
     pub(crate) fingerprint: u64,
     /// Start of the time that the file covers, by its archive name.
     pub(crate) opened: Ts,
-    file: Option<Box<dyn DiskFile>>,
+    file: Option<File>,
     synced_len: u64,
     buffer: Vec<u8>,
 }
@@ -59,12 +60,8 @@ impl LogFile {
     ///
     /// # Errors
     /// When the file is not there, shorter than committed, or cannot be cut.
-    pub(crate) fn resume(
-        disk: &dyn Disk,
-        path: PathBuf,
-        entry: &FileEntry,
-    ) -> Result<Self, StoreError> {
-        let file = cut(disk, &path, entry.len)?;
+    pub(crate) fn resume(path: PathBuf, entry: &FileEntry) -> Result<Self, StoreError> {
+        let file = cut(&path, entry.len)?;
         Ok(Self {
             path,
             stream: entry.stream.clone(),
@@ -138,8 +135,8 @@ impl LogFile {
     ///
     /// # Errors
     /// When the disk refuses, or a file of this name exists.
-    pub(crate) fn create(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let made = disk.open(&self.path, Open::CreateNew);
+    pub(crate) fn create(&mut self) -> Result<(), StoreError> {
+        let made = OpenOptions::new().write(true).create_new(true).open(&self.path);
         self.file = Some(made.map_err(|error| StoreError::io("create", &self.path, error))?);
         Ok(())
     }
@@ -168,10 +165,10 @@ impl LogFile {
 ///
 /// # Errors
 /// When the file is not there, is shorter than that, or cannot be cut.
-pub(crate) fn cut(disk: &dyn Disk, path: &Path, len: u64) -> Result<Box<dyn DiskFile>, StoreError> {
+pub(crate) fn cut(path: &Path, len: u64) -> Result<File, StoreError> {
     let fail = |error| StoreError::io("cut", path, error);
-    let file = disk.open(path, Open::ReadWrite).map_err(fail)?;
-    let found = file.size().map_err(fail)?;
+    let file = OpenOptions::new().write(true).open(path).map_err(fail)?;
+    let found = file.metadata().map_err(fail)?.len();
     if found < len {
         return Err(StoreError::Short { path: path.to_owned(), found, committed: len });
     }

@@ -13,7 +13,6 @@ mod hashes;
 pub mod log;
 pub(crate) mod magic;
 mod magic_table;
-mod pattern;
 mod pe;
 mod reassembly;
 mod table;

@@ -3,8 +3,6 @@
 
 use asn1_rs::{Any, Class, FromBer};
 
-use crate::analyzer::text::{UPPER, push_hex};
-
 /// Tags of the universal class.
 pub(super) mod tag {
     pub(crate) const BOOLEAN: u32 = 1;
@@ -105,7 +103,7 @@ pub(super) fn integer_text(content: &[u8]) -> String {
         if index > 0 && index % LINE_BYTES == 0 {
             text.push_str("\\\n");
         }
-        push_hex(&mut text, &[*byte], UPPER);
+        text.push_str(&format!("{byte:02X}"));
     }
     text
 }
@@ -166,9 +164,7 @@ pub(super) fn decimal(content: &[u8]) -> Option<String> {
 
 /// Bytes in hexadecimal, upper case.
 pub(super) fn hex_upper(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    push_hex(&mut text, bytes, UPPER);
-    text
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 #[cfg(test)]
