@@ -57,6 +57,11 @@ check: ## formatting, clippy, documentation, shell scripts
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
+.PHONY: chaos
+chaos: build ## random kills under traffic in a lab; KILLS=1000 SECONDS=1200
+	TYTO_KILLS=$(or $(KILLS),1000) TYTO_KILLS_S=$(or $(SECONDS),1200) TYTO_CUT_S=60 TYTO_FULL_S=30 \
+	    cargo test --locked -p tyto-tests --test kills -- --nocapture
+
 .PHONY: golden
 golden: build ## rewrite the expected logs of tests/golden; review the difference
 	scripts/golden

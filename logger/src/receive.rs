@@ -16,9 +16,9 @@ use tyto_proto::convert::schema_from_wire;
 use tyto_proto::v1::deliver_reply::Kind as Reply;
 use tyto_proto::v1::deliver_request::Kind as Wanted;
 use tyto_proto::v1::log_sink_server::LogSink;
-use tyto_proto::v1::{self, Ack, DeliverReply, DeliverRequest, Hello, Welcome};
+use tyto_proto::v1::{self, Ack, Copied, DeliverReply, DeliverRequest, Hello};
 use tyto_writer::service::{Command, Peer};
-use tyto_writer::{Batch, Position, Refusal, RowTimes};
+use tyto_writer::{Batch, BatchName, Position, Refusal, RowTimes, Welcome};
 
 /// Batches of all producers that may wait for the store. A producer beyond it waits: its
 /// stream is not read, so that HTTP/2's window closes.
@@ -167,6 +167,25 @@ impl Session {
                         .map_err(|error| Status::invalid_argument(error.to_string()))?;
                     self.hand_over(Command::Schema(schema)).await?;
                 }
+                Some(Wanted::Copy(v1::Copy { batch: Some(batch), logger })) => {
+                    let (permit, batch) = (self.permit().await?, self.batch(batch));
+                    let copy = Command::Copy { session: self.id, batch, logger, permit };
+                    self.hand_over(copy).await?;
+                }
+                Some(Wanted::Copy(v1::Copy { batch: None, .. })) => {
+                    return Err(Status::invalid_argument("a copy without a batch"));
+                }
+                Some(Wanted::InDoubt(v1::InDoubt { batches })) => {
+                    let name = |name: v1::BatchName| BatchName {
+                        epoch: name.epoch,
+                        stream: name.stream.into(),
+                        first_seq: name.first_seq,
+                    };
+                    let batches = batches.into_iter().map(name).collect();
+                    let node = self.node.clone();
+                    let in_doubt = Command::InDoubt { session: self.id, node, batches };
+                    self.hand_over(in_doubt).await?;
+                }
                 Some(Wanted::Hello(_)) => {
                     return Err(Status::invalid_argument("a second hello"));
                 }
@@ -178,8 +197,16 @@ impl Session {
     }
 
     async fn take(&self, batch: v1::Batch) -> Result<(), Status> {
-        let permit = self.room.clone().acquire_owned().await.map_err(|_| ended())?;
-        let batch = Batch {
+        let (permit, batch) = (self.permit().await?, self.batch(batch));
+        self.hand_over(Command::Batch { session: self.id, batch, permit }).await
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.room.clone().acquire_owned().await.map_err(|_| ended())
+    }
+
+    fn batch(&self, batch: v1::Batch) -> Batch {
+        Batch {
             node: self.node.clone(),
             epoch: batch.epoch,
             stream: batch.stream.into(),
@@ -189,8 +216,7 @@ impl Session {
             payload: batch.payload,
             crc32: batch.crc32,
             times: RowTimes { first_ns: batch.first_ns, last_ns: batch.last_ns },
-        };
-        self.hand_over(Command::Batch { session: self.id, batch, permit }).await
+        }
     }
 
     /// The channel has room for every batch that holds a permit; small commands wait a little.
@@ -224,14 +250,26 @@ impl Producer {
 impl Peer for Producer {
     type Permit = OwnedSemaphorePermit;
 
-    fn welcome(&mut self, durable: Vec<Position>) {
-        let durable = durable.into_iter().map(|position| v1::Position {
+    fn welcome(&mut self, welcome: Welcome) {
+        let durable = welcome.durable.into_iter().map(|position| v1::Position {
             epoch: position.epoch,
             stream: position.stream.to_string(),
             next_seq: position.next_seq,
         });
-        let logger = self.logger.to_string();
-        self.tell(Reply::Welcome(Welcome { logger, durable: durable.collect() }));
+        let written = welcome.written.into_iter();
+        let written =
+            written.map(|(stream, rows)| v1::StreamRows { stream: stream.to_string(), rows });
+        self.tell(Reply::Welcome(v1::Welcome {
+            logger: self.logger.to_string(),
+            durable: durable.collect(),
+            written: Some(v1::WrittenRows { streams: written.collect() }),
+        }));
+    }
+
+    fn copied(&mut self, name: &BatchName) {
+        let (epoch, stream, first_seq) = (name.epoch, name.stream.to_string(), name.first_seq);
+        let batch = Some(v1::BatchName { epoch, stream, first_seq });
+        self.tell(Reply::Copied(Copied { batch }));
     }
 
     fn acked(&mut self, position: &Position) {

@@ -163,7 +163,7 @@ async fn loopback(folder: &Path) -> Result<()> {
     let end = CancellationToken::new();
     let logging = tokio::spawn(tyto_logger::run(logger, end.clone()));
     let identity = Identity::load(&worker)?;
-    let shipper = Shipper::start(&worker, Some(&identity), clock::now().0)?;
+    let shipper = Shipper::start(&worker, Some(&identity), clock::now().0, None)?;
     let mut output = Output::new(Box::new(shipper.output(Overflow::Wait)));
     let begun = Instant::now();
     let writing = tokio::task::spawn_blocking(move || {

@@ -1,5 +1,6 @@
 //! Rows from a worker's delivery to real loggers over mTLS, while the loggers are killed: each
 //! row is in the archive exactly once, and the ledger says so (issue 2, point 10).
+//! Longer than 500 lines: all cases share the loggers, their disks and the count of their rows.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -233,7 +234,7 @@ async fn pause(ms: u64) {
 async fn rows_survive_a_logger_that_is_killed_again_and_again() -> Result<()> {
     let mut loggers = Loggers::start(1)?;
     let identity = Identity::load(&loggers.worker)?;
-    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     let writing = write_rows(&shipper, Duration::from_secs(5));
     for _ in 0..6 {
         pause(700).await;
@@ -249,10 +250,13 @@ async fn rows_survive_a_logger_that_is_killed_again_and_again() -> Result<()> {
 
 /// Makes a list of loggers the one of the release in use, as a deploy does.
 fn release(prefix: &Path, id: &str, peers: &[Peer]) -> Result<()> {
+    make_current(prefix, id, &PeersConfig { peers: peers.to_vec(), ..PeersConfig::default() })
+}
+
+fn make_current(prefix: &Path, id: &str, list: &PeersConfig) -> Result<()> {
     let etc = prefix.join("releases").join(id).join("etc");
     fs::create_dir_all(&etc)?;
-    let list = PeersConfig { peers: peers.to_vec() };
-    fs::write(etc.join("peers.yaml"), serde_yaml::to_string(&list)?)?;
+    fs::write(etc.join("peers.yaml"), serde_yaml::to_string(list)?)?;
     let fresh = prefix.join("current.new");
     std::os::unix::fs::symlink(format!("releases/{id}"), &fresh)?;
     Ok(fs::rename(fresh, prefix.join("current"))?)
@@ -266,7 +270,7 @@ async fn loggers_come_and_go_while_rows_flow_and_no_row_is_lost() -> Result<()> 
     loggers.worker.peers = first.to_vec();
     let prefix = loggers.worker.prefix.clone();
     let identity = Identity::load(&loggers.worker)?;
-    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     let writing = write_rows(&shipper, Duration::from_secs(7));
     pause(1_000).await;
     release(&prefix, "two", &both)?;
@@ -291,7 +295,7 @@ async fn loggers_come_and_go_while_rows_flow_and_no_row_is_lost() -> Result<()> 
 async fn while_one_of_two_loggers_is_dead_the_other_takes_the_rows() -> Result<()> {
     let mut loggers = Loggers::start(2)?;
     let identity = Identity::load(&loggers.worker)?;
-    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     let writing = write_rows(&shipper, Duration::from_secs(4));
     pause(1_000).await;
     loggers.kill(0)?;
@@ -305,17 +309,94 @@ async fn while_one_of_two_loggers_is_dead_the_other_takes_the_rows() -> Result<(
     loggers.finish()
 }
 
+/// A counter of the worker's health.
+fn counter(shipper: &Shipper, name: &str) -> u64 {
+    let mut health = NodeHealth::default();
+    shipper.health()(&mut health);
+    health.counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !is_so()? {
+        ensure!(begun.elapsed() < SETTLE_LIMIT, "not in time: {what}");
+        pause(50).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_in_doubt_is_kept_by_the_other_logger_until_its_own_is_back() -> Result<()> {
+    let mut loggers = Loggers::start(2)?;
+    loggers.worker.ship.doubt_timeout_s = 1;
+    let identity = Identity::load(&loggers.worker)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
+    let writing = write_rows(&shipper, Duration::from_secs(6));
+    pause(1_000).await;
+    // It takes batches and writes none of them: they are in doubt when it is dead.
+    let pid = loggers.running[0].as_ref().context("not running")?.id().to_string();
+    ensure!(Command::new("kill").args(["-STOP", &pid]).status()?.success(), "cannot stop it");
+    pause(4_000).await;
+    loggers.kill(0)?;
+    let other = loggers.configs[1].prefix.join("spool/logger-2/doubt");
+    until("the other logger has copies", || {
+        Ok(counter(&shipper, "spool_doubt_copied_rows") > 0 && !files(&other)?.is_empty())
+    })
+    .await?;
+    ensure!(counter(&shipper, "spool_doubt_rows") > 0, "nothing is in doubt");
+    // Kill who has the copies too: they are on its disk.
+    loggers.kill(1)?;
+    ensure!(!files(&other)?.is_empty(), "the copies died with the logger");
+    loggers.run(1)?;
+    loggers.run(0)?;
+    ended(writing).await?;
+    all_acked(&shipper).await?;
+    until("the copies are gone", || Ok(!other.exists())).await?;
+    shipper.stop().await;
+    loggers.finish()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_in_doubt_at_a_logger_that_is_gone_for_good_go_to_the_other() -> Result<()> {
+    let mut loggers = Loggers::start(2)?;
+    let prefix = loggers.worker.prefix.clone();
+    let identity = Identity::load(&loggers.worker)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
+    // Time to say hello.
+    pause(2_000).await;
+    let pid = loggers.running[0].as_ref().context("not running")?.id().to_string();
+    ensure!(Command::new("kill").args(["-STOP", &pid]).status()?.success(), "cannot stop it");
+    let writing = write_rows(&shipper, Duration::from_secs(3));
+    ended(writing).await?;
+    pause(2_000).await;
+    loggers.kill(0)?;
+    pause(500).await;
+    let waiting = ledger(&shipper);
+    ensure!(waiting.acked_rows < ROWS, "nothing waits for the first logger");
+    let peers = PeersConfig {
+        peers: loggers.worker.peers[1..].to_vec(),
+        loggers_gone: vec!["logger-1".to_owned()],
+    };
+    make_current(&prefix, "gone", &peers)?;
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    // It had been stopped before it wrote any: so the other one's archive has each row once.
+    loggers.configs.remove(0);
+    loggers.running.remove(0);
+    loggers.finish()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_stopped_worker_could_not_send_goes_out_in_its_next_life() -> Result<()> {
     let mut loggers = Loggers::start(1)?;
     let identity = Identity::load(&loggers.worker)?;
     loggers.kill(0)?;
-    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     let writing = write_rows(&shipper, Duration::ZERO);
     ended(writing).await?;
     shipper.stop().await;
     loggers.run(0)?;
-    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     all_acked(&shipper).await?;
     shipper.stop().await;
     loggers.finish()
@@ -326,7 +407,7 @@ async fn a_standalone_node_writes_its_own_logs() -> Result<()> {
     let mut loggers = Loggers::start(0)?;
     let node =
         loggers.pki.enroll(&loggers.dir.path().join("alone"), Role::Standalone, "zeek", &[])?;
-    let shipper = Shipper::start(&node, None, clock::now().0)?;
+    let shipper = Shipper::start(&node, None, clock::now().0, None)?;
     let writing = write_rows(&shipper, Duration::ZERO);
     ended(writing).await?;
     all_acked(&shipper).await?;
@@ -346,7 +427,7 @@ async fn refusing_disk() -> Result<(Loggers, Shipper)> {
     loggers.configs[0].logs.rotation_interval_s = 0;
     loggers.run_behind(0, "trap '' XFSZ; ulimit -S -f 500; exec \"$@\"")?;
     let identity = Identity::load(&loggers.worker)?;
-    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     let writing = write_rows(&shipper, Duration::from_secs(1));
     ended(writing).await?;
     pause(1_500).await;

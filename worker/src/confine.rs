@@ -18,8 +18,14 @@ const RULES: ABI = ABI::V6;
 
 /// Files of the host that are read besides the installation: time zones, for the names of
 /// archived logs; the own process and its counters of interfaces.
-const HOST_READ: [&str; 5] =
-    ["/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/proc/self", "/sys/class/net"];
+const HOST_READ: [&str; 6] = [
+    "/etc/localtime",
+    "/etc/timezone",
+    "/usr/share/zoneinfo",
+    "/proc/self",
+    "/proc/sys/kernel/random/boot_id",
+    "/sys/class/net",
+];
 
 /// Confines this process to what the node needs. A kernel that cannot is told on stderr; the
 /// node runs all the same.

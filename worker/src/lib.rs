@@ -9,6 +9,7 @@ pub mod file;
 pub mod flow;
 mod listening;
 pub mod log;
+mod lookahead;
 mod nic;
 pub mod node;
 pub mod output;

@@ -23,6 +23,7 @@ use crate::packet_thread::{Gauges, InterfaceWatch, PacketThread};
 use crate::pipeline::Pipeline;
 use crate::ship::{Overflow, Shipper};
 use tyto_capture::Offloads;
+use tyto_capture::account::Account;
 use tyto_capture::live::AfPacket;
 use tyto_capture::socket::CaptureSocket;
 
@@ -48,8 +49,9 @@ pub async fn run(
     // First, so that a wrong interface is told before anything else begins.
     let capture = config.capture.as_ref().map(|capture| open(capture, given)).transpose()?;
     let epoch = health::epoch_now();
-    let shipper =
-        Shipper::start(&config, identity.as_ref(), epoch).context("cannot deliver rows")?;
+    let [of_ship, of_rows, of_flows] = accounts(capture.as_ref())?;
+    let shipper = Shipper::start(&config, identity.as_ref(), epoch, of_ship)
+        .context("cannot deliver rows")?;
     let gauges = Arc::new(Gauges::default());
     let nic = config.capture.as_ref().and_then(open_nic);
     let merges = capture.as_ref().map(|capture| capture.offloads().merges_received());
@@ -68,12 +70,14 @@ pub async fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let mut ended = match capture {
         Some(capture) => {
-            let output = Output::new(Box::new(shipper.output(Overflow::Drop)));
+            let rows = shipper.output(Overflow::Drop).counted(of_rows);
+            let output = Output::new(Box::new(rows));
             let analysis = analysis_of(&config);
             let mut pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
             pipeline.report_itself();
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
-            let thread = PacketThread { capture, pipeline, stop, gauges, interface };
+            let account = of_flows;
+            let thread = PacketThread { capture, pipeline, stop, gauges, interface, account };
             Some(spawn(&config.node, thread)?)
         }
         None => {
@@ -96,6 +100,13 @@ pub async fn run(
     shipper.stop().await;
     reporter.stop().await;
     result
+}
+
+/// What counts the rows of shipping, those of the packet thread, and open connections, where the
+/// next life finds it.
+fn accounts(capture: Option<&AfPacket>) -> anyhow::Result<[Option<Account>; 3]> {
+    let account = || capture.map(AfPacket::account).transpose().context("cannot count rows");
+    Ok([account()?, account()?, account()?])
 }
 
 fn open(capture: &CaptureConfig, given: Option<CaptureSocket>) -> anyhow::Result<AfPacket> {

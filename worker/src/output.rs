@@ -1,5 +1,6 @@
 //! Where the packet thread's rows go. A row is encoded once, into a buffer that is used again,
-//! and handed to a [`RowSink`]: files for `--read`, batches and the spool on a live node.
+//! and handed to a [`RowSink`] in the form that it asks for: lines of text for the files of
+//! `--read`, the form that travels for the batches and the spool of a live node.
 
 use std::fmt;
 use std::io;
@@ -8,7 +9,8 @@ use std::net::IpAddr;
 use rapidhash::v3::rapidhash_v3;
 use tyto_core::record::LogRecord;
 use tyto_core::record::schema::Schema;
-use tyto_core::record::wire::append_row;
+use tyto_core::record::tsv::TsvRow;
+use tyto_core::record::wire::{ROW_BYTES_MAX, append_row};
 use tyto_core::time::Ts;
 
 /// A log stream as a sink sees it.
@@ -95,9 +97,22 @@ impl fmt::Debug for ClaimKey {
     }
 }
 
-/// Takes rows on the packet thread: it must not wait. A row comes as a batch carries it: length
-/// and bytes, as [`append_row`] writes them.
+/// How a sink takes its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowForm {
+    /// As a batch carries it: length and bytes, as [`append_row`] writes them.
+    Wire,
+    /// A line of Zeek's tab-separated text, its end included.
+    Tsv,
+}
+
+/// Takes rows on the packet thread: it must not wait.
 pub trait RowSink {
+    /// The form of all rows; asked once.
+    fn form(&self) -> RowForm {
+        RowForm::Wire
+    }
+
     /// The first packet came, at `first`.
     fn begin(&mut self, _first: Ts) {}
 
@@ -120,6 +135,7 @@ pub trait RowSink {
 /// The analyzers' door to the log streams.
 pub struct Output {
     sink: Box<dyn RowSink + Send>,
+    form: RowForm,
     row: Vec<u8>,
     rows: u64,
     claims: u64,
@@ -129,7 +145,8 @@ pub struct Output {
 impl Output {
     /// Writes into `sink`.
     pub fn new(sink: Box<dyn RowSink + Send>) -> Self {
-        Self { sink, row: Vec::with_capacity(512), rows: 0, claims: 0, oversized: 0 }
+        let (form, row) = (sink.form(), Vec::with_capacity(512));
+        Self { sink, form, row, rows: 0, claims: 0, oversized: 0 }
     }
 
     /// The first packet came, at `first`.
@@ -183,7 +200,16 @@ impl Output {
 
     fn encode<R: LogRecord>(&mut self, record: &R) -> bool {
         self.row.clear();
-        let fits = append_row(&mut self.row, record);
+        let fits = match self.form {
+            RowForm::Wire => append_row(&mut self.row, record),
+            RowForm::Tsv => {
+                let mut line = TsvRow::new(&mut self.row);
+                record.write(&mut line);
+                line.end_row();
+                // The limit is the row's. No column has more than eight times its text's bytes.
+                self.row.len() <= ROW_BYTES_MAX / 8 || append_row(&mut Vec::new(), record)
+            }
+        };
         self.oversized += u64::from(!fits);
         fits
     }

@@ -14,6 +14,7 @@ use tyto_proto::v1::Counter;
 
 use crate::log::stats::LiveCapture;
 use crate::pipeline::{Pipeline, PipelineStats};
+use tyto_capture::account::Account;
 use tyto_capture::live::{AfPacket, CaptureStats, LiveError};
 
 /// How long to wait for a packet before time passes without one.
@@ -32,6 +33,8 @@ pub(crate) struct PacketThread {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) interface: InterfaceWatch,
+    /// Where it counts what a kill would cost.
+    pub(crate) account: Option<Account>,
 }
 
 /// What was seen of the interface's name: the capture goes by its number.
@@ -56,6 +59,7 @@ impl PacketThread {
         }
         let finished = self.pipeline.finish().context("the last rows could not be handed on");
         let published = self.publish();
+        self.count_open(0);
         match captured.and(published).context("capture broke off") {
             Ok(()) => info!(packets = finished?.packets, "capture ended"),
             Err(broken) => {
@@ -139,8 +143,16 @@ impl PacketThread {
             link_packets: capture.link_packets,
             lag: self.capture.now().since(self.pipeline.now()),
         });
-        self.gauges.publish(&capture, &self.pipeline.stats());
+        let pipeline = self.pipeline.stats();
+        self.gauges.publish(&capture, &pipeline);
+        self.count_open(pipeline.flows_open);
         Ok(())
+    }
+
+    fn count_open(&self, flows: u64) {
+        if let Some(account) = &self.account {
+            account.set_flows(flows);
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::log::conn::{ConnLog, ConnLogWithCommunityId};
 use crate::log::stats::{LiveCapture, StatsReports};
 use crate::log::tunnel::TunnelEnds;
 use crate::log::weird::Weird;
+use crate::lookahead::Lookahead;
 use crate::output::Output;
 use crate::reassembly::StreamTotals;
 use crate::shed::ShedStats;
@@ -152,7 +153,9 @@ impl Pipeline {
     /// # Errors
     /// When the source is broken; what came before is analysed.
     pub fn run(&mut self, source: &mut impl PacketSource) -> Result<(), CaptureError> {
+        let mut lookahead = Lookahead::default();
         loop {
+            lookahead.prepare(source, &self.flows);
             match source.next_frame()? {
                 Next::Frame(frame) => self.packet(&frame),
                 Next::Idle(now) => self.idle(now),
@@ -230,8 +233,8 @@ impl Pipeline {
     /// When rows could not be written.
     pub fn finish(&mut self) -> io::Result<PipelineStats> {
         self.shared.end_services();
-        for mut conn in self.flows.drain() {
-            self.log(&mut conn);
+        for id in self.flows.by_age() {
+            self.end_flow(id);
         }
         self.shared.expire_services(self.now, &mut self.output);
         FileIo { now: self.now, shared: &mut self.shared, out: &mut self.output }.finish();
@@ -395,8 +398,8 @@ impl Pipeline {
             self.shared.dhcp.look(self.now, &mut self.output);
         }
         self.shared.tunnels.expire(self.now, &mut self.output);
-        for _ in 0..limit {
-            let Some(id) = self.flows.pop_due(self.now) else { return };
+        let mut budget = limit;
+        while let Some(id) = self.flows.pop_due(self.now, &mut budget) {
             let now = self.now;
             let is_over = self.flows.conn(id).is_some_and(|conn| is_over(conn, now));
             if is_over || self.wake(id) {
@@ -433,40 +436,32 @@ impl Pipeline {
         core.wants_end
     }
 
-    /// The connection is over: writes its row.
+    /// The connection is over: writes what its analyzers still hold, then its row.
     pub(crate) fn end_flow(&mut self, id: FlowId) {
-        if let Some(mut conn) = self.flows.remove(id) {
-            self.log(&mut conn);
-        }
-    }
-
-    /// Writes what the analyzers of `conn` still hold, then its row.
-    pub(crate) fn log(&mut self, conn: &mut Conn) {
+        // In its place: a connection is large, and goes nowhere else.
+        let Some(conn) = self.flows.conn(id) else { return };
+        let (now, shared, output) = (self.now, &mut self.shared, &mut self.output);
+        let (proto, at) = (conn.proto(), conn.proto_index());
         if let Some(mut stage) = conn.stage.take() {
-            let proto = conn.proto();
-            let (shared, output) = (&mut self.shared, &mut self.output);
-            let mut cx = Cx::new(self.now, &mut conn.core, proto, shared, output);
+            let mut cx = Cx::new(now, &mut conn.core, proto, shared, output);
             stage.end(&mut cx);
             cx.end_windows();
         }
-        if let Some(open) =
-            conn.proto_index().and_then(|at| self.stats.flows_open_by_kind.get_mut(at))
-        {
+        if let Some(open) = at.and_then(|at| self.stats.flows_open_by_kind.get_mut(at)) {
             *open -= 1;
         }
         if let Transport::Tcp(tcp) = &conn.transport {
             self.streams.beyond_bytes =
                 self.streams.beyond_bytes.saturating_sub(tcp.beyond_bytes());
         }
-        let ends = TunnelEnds::of_conn(&conn.core, conn.proto());
-        self.shared.tunnels.close(self.now, &ends, &mut self.output);
-        let (proto, responder) = (conn.proto(), conn.responder());
-        self.shared.service_over(self.now, &conn.core, proto, responder, &mut self.output);
+        shared.tunnels.close(now, &TunnelEnds::of_conn(&conn.core, proto), output);
+        shared.service_over(now, &conn.core, proto, conn.responder(), output);
         if self.community_id {
-            self.output.row(&ConnLogWithCommunityId::new(conn, &self.shared.site));
+            output.row(&ConnLogWithCommunityId::new(conn, &shared.site));
         } else {
-            self.output.row(&ConnLog::new(conn, &self.shared.site));
+            output.row(&ConnLog::new(conn, &shared.site));
         }
+        self.flows.remove(id);
     }
 }
 

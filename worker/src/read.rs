@@ -13,7 +13,7 @@ use tyto_core::config::runtime::{
 };
 use tyto_core::record::json::JsonRow;
 use tyto_core::record::schema::Schema;
-use tyto_core::record::tsv::{self, TsvRow};
+use tyto_core::record::tsv;
 use tyto_core::record::wire;
 use tyto_core::time::Ts;
 
@@ -22,7 +22,7 @@ use crate::capture::file_filter::FileFilter;
 use crate::capture::pcap_file::PcapFile;
 use crate::capture::shard::Shard;
 use crate::capture::{CaptureError, Next, PacketSource};
-use crate::output::{Claim, Output, RowSink, StreamRef};
+use crate::output::{Claim, Output, RowForm, RowSink, StreamRef};
 use crate::pipeline::{Pipeline, PipelineStats};
 
 /// The seed of all uids and hash keys: a replay gives the same logs on every machine.
@@ -168,21 +168,15 @@ impl LogFiles {
             }
         };
         let Log { schema, file, line, .. } = &mut self.logs[index];
+        if self.format == LogFormat::Tsv {
+            return file.write_all(row);
+        }
         line.clear();
         for row in wire::rows(row) {
             let row = row.map_err(io::Error::other)?;
-            match self.format {
-                LogFormat::Tsv => {
-                    let mut text = TsvRow::new(line);
-                    wire::replay(schema, row, &mut text).map_err(io::Error::other)?;
-                    text.end_row();
-                }
-                LogFormat::Json => {
-                    let mut text = JsonRow::new(schema, line);
-                    wire::replay(schema, row, &mut text).map_err(io::Error::other)?;
-                    text.end_row();
-                }
-            }
+            let mut text = JsonRow::new(schema, line);
+            wire::replay(schema, row, &mut text).map_err(io::Error::other)?;
+            text.end_row();
         }
         file.write_all(line)
     }
@@ -209,6 +203,14 @@ impl LogFiles {
 }
 
 impl RowSink for LogFiles {
+    /// JSON leaves columns out by the schema, which a record does not have at hand.
+    fn form(&self) -> RowForm {
+        match self.format {
+            LogFormat::Tsv => RowForm::Tsv,
+            LogFormat::Json => RowForm::Wire,
+        }
+    }
+
     fn begin(&mut self, first: Ts) {
         self.first = first;
     }

@@ -51,11 +51,17 @@ const PRIVATE_NETS: [&str; 42] = [
     "fec0::/10",
 ];
 
-/// The local networks.
+/// What an IPv4 address is mapped into, and the bits that say so.
+const V4_PREFIX: u128 = 0xffff_0000_0000;
+const V4_MASK: u128 = !0xffff_ffff;
+
+/// The local networks. Asked several times per connection, so IPv4 and IPv6 are apart.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// Network and mask; IPv4 mapped into IPv6.
-    nets: Vec<(u128, u128)>,
+    /// Networks of IPv4, sorted, and the mask of each.
+    v4: Vec<(u32, u32)>,
+    /// Networks and masks of IPv6.
+    v6: Vec<(u128, u128)>,
 }
 
 impl Site {
@@ -67,15 +73,27 @@ impl Site {
             config.local_nets.iter().copied().chain(private).map(masked).collect();
         nets.sort_unstable();
         nets.dedup();
-        Self { nets }
+        // A network that holds all of IPv4 among others is one of each.
+        let v4 = nets.iter().filter(|(net, mask)| V4_PREFIX & V4_MASK & mask == net & V4_MASK);
+        #[allow(clippy::cast_possible_truncation, reason = "the lower 32 bits are the address")]
+        let v4 = v4.map(|(net, mask)| (*net as u32, *mask as u32)).collect();
+        nets.retain(|(net, mask)| net & V4_MASK != V4_PREFIX || mask & V4_MASK != V4_MASK);
+        Self { v4, v6: nets }
     }
 
     /// Whether `addr` is local; `None` when no network is known.
     pub fn is_local(&self, addr: Addr) -> Option<bool> {
-        if self.nets.is_empty() {
+        if self.v4.is_empty() && self.v6.is_empty() {
             return None;
         }
-        Some(self.nets.iter().any(|(net, mask)| addr.bits() & mask == *net))
+        Some(match addr.as_v4() {
+            Some(bytes) => {
+                let bits = u32::from_be_bytes(bytes);
+                // Without a way out between, several networks are compared at once.
+                self.v4.iter().fold(false, |found, (net, mask)| found | (bits & mask == *net))
+            }
+            None => self.v6.iter().any(|(net, mask)| addr.bits() & mask == *net),
+        })
     }
 }
 
@@ -118,6 +136,13 @@ mod tests {
         for addr in ["8.8.4.4", "2601::1", "::808:808"] {
             assert_eq!(is_local(&site, addr), Some(false), "{addr}");
         }
+    }
+
+    #[test]
+    fn a_network_of_all_addresses_holds_those_of_ipv4_too() {
+        let site = site(&["::/0"], false);
+        assert_eq!(is_local(&site, "8.8.8.8"), Some(true));
+        assert_eq!(is_local(&site, "2600::1"), Some(true));
     }
 
     #[test]

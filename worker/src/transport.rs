@@ -372,10 +372,10 @@ impl Pipeline {
         transport: impl FnOnce(&mut ConnCore) -> Transport,
     ) -> FlowId {
         if self.flows.is_full()
-            && let Some(mut evicted) = self.flows.evict()
+            && let Some(soonest) = self.flows.soonest()
         {
             self.stats.flows_evicted += 1;
-            self.log(&mut evicted);
+            self.end_flow(soonest);
         }
         let mut core =
             ConnCore::new(names.key(), self.shared.uids.next_uid(), names.src, names.dst);

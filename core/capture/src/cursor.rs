@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use rustix::fs::{MemfdFlags, SealFlags};
 use tyto_core::config::runtime::CaptureConfig;
 
+use crate::account::Account;
 use crate::mapping::Words;
 use crate::ring::RingSize;
 
@@ -45,7 +46,9 @@ const WORD_TAKEN: usize = 7;
 const WORD_NEWS: usize = 8;
 const WORD_KERNEL_TOTALS: usize = 10;
 const WORD_TOTALS: usize = 16;
-const _: () = assert!(WORD_TOTALS + 2 * Totals::WORDS <= Words::COUNT);
+// What the reader has in hand stands behind these words, from 64 on (`account.rs`).
+const _: () = assert!(WORD_TOTALS + 2 * Totals::WORDS <= 64);
+const _: () = assert!((Words::COUNT * size_of::<u64>()) as u64 <= TEXT_AT);
 
 /// Bits of [`WORD_TAKEN`]: which slot of the kernel's totals counts, and whether the news were
 /// added to it already.
@@ -107,7 +110,7 @@ pub(crate) struct CursorFile {
 pub(crate) struct Cursor {
     words: Words,
     /// Kept open so that the file can be had back from this process (`pidfd_getfd`).
-    _file: CursorFile,
+    file: CursorFile,
 }
 
 impl CursorFile {
@@ -211,12 +214,20 @@ impl Cursor {
     pub(crate) fn map(file: CursorFile) -> io::Result<Self> {
         let words = Words::of(&file)?;
         words.words()[WORD_READERS].fetch_add(1, Ordering::Relaxed);
-        Ok(Self { words, _file: file })
+        Ok(Self { words, file })
     }
 
     /// How many processes have read the ring, this one included.
     pub(crate) fn readers(&self) -> u64 {
         self.word(WORD_READERS).load(Ordering::Relaxed)
+    }
+
+    /// The counts beside the cursor.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub(crate) fn account(&self) -> io::Result<Account> {
+        Account::map(&self.file)
     }
 
     /// Where reading stands.

@@ -1,5 +1,6 @@
 //! Live capture: packet sockets with a ring that the kernel fills, and the frames in it.
 
+pub mod account;
 mod bpf;
 mod card;
 mod cursor;

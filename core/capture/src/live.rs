@@ -20,6 +20,7 @@ use tyto_core::time::Ts;
 
 pub use crate::error::LiveError;
 
+use crate::account::Account;
 use crate::card::Offloads;
 use crate::cursor::Cursor;
 use crate::frame::{Frame, LinkType};
@@ -116,6 +117,14 @@ impl AfPacket {
     #[must_use]
     pub fn readers(&self) -> u64 {
         self.ring.cursor().readers()
+    }
+
+    /// What the reader has in hand, in memory that outlives it. Each call maps it once more.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn account(&self) -> std::io::Result<Account> {
+        self.ring.cursor().account()
     }
 
     /// The next frame that the kernel handed over, without waiting. It counts as received.

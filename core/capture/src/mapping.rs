@@ -142,7 +142,7 @@ unsafe impl Send for Words {}
 
 impl Words {
     /// Number of words in the page.
-    pub(crate) const COUNT: usize = 64;
+    pub(crate) const COUNT: usize = 512;
     const LEN: usize = Self::COUNT * size_of::<u64>();
 
     /// Maps the beginning of `file`.

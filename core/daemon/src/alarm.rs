@@ -252,7 +252,7 @@ fn late(known: &Known<'_>, lag_max_ms: u64, now_ns: u64) -> Option<Finding> {
     let p99_ms = written.filter(|minute| minute.rows > 0).map_or(0, |minute| minute.p99_ms);
     let waiting_ms = waiting_ms(known, now_ns);
     let (node, bound_s) = (&health.node, lag_max_ms / 1000);
-    // Its own log files wait for themselves: one alarm is enough.
+    // A standalone node can have both, of the same rows: one alarm is enough.
     let (value, text) = if waiting_ms > p99_ms {
         let waiting_s = waiting_ms / 1000;
         (waiting_ms, format!("{node}: rows wait for a logger for {waiting_s} s, over {bound_s} s"))

@@ -18,6 +18,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Peers {
     now: watch::Receiver<Arc<[Peer]>>,
+    /// Loggers that will not come back; none: nobody tells.
+    gone: Option<watch::Receiver<Vec<String>>>,
 }
 
 impl Peers {
@@ -26,8 +28,14 @@ impl Peers {
     pub fn follow(config: &NodeConfig) -> Self {
         let (tell, now) = watch::channel(Arc::from(config.peers.as_slice()));
         let path = Layout::new(&config.prefix).peers();
-        tokio::spawn(follow(path, config.node.clone(), tell));
-        Self { now }
+        let (tell_gone, gone) = watch::channel(Vec::new());
+        tokio::spawn(follow(path, config.node.clone(), tell, tell_gone));
+        Self { now, gone: Some(gone) }
+    }
+
+    /// Those that somebody else tells of.
+    pub const fn told(now: watch::Receiver<Arc<[Peer]>>) -> Self {
+        Self { now, gone: None }
     }
 
     /// Those of a role at this moment, in node.cfg order. [`Peers::changed`] then waits for
@@ -36,11 +44,24 @@ impl Peers {
         self.now.borrow_and_update().iter().filter(|peer| peer.role == role).cloned().collect()
     }
 
-    /// Waits until the list is another; for ever when it can no longer change.
+    /// Loggers that will not come back. [`Peers::changed`] then waits for what comes after.
+    pub fn loggers_gone(&mut self) -> Vec<String> {
+        self.gone.as_mut().map(|gone| gone.borrow_and_update().clone()).unwrap_or_default()
+    }
+
+    /// Waits until a list is another; for ever when none can change any more.
     pub async fn changed(&mut self) {
-        if self.now.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        let Self { now, gone } = self;
+        tokio::select! {
+            biased;
+            changed = now.changed() => {
+                if changed.is_ok() {
+                    return;
+                }
+            }
+            Some(Ok(())) = async { Some(gone.as_mut()?.changed().await) } => return,
         }
+        std::future::pending::<()>().await;
     }
 
     /// Whether the list is another than [`Peers::of`] gave last.
@@ -49,7 +70,12 @@ impl Peers {
     }
 }
 
-async fn follow(path: PathBuf, node: String, tell: watch::Sender<Arc<[Peer]>>) {
+async fn follow(
+    path: PathBuf,
+    node: String,
+    tell: watch::Sender<Arc<[Peer]>>,
+    tell_gone: watch::Sender<Vec<String>>,
+) {
     let mut seen = Vec::new();
     loop {
         tokio::select! {
@@ -63,6 +89,11 @@ async fn follow(path: PathBuf, node: String, tell: watch::Sender<Arc<[Peer]>>) {
         }
         match serde_yaml::from_slice::<PeersConfig>(&bytes) {
             Ok(config) => {
+                tell_gone.send_if_modified(|gone| {
+                    let is_other = *gone != config.loggers_gone;
+                    gone.clone_from(&config.loggers_gone);
+                    is_other
+                });
                 let changed = tell.send_if_modified(|now| {
                     let is_other = **now != *config.peers;
                     if is_other {
@@ -122,7 +153,11 @@ mod tests {
             fs::rename(fresh, prefix.path().join("current")).unwrap();
         };
         let two = vec![peer("logger-1", Role::Logger, 1), peer("logger-2", Role::Logger, 2)];
-        release("a", &serde_yaml::to_string(&PeersConfig { peers: two.clone() }).unwrap());
+        release(
+            "a",
+            &serde_yaml::to_string(&PeersConfig { peers: two.clone(), ..PeersConfig::default() })
+                .unwrap(),
+        );
         peers.changed().await;
         assert_eq!(peers.of(Role::Logger), two);
 

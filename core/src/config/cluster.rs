@@ -88,6 +88,7 @@ impl Cluster {
         cluster.check_ports(&file, &mut faults);
         cluster.check_rings(&mut faults);
         cluster.check_checksums();
+        cluster.check_loggers_gone(&mut faults);
         if faults.is_empty() { Ok(cluster) } else { Err(Faults(faults)) }
     }
 
@@ -190,6 +191,19 @@ impl Cluster {
                 let hint = "raise memory_bytes_max, or lower af_packet_buffer_size";
                 faults.push(Fault::new(&node.at, kind).hint(hint));
             }
+        }
+    }
+
+    /// A logger that is part of the cluster is not gone: its batches would be written twice.
+    fn check_loggers_gone(&self, faults: &mut Vec<Fault>) {
+        let Some(at) = self.places.at("loggers_gone") else { return };
+        let gone = self.settings.loggers_gone.as_deref().unwrap_or_default();
+        for name in gone.split_whitespace().filter(|name| self.node(name).is_some()) {
+            let (key, found) = ("loggers_gone".to_owned(), name.to_owned());
+            let expected = "loggers that are not in node.cfg any more".to_owned();
+            let kind = FaultKind::BadSetting { key, found, expected };
+            let hint = format!("take [{name}] out of node.cfg, or out of loggers_gone");
+            faults.push(Fault::new(at, kind).hint(hint));
         }
     }
 

@@ -73,6 +73,9 @@ impl Cluster {
                 batch_rows_max: settings.batch_rows_max,
                 batch_interval_ms: settings.batch_interval_ms,
                 spool_bytes_max: settings.spool_bytes_max,
+                spool_age_max_s: settings.spool_age_max_s,
+                spool_drop_first: words(&settings.spool_drop_first),
+                doubt_timeout_s: settings.doubt_timeout_s,
             },
             alarms: self.alarms(),
             peers: Vec::new(),
@@ -151,7 +154,8 @@ impl Cluster {
         &self,
         addrs: &BTreeMap<HostName, IpAddr>,
     ) -> Result<PeersConfig, UnknownAddress> {
-        Ok(PeersConfig { peers: self.peers(addrs)? })
+        let gone = self.settings.loggers_gone.as_deref().unwrap_or_default();
+        Ok(PeersConfig { peers: self.peers(addrs)?, loggers_gone: words(gone) })
     }
 
     fn peers(&self, addrs: &BTreeMap<HostName, IpAddr>) -> Result<Vec<Peer>, UnknownAddress> {
@@ -188,6 +192,10 @@ impl Cluster {
             link_type: own.link_type,
         })
     }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Leaves sections at their defaults that the role does not read, so that a change of them does

@@ -19,6 +19,7 @@ pub mod node_keys;
 pub mod runtime;
 pub mod setting_keys;
 pub mod settings;
+mod ship;
 mod unknown_key;
 mod value;
 pub mod yaml_lines;

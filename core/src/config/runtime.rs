@@ -10,6 +10,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use super::ship::ShipConfig;
+
 /// What a node is. The order is ZeekControl's start order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -193,6 +195,9 @@ pub struct NodeConfig {
 pub struct PeersConfig {
     /// All nodes that listen, in node.cfg order.
     pub peers: Vec<Peer>,
+    /// Loggers that will not come back: batches bound to them go to others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loggers_gone: Vec<String>,
 }
 
 /// A node that listens.
@@ -398,18 +403,6 @@ pub struct LogsConfig {
     pub name_in_archive: bool,
 }
 
-/// Bounds of delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShipConfig {
-    /// Rows of a log stream that travel together at most.
-    pub batch_rows_max: u32,
-    /// How long a row may wait for its batch to fill, milliseconds.
-    pub batch_interval_ms: u64,
-    /// Size of the spool of unacked rows, bytes; past it the oldest rows are dropped, counted.
-    pub spool_bytes_max: u64,
-}
-
 impl CaptureConfig {
     /// Capture of one interface alone, with the defaults of tyto.yaml.
     pub fn new(interface: impl Into<String>) -> Self {
@@ -441,12 +434,6 @@ impl Default for LogsConfig {
             commit_interval_ms: 50,
             name_in_archive: false,
         }
-    }
-}
-
-impl Default for ShipConfig {
-    fn default() -> Self {
-        Self { batch_rows_max: 1000, batch_interval_ms: 200, spool_bytes_max: 1 << 30 }
     }
 }
 

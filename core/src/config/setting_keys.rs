@@ -107,6 +107,14 @@ const ANALYZERS: Kind = Kind::Text {
     is_valid: are_analyzers,
 };
 const USER: Kind = Kind::Text { expected: "the name of a user", is_valid: is_user };
+const STREAMS: Kind = Kind::Text {
+    expected: "names of log streams with spaces between, such as `stats weird`",
+    is_valid: are_analyzers,
+};
+const LOGGERS: Kind = Kind::Text {
+    expected: "names of loggers with spaces between, such as `logger-2`",
+    is_valid: are_nodes,
+};
 
 /// All keys, in the order of the example file.
 pub const SETTING_KEYS: &[SettingKey] = &[
@@ -164,7 +172,31 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "spool_bytes_max",
         whole(1 << 20, 1 << 44),
         "bytes",
-        "a worker's rows on disk that no logger has taken yet; past this the oldest are dropped",
+        "a worker's rows on disk that no logger has taken yet; past this rows are dropped",
+    ),
+    key(
+        "spool_age_max_s",
+        whole(0, 31_536_000),
+        "seconds",
+        "rows that no logger has taken for so long are dropped; 0 never",
+    ),
+    key(
+        "spool_drop_first",
+        STREAMS,
+        "",
+        "log streams that a full spool drops first, in this order: `stats weird`",
+    ),
+    key(
+        "doubt_timeout_s",
+        whole(0, 604_800),
+        "seconds",
+        "batches whose logger has been away for so long are copied to another one, as in doubt; 0 never",
+    ),
+    key(
+        "loggers_gone",
+        Kind::Optional(&LOGGERS),
+        "",
+        "loggers that will not come back; batches in doubt at them go to others: `logger-2`",
     ),
     key(
         "log_lag_max_s",
@@ -394,4 +426,9 @@ fn is_user(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with('-')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-\\@+".contains(&b))
+}
+
+fn are_nodes(text: &str) -> bool {
+    text.split_whitespace().next().is_some()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))
 }

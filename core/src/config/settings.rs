@@ -16,6 +16,7 @@ use super::runtime::{
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
 use super::{filter_check, unknown_key};
+use crate::config::runtime::ShipConfig;
 
 /// Prometheus is answered on the host itself when nobody says otherwise: the port before the
 /// cluster's first.
@@ -45,6 +46,14 @@ pub struct Settings {
     pub batch_interval_ms: u64,
     /// Size of a worker's spool of unacked rows, bytes.
     pub spool_bytes_max: u64,
+    /// Unsent rows older than this are dropped, seconds; 0 never.
+    pub spool_age_max_s: u64,
+    /// Log streams that a full spool drops first, with blanks in between.
+    pub spool_drop_first: String,
+    /// A batch whose logger has been away for so long is copied to another one, seconds; 0 never.
+    pub doubt_timeout_s: u64,
+    /// Loggers that will not come back, with blanks in between.
+    pub loggers_gone: Option<String>,
     /// Log lag beyond this is an alarm, seconds; 0 never.
     pub log_lag_max_s: u64,
     /// Where each host's supervisor answers Prometheus; nowhere when not given.
@@ -160,7 +169,7 @@ pub enum SshMode {
 
 impl Default for Settings {
     fn default() -> Self {
-        let watch = WatchConfig::default();
+        let (watch, ship) = (WatchConfig::default(), ShipConfig::default());
         Self {
             cluster: "tyto".to_owned(),
             prefix: "/opt/tyto".into(),
@@ -172,6 +181,10 @@ impl Default for Settings {
             batch_rows_max: 1000,
             batch_interval_ms: 200,
             spool_bytes_max: 1 << 30,
+            spool_age_max_s: ship.spool_age_max_s,
+            spool_drop_first: ship.spool_drop_first.join(" "),
+            doubt_timeout_s: ship.doubt_timeout_s,
+            loggers_gone: None,
             log_lag_max_s: AlarmConfig::default().log_lag_max_s,
             metrics_listen: Some(METRICS_LISTEN),
             memory_bytes_max: None,

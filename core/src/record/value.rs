@@ -48,6 +48,7 @@ scalar! {
     String => String, string(v) v.as_bytes();
     &str => String, string(v) v.as_bytes();
     Vec<u8> => String, string(v) v;
+    &[u8] => String, string(v) v;
 }
 
 impl LogValue for IpNet {

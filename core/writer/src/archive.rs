@@ -12,9 +12,9 @@
 //! at 3, or at 4 when the copy is gone from `.archiving`.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,12 +22,11 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::tz::TimeZone;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tyto_core::time::Ts;
 
 use crate::clock::local;
+use crate::disk::{Disk, Open, Reader, Writer};
 use crate::error::StoreError;
-use crate::index;
 use crate::journal::sync_parent;
 
 /// Marks a source whose copy is complete.
@@ -42,6 +41,8 @@ const NAMES_MAX: u32 = 10_000;
 /// How files are named and stored in the archive.
 #[derive(Clone, Debug)]
 pub struct ArchiveOptions {
+    /// Where the files are.
+    pub disk: Arc<dyn Disk>,
     /// Folder of the finished files.
     pub rotated: PathBuf,
     /// The archive: `PREFIX/logs`.
@@ -54,11 +55,21 @@ pub struct ArchiveOptions {
     pub zone: TimeZone,
 }
 
-/// The thread that archives.
+/// Who archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archiving {
+    /// A thread of its own.
+    InThread,
+    /// Whoever calls `tick`: one sequence of steps, for tests that repeat it.
+    InTick,
+}
+
+/// The thread that archives, if it has one.
 #[derive(Debug)]
 pub(crate) struct Archiver {
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
+    in_tick: Option<ArchiveOptions>,
 }
 
 impl Archiver {
@@ -66,12 +77,22 @@ impl Archiver {
     ///
     /// # Errors
     /// When the system has no thread for us.
-    pub(crate) fn start(options: ArchiveOptions) -> io::Result<Self> {
+    pub(crate) fn start(options: ArchiveOptions, archiving: Archiving) -> io::Result<Self> {
+        if archiving == Archiving::InTick {
+            return Ok(Self { wake: None, thread: None, in_tick: Some(options) });
+        }
         let (wake, woken) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("archive".into())
             .spawn(move || archive_until_closed(&options, &woken))?;
-        Ok(Self { wake: Some(wake), thread: Some(thread) })
+        Ok(Self { wake: Some(wake), thread: Some(thread), in_tick: None })
+    }
+
+    /// Archives what is there, unless a thread does.
+    pub(crate) fn tick(&self) {
+        if let Some(options) = &self.in_tick {
+            try_archive(options).ok();
+        }
     }
 
     /// Says that files are there. A wake-up that waits already will see them too.
@@ -93,21 +114,22 @@ impl Drop for Archiver {
 
 fn archive_until_closed(options: &ArchiveOptions, woken: &Receiver<()>) {
     loop {
-        let waits = match archive_all(options) {
+        let waits = match try_archive(options) {
             Ok(()) => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Err(error) => {
-                tracing::error!(error = %error.chain(), "cannot archive a log; it stays in the spool");
-                woken.recv_timeout(RETRY_AFTER)
-            }
+            Err(_) => woken.recv_timeout(RETRY_AFTER),
         };
         if waits == Err(RecvTimeoutError::Disconnected) {
             // A last look: files may have come between the search and the end.
-            if let Err(error) = archive_all(options) {
-                tracing::error!(error = %error.chain(), "cannot archive a log; it stays in the spool");
-            }
+            try_archive(options).ok();
             return;
         }
     }
+}
+
+fn try_archive(options: &ArchiveOptions) -> Result<(), StoreError> {
+    archive_all(options).inspect_err(|error| {
+        tracing::error!(error = %error.chain(), "cannot archive a log; it stays in the spool");
+    })
 }
 
 /// Archives every finished file, oldest names first.
@@ -116,14 +138,9 @@ fn archive_until_closed(options: &ArchiveOptions, woken: &Receiver<()>) {
 /// The first fault; files behind it have been tried too.
 pub fn archive_all(options: &ArchiveOptions) -> Result<(), StoreError> {
     let fail = |error| StoreError::io("read", &options.rotated, error);
-    let mut sources = Vec::new();
-    for entry in fs::read_dir(&options.rotated).map_err(fail)? {
-        sources.push(entry.map_err(fail)?.path());
-    }
-    sources.sort();
     let mut first = Ok(());
-    for source in sources {
-        let result = archive(options, &source);
+    for name in options.disk.read_dir(&options.rotated).map_err(fail)? {
+        let result = archive(options, &options.rotated.join(name));
         first = first.and(result);
     }
     first
@@ -139,8 +156,18 @@ pub(crate) fn rotated_name(stream: &str, opened: Ts, closed: Ts, copy: u32) -> S
 }
 
 /// Whether no finished file has this name, nor one whose copy is on its way.
-pub(crate) fn is_rotated_name_free(rotated: &Path, name: &str) -> bool {
-    !rotated.join(name).exists() && !rotated.join(format!("{name}{DONE_SUFFIX}")).exists()
+///
+/// # Errors
+/// When the disk cannot tell.
+pub(crate) fn is_rotated_name_free(
+    disk: &dyn Disk,
+    rotated: &Path,
+    name: &str,
+) -> Result<bool, StoreError> {
+    let is_taken = |path: PathBuf| {
+        disk.exists(&path).map_err(|error| StoreError::io("look for", &path, error))
+    };
+    Ok(!is_taken(rotated.join(name))? && !is_taken(rotated.join(format!("{name}{DONE_SUFFIX}")))?)
 }
 
 /// Stream, start and end from a name that [`rotated_name`] made.
@@ -176,55 +203,60 @@ fn archive(options: &ArchiveOptions, source: &Path) -> Result<(), StoreError> {
     if name == plain {
         write_copy(options, source, &copy_path)?;
         done = source.with_file_name(format!("{plain}{DONE_SUFFIX}"));
-        rename(source, &done)?;
-        sync_parent(&done)?;
+        rename(&*options.disk, source, &done)?;
+        sync_parent(&*options.disk, &done)?;
     }
-    if copy_path.exists() {
-        publish(options, &copy_path, (stream, plain), (opened, closed), &done)?;
+    let is_there = options.disk.exists(&copy_path);
+    if is_there.map_err(|error| StoreError::io("look for", &copy_path, error))? {
+        publish(options, &copy_path, stream, (opened, closed))?;
+    } else {
+        // Named by a try that came no further. Its name has to be durable before the source goes;
+        // a rename is durable with either of its folders.
+        let folder = copy_path.parent().unwrap_or(&options.logs);
+        make_folder(&*options.disk, &options.logs, folder)?;
+        sync_parent(&*options.disk, &copy_path)?;
     }
-    fs::remove_file(&done).map_err(|error| StoreError::io("remove", &done, error))?;
-    sync_parent(&done)
+    let disk = &*options.disk;
+    disk.remove_file(&done).map_err(|error| StoreError::io("remove", &done, error))?;
+    sync_parent(disk, &done)
 }
 
 fn write_copy(options: &ArchiveOptions, source: &Path, copy: &Path) -> Result<(), StoreError> {
     let folder = copy.parent().unwrap_or(&options.logs);
-    make_folder(folder)?;
+    let disk = &*options.disk;
+    make_folder(disk, &options.logs, folder)?;
     let write = || -> io::Result<()> {
-        let mut input = BufReader::with_capacity(1 << 18, File::open(source)?);
-        let output = File::create(copy)?;
+        let mut input =
+            BufReader::with_capacity(1 << 18, Reader::new(disk.open(source, Open::Read)?));
+        let mut output = Writer::new(disk.open(copy, Open::Create)?);
         if options.compress {
-            let mut gzip = GzEncoder::new(BufWriter::new(&output), Compression::default());
+            let mut gzip = GzEncoder::new(BufWriter::new(&mut output), Compression::default());
             io::copy(&mut input, &mut gzip)?;
             gzip.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
         } else {
-            io::copy(&mut input, &mut &output)?;
+            io::copy(&mut input, &mut output)?;
         }
-        output.sync_all()
+        output.into_file().sync_all()
     };
     write().map_err(|error| StoreError::io("write", copy, error))?;
-    sync_parent(copy)
+    sync_parent(disk, copy)
 }
 
 /// Gives the copy the first name of the archive that is free.
 fn publish(
     options: &ArchiveOptions,
     copy: &Path,
-    (stream, rotated): (&str, &str),
+    stream: &str,
     times: (Ts, Ts),
-    source: &Path,
 ) -> Result<(), StoreError> {
-    let folder = options.rotated.parent().unwrap_or(&options.rotated);
+    let disk = &*options.disk;
     for number in 0..NAMES_MAX {
         let target = archive_name(options, stream, times, number);
-        if target.exists() {
-            continue;
-        }
-        index::note(folder, stream, times, (rotated, source), &target)?;
-        make_folder(target.parent().unwrap_or(&options.logs))?;
-        match rename_to_free(copy, &target) {
+        make_folder(disk, &options.logs, target.parent().unwrap_or(&options.logs))?;
+        match disk.rename_to_free(copy, &target) {
             Ok(()) => {
-                sync_parent(&target)?;
-                return sync_parent(copy);
+                sync_parent(disk, &target)?;
+                return sync_parent(disk, copy);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(StoreError::io("rename to", &target, error)),
@@ -233,32 +265,24 @@ fn publish(
     Err(StoreError::io("name", copy, io::ErrorKind::AlreadyExists.into()))
 }
 
-/// Renames unless the new name is taken.
-pub(crate) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems do not know the flag: there a link does the same, in two steps.
-        Err(rustix::io::Errno::INVAL) => {
-            fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
-        }
-        other => other.map_err(io::Error::from),
-    }
+fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StoreError> {
+    disk.rename(from, to).map_err(|error| StoreError::io("rename", from, error))
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    fs::rename(from, to).map_err(|error| StoreError::io("rename", from, error))
-}
-
-/// Makes a folder and its name durable.
-pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path).map_err(|error| StoreError::io("create", path, error))?;
-    sync_parent(path)
+/// Makes a folder and those above it, and their names durable as far up as `top`: of a folder
+/// whose own name is lost, nothing is left. Names that are there already are synced too: whoever
+/// made them may have died before it came to that.
+pub(crate) fn make_folder(disk: &dyn Disk, top: &Path, path: &Path) -> Result<(), StoreError> {
+    disk.create_dir_all(path).map_err(|error| StoreError::io("create", path, error))?;
+    sync_parent(disk, path)?;
+    let above = path.ancestors().skip(1);
+    let mut above = above.take_while(|folder| folder.starts_with(top) && *folder != top);
+    above.try_for_each(|folder| sync_parent(disk, folder))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
     use std::io::Read;
 
     use flate2::read::GzDecoder;
@@ -280,7 +304,9 @@ mod tests {
         fs::create_dir_all(&rotated).unwrap();
         fs::create_dir_all(logs.join(".archiving")).unwrap();
         let zone = TimeZone::UTC;
-        let options = ArchiveOptions { rotated, logs, compress: true, suffix: String::new(), zone };
+        let disk = crate::disk::real();
+        let options =
+            ArchiveOptions { disk, rotated, logs, compress: true, suffix: String::new(), zone };
         Place { _dir: dir, options }
     }
 

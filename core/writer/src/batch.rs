@@ -42,6 +42,32 @@ impl Batch {
     pub fn end_seq(&self) -> u64 {
         self.first_seq.saturating_add(u64::from(self.rows))
     }
+
+    /// What tells it from all other batches of its producer.
+    pub fn name(&self) -> BatchName {
+        let (epoch, stream, first_seq) = (self.epoch, self.stream.clone(), self.first_seq);
+        BatchName { epoch, stream, first_seq }
+    }
+}
+
+/// A batch of one producer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchName {
+    /// Life of the producer.
+    pub epoch: u64,
+    /// Log stream.
+    pub stream: Arc<str>,
+    /// Sequence number of its first row.
+    pub first_seq: u64,
+}
+
+/// What a store has of a producer when a session begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Welcome {
+    /// How far each life and log stream is on disk.
+    pub durable: Vec<Position>,
+    /// Rows in the files per log stream, over all lives of both.
+    pub written: Vec<(Arc<str>, u64)>,
 }
 
 /// How far the rows of one producer's life and log stream are on disk.

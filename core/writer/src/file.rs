@@ -1,7 +1,5 @@
 //! One log file being written: rows gather in memory, a flush brings them to the disk.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +10,7 @@ use tyto_core::record::tsv::TsvRow;
 use tyto_core::record::wire::{self, WireError};
 use tyto_core::time::Ts;
 
+use crate::disk::{Disk, DiskFile, Open};
 use crate::error::StoreError;
 use crate::journal::FileEntry;
 
@@ -26,7 +25,7 @@ pub(crate) struct LogFile {
     pub(crate) fingerprint: u64,
     /// Start of the time that the file covers, by its archive name.
     pub(crate) opened: Ts,
-    file: Option<File>,
+    file: Option<Box<dyn DiskFile>>,
     synced_len: u64,
     buffer: Vec<u8>,
 }
@@ -60,8 +59,12 @@ impl LogFile {
     ///
     /// # Errors
     /// When the file is not there, shorter than committed, or cannot be cut.
-    pub(crate) fn resume(path: PathBuf, entry: &FileEntry) -> Result<Self, StoreError> {
-        let file = cut(&path, entry.len)?;
+    pub(crate) fn resume(
+        disk: &dyn Disk,
+        path: PathBuf,
+        entry: &FileEntry,
+    ) -> Result<Self, StoreError> {
+        let file = cut(disk, &path, entry.len)?;
         Ok(Self {
             path,
             stream: entry.stream.clone(),
@@ -135,8 +138,8 @@ impl LogFile {
     ///
     /// # Errors
     /// When the disk refuses, or a file of this name exists.
-    pub(crate) fn create(&mut self) -> Result<(), StoreError> {
-        let made = OpenOptions::new().write(true).create_new(true).open(&self.path);
+    pub(crate) fn create(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let made = disk.open(&self.path, Open::CreateNew);
         self.file = Some(made.map_err(|error| StoreError::io("create", &self.path, error))?);
         Ok(())
     }
@@ -165,10 +168,10 @@ impl LogFile {
 ///
 /// # Errors
 /// When the file is not there, is shorter than that, or cannot be cut.
-pub(crate) fn cut(path: &Path, len: u64) -> Result<File, StoreError> {
+pub(crate) fn cut(disk: &dyn Disk, path: &Path, len: u64) -> Result<Box<dyn DiskFile>, StoreError> {
     let fail = |error| StoreError::io("cut", path, error);
-    let file = OpenOptions::new().write(true).open(path).map_err(fail)?;
-    let found = file.metadata().map_err(fail)?.len();
+    let file = disk.open(path, Open::ReadWrite).map_err(fail)?;
+    let found = file.size().map_err(fail)?;
     if found < len {
         return Err(StoreError::Short { path: path.to_owned(), found, committed: len });
     }

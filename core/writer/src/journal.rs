@@ -3,11 +3,10 @@
 //! off at the next start. Format: docs/formats/journal.md.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::disk::{Disk, DiskFile, Open};
 use crate::error::StoreError;
 use crate::frame::{self, BadBody, Fields, Tail, put_bytes, put_number};
 
@@ -70,10 +69,13 @@ pub(crate) struct State {
 /// The open journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
-    file: File,
+    file: Box<dyn DiskFile>,
     len: u64,
     compact_at: u64,
+    /// Behind the last record may stand one that failed: its sync did, but not its write.
+    is_tail_unsure: bool,
     /// The file got its name without the folder being synced since.
     name_unsynced: bool,
     state: State,
@@ -211,19 +213,34 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read or written, or when it is damaged before its end.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let bytes = match fs::read(&path) {
+    pub(crate) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, StoreError> {
+        let bytes = match disk.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(StoreError::io("read", &path, error)),
         };
-        let state = state_of(&path, &bytes)?;
+        // A file shorter than its magic was never written to the end: nothing was committed.
+        let mut state = State::default();
+        if bytes.len() >= MAGIC.len() {
+            let corrupt = |at: usize| StoreError::Corrupt { path: path.clone(), at: at as u64 };
+            let frames = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt(0))?;
+            let mut bad = None;
+            let (len, tail) = frame::read(frames, |at, body| {
+                if apply_body(&mut state, body).is_err() {
+                    bad.get_or_insert(at);
+                }
+            });
+            let damaged = bad.or((tail == Tail::Corrupt).then_some(len));
+            if let Some(at) = damaged {
+                return Err(corrupt(at + MAGIC.len()));
+            }
+        }
         // Starting anew also cuts a torn tail, by the same atomic step as each compaction.
-        let (file, len) = write_beside(&path, &state)?;
-        put_in_place(&path)?;
-        sync_parent(&path)?;
+        let (file, len) = write_beside(&*disk, &path, &state)?;
+        put_in_place(&*disk, &path)?;
+        sync_parent(&*disk, &path)?;
         let compact_at = (2 * len).max(COMPACT_BYTES);
-        Ok(Self { path, file, len, compact_at, name_unsynced: false, state })
+        Ok(Self { disk, path, file, len, compact_at, is_tail_unsure: false, name_unsynced: false, state })
     }
 
     /// The state as of the last record.
@@ -234,7 +251,8 @@ impl Journal {
     /// Makes `entries` durable as one record, all or nothing.
     ///
     /// # Errors
-    /// When the disk refuses; the journal is then as before, and the call may be repeated.
+    /// When the disk refuses; the journal is then as before, and the call may be repeated, behind
+    /// [`settle`](Self::settle) if it is to say something else.
     pub(crate) fn append(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());
@@ -242,11 +260,13 @@ impl Journal {
         let mut record = Vec::new();
         frame::append(&mut record, |out| entries.iter().for_each(|entry| entry.put(out)));
         // Always at the committed length: a record that failed half-way is overwritten.
+        self.is_tail_unsure = true;
         self.file
             .write_all_at(&record, self.len)
             .and_then(|()| self.file.sync_data())
             .map_err(|error| StoreError::io("append to", &self.path, error))?;
         self.sync_name()?;
+        self.is_tail_unsure = false;
         self.len += record.len() as u64;
         entries.into_iter().for_each(|entry| self.state.apply(entry));
         if self.len > self.compact_at
@@ -258,9 +278,26 @@ impl Journal {
         Ok(())
     }
 
+    /// Takes back a record that failed. It may be whole on disk all the same, and the next life
+    /// would believe it: nothing that contradicts it may be written to log files before.
+    ///
+    /// # Errors
+    /// When the disk refuses; the call is to be repeated.
+    pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
+        if self.is_tail_unsure {
+            self.file
+                .set_len(self.len)
+                .and_then(|()| self.file.sync_all())
+                .map_err(|error| StoreError::io("cut", &self.path, error))?;
+            self.sync_name()?;
+            self.is_tail_unsure = false;
+        }
+        Ok(())
+    }
+
     fn compact(&mut self) -> Result<(), StoreError> {
-        let (file, len) = write_beside(&self.path, &self.state)?;
-        put_in_place(&self.path)?;
+        let (file, len) = write_beside(&*self.disk, &self.path, &self.state)?;
+        put_in_place(&*self.disk, &self.path)?;
         (self.file, self.len, self.compact_at) = (file, len, (2 * len).max(COMPACT_BYTES));
         self.name_unsynced = true;
         self.sync_name()
@@ -269,35 +306,10 @@ impl Journal {
     /// A record counts only when a crash cannot bring the journal before it back.
     fn sync_name(&mut self) -> Result<(), StoreError> {
         if self.name_unsynced {
-            sync_parent(&self.path)?;
+            sync_parent(&*self.disk, &self.path)?;
             self.name_unsynced = false;
         }
         Ok(())
-    }
-}
-
-/// What the `bytes` of the journal at `path` say. A record that is not whole at their end is being
-/// written, or never was.
-///
-/// # Errors
-/// When they are damaged before their end.
-pub(crate) fn state_of(path: &Path, bytes: &[u8]) -> Result<State, StoreError> {
-    let mut state = State::default();
-    // A file shorter than its magic was never written to the end: nothing was committed.
-    if bytes.len() < MAGIC.len() {
-        return Ok(state);
-    }
-    let corrupt = |at: usize| StoreError::Corrupt { path: path.to_owned(), at: at as u64 };
-    let frames = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt(0))?;
-    let mut bad = None;
-    let (len, tail) = frame::read(frames, |at, body| {
-        if apply_body(&mut state, body).is_err() {
-            bad.get_or_insert(at);
-        }
-    });
-    match bad.or((tail == Tail::Corrupt).then_some(len)) {
-        Some(at) => Err(corrupt(at + MAGIC.len())),
-        None => Ok(state),
     }
 }
 
@@ -310,35 +322,39 @@ fn apply_body(state: &mut State, body: &[u8]) -> Result<(), BadBody> {
 }
 
 /// Writes a journal that says `state` beside `path` and syncs it.
-fn write_beside(path: &Path, state: &State) -> Result<(File, u64), StoreError> {
+fn write_beside(
+    disk: &dyn Disk,
+    path: &Path,
+    state: &State,
+) -> Result<(Box<dyn DiskFile>, u64), StoreError> {
     let beside = path.with_extension("new");
     let fail = |error| StoreError::io("write", &beside, error);
     let mut bytes = MAGIC.to_vec();
     frame::append(&mut bytes, |out| state.entries().iter().for_each(|entry| entry.put(out)));
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).open(&beside).map_err(fail)?;
+    let file = disk.open(&beside, Open::Create).map_err(fail)?;
     file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()).map_err(fail)?;
     Ok((file, bytes.len() as u64))
 }
 
-fn put_in_place(path: &Path) -> Result<(), StoreError> {
-    fs::rename(path.with_extension("new"), path)
+fn put_in_place(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    disk.rename(&path.with_extension("new"), path)
         .map_err(|error| StoreError::io("replace", path, error))
 }
 
 /// Makes the names in the folder of `path` durable.
-pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| StoreError::io("sync", folder, error))
+    disk.sync_folder(folder).map_err(|error| StoreError::io("sync", folder, error))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use std::fs;
+
     use super::*;
+    use crate::disk;
 
     fn position(node: &str, next_seq: u64) -> Entry {
         Entry::Position { key: (node.into(), 7, "conn".into()), next_seq }
@@ -374,7 +390,7 @@ mod tests {
             let path = dir.path().join("journal");
             let mut lens = Vec::new();
             {
-                let mut journal = Journal::open(path.clone()).unwrap();
+                let mut journal = Journal::open(disk::real(), path.clone()).unwrap();
                 lens.push(usize::try_from(journal.len).unwrap());
                 for entry in entries() {
                     journal.append(vec![entry]).unwrap();
@@ -385,11 +401,11 @@ mod tests {
             let cut = cut.index(bytes.len() + 1);
             fs::write(&path, &bytes[..cut]).unwrap();
             let whole = lens.iter().filter(|&&len| len <= cut).count();
-            let mut journal = Journal::open(path.clone()).unwrap();
+            let mut journal = Journal::open(disk::real(), path.clone()).unwrap();
             prop_assert_eq!(journal.state(), &state_after(whole.saturating_sub(1)));
             journal.append(vec![position("worker-3", 1)]).unwrap();
             let mut expected = journal.state().clone();
-            let reopened = Journal::open(path).unwrap();
+            let reopened = Journal::open(disk::real(), path).unwrap();
             expected.apply(position("worker-3", 1));
             prop_assert_eq!(reopened.state(), &expected);
         }
@@ -399,7 +415,7 @@ mod tests {
     fn compaction_keeps_the_state_and_bounds_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let mut journal = Journal::open(path.clone()).unwrap();
+        let mut journal = Journal::open(disk::real(), path.clone()).unwrap();
         for seq in 0..60 {
             let many = (0..2_000).map(|n| position(&format!("worker-{n}"), seq)).collect();
             journal.append(many).unwrap();
@@ -407,14 +423,14 @@ mod tests {
         assert!(fs::metadata(&path).unwrap().len() < 2 * COMPACT_BYTES);
         let state = journal.state().clone();
         assert_eq!(state.positions.len(), 2_000);
-        assert_eq!(*Journal::open(path).unwrap().state(), state);
+        assert_eq!(*Journal::open(disk::real(), path).unwrap().state(), state);
     }
 
     #[test]
     fn damage_in_the_middle_is_reported_and_nothing_is_cut() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let mut journal = Journal::open(path.clone()).unwrap();
+        let mut journal = Journal::open(disk::real(), path.clone()).unwrap();
         for seq in 0..4 {
             journal.append(vec![position("worker-1", seq)]).unwrap();
         }
@@ -422,7 +438,10 @@ mod tests {
         let at = bytes.len() - 40;
         bytes[at] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert!(matches!(Journal::open(path.clone()), Err(StoreError::Corrupt { .. })));
+        assert!(matches!(
+            Journal::open(disk::real(), path.clone()),
+            Err(StoreError::Corrupt { .. })
+        ));
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 }

@@ -13,18 +13,17 @@
 pub mod archive;
 pub mod batch;
 pub mod clock;
-pub mod committed;
+pub mod disk;
+pub mod doubt;
 pub mod error;
 mod file;
 pub mod frame;
-pub mod index;
 mod journal;
 mod lag;
 mod rotation;
-pub mod schemas;
 pub mod service;
 mod store;
 
-pub use batch::{Batch, Position, Refusal, RowTimes};
+pub use batch::{Batch, BatchName, Position, Refusal, RowTimes, Welcome};
 pub use error::{AcceptError, StoreError};
 pub use store::{LogStore, StoreOptions};

@@ -6,7 +6,6 @@
 //! finished by [`finish`] before anything else is written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +15,9 @@ use tyto_core::record::schema::Schema;
 use tyto_core::record::tsv;
 use tyto_core::time::{NANOS, Ts};
 
-use crate::archive::{is_rotated_name_free, rename_to_free, rotated_name};
+use crate::archive::{is_rotated_name_free, rotated_name};
 use crate::clock::local;
+use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::file::{LogFile, cut};
 use crate::journal::{Entry, Journal, sync_parent};
@@ -37,13 +37,13 @@ impl LogStore {
     /// # Errors
     /// When the disk refuses; the call is to be repeated.
     pub fn tick(&mut self) -> Result<(), StoreError> {
-        let Some(at) = self.rotate_at.filter(|&at| (self.clock)() >= at) else {
-            return Ok(());
-        };
-        self.make_durable()?;
-        let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
-        self.rotate(&all, at)?;
-        self.rotate_at = self.next_rotation();
+        if let Some(at) = self.rotate_at.filter(|&at| (self.clock)() >= at) {
+            self.make_durable()?;
+            let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
+            self.rotate(&all, at)?;
+            self.rotate_at = self.next_rotation();
+        }
+        self.archiver.tick();
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl LogStore {
             let Some(file) = self.files.get(name) else { continue };
             let len = file.write_last(&trailer)?;
             // Two files of one stream, in which two releases write, may cover the same time.
-            let to = self.free_rotated_name(&file.stream, file.opened, closed, &given);
+            let to = self.free_rotated_name(&file.stream, file.opened, closed, &given)?;
             given.insert(to.clone());
             entries.push(Entry::Rotate { name: name.clone(), len, to: to.into() });
         }
@@ -94,7 +94,7 @@ impl LogStore {
                 self.last_closed.insert(file.stream.clone(), closed);
             }
         }
-        finish(&self.options.folder, &mut self.journal)?;
+        finish(&*self.disk, &self.options.folder, &mut self.journal)?;
         self.archiver.wake();
         Ok(())
     }
@@ -130,12 +130,12 @@ impl LogStore {
             self.journal.append(entries)?;
             for name in &names {
                 if let Some(file) = self.files.get_mut(name) {
-                    file.create()?;
+                    file.create(&*self.disk)?;
                 }
             }
         }
         if self.names_unsynced {
-            sync_parent(&self.options.folder.join("journal"))?;
+            sync_parent(&*self.disk, &self.options.folder.join("journal"))?;
             self.names_unsynced = false;
         }
         Ok(())
@@ -145,15 +145,18 @@ impl LogStore {
     /// or somebody put it there. It goes to the archive as it is.
     fn set_aside(&self, name: &Arc<str>) -> Result<(), StoreError> {
         let path = self.options.folder.join(&**name);
-        if !path.exists() || self.journal.state().files.contains_key(name) {
+        let is_there = self.disk.exists(&path);
+        let is_there = is_there.map_err(|error| StoreError::io("look for", &path, error))?;
+        if !is_there || self.journal.state().files.contains_key(name) {
             return Ok(());
         }
         tracing::warn!(file = %path.display(), "unknown log file; moved to the archive");
         let stream = name.split('.').next().unwrap_or_default();
         let now = (self.clock)();
         let target = self.options.folder.join("rotated");
-        let target = target.join(self.free_rotated_name(stream, now, now, &BTreeSet::new()));
-        rename_to_free(&path, &target).map_err(|error| StoreError::io("rename", &path, error))?;
+        let target = target.join(self.free_rotated_name(stream, now, now, &BTreeSet::new())?);
+        let renamed = self.disk.rename_to_free(&path, &target);
+        renamed.map_err(|error| StoreError::io("rename", &path, error))?;
         self.archiver.wake();
         Ok(())
     }
@@ -165,7 +168,7 @@ impl LogStore {
         opened: Ts,
         closed: Ts,
         given: &BTreeSet<String>,
-    ) -> String {
+    ) -> Result<String, StoreError> {
         let rotating = &self.journal.state().rotating;
         let mut copy = 0;
         loop {
@@ -173,9 +176,9 @@ impl LogStore {
             let intended = rotating.values().any(|(_, to)| **to == *name);
             if !intended
                 && !given.contains(&name)
-                && is_rotated_name_free(&self.options.folder.join("rotated"), &name)
+                && is_rotated_name_free(&*self.disk, &self.options.folder.join("rotated"), &name)?
             {
-                return name;
+                return Ok(name);
             }
             copy += 1;
         }
@@ -191,16 +194,22 @@ const fn after(at: Ts, interval_ns: u64) -> u64 {
 ///
 /// # Errors
 /// When the disk refuses; the call is to be repeated before anything else is written.
-pub(crate) fn finish(folder: &Path, journal: &mut Journal) -> Result<(), StoreError> {
+pub(crate) fn finish(
+    disk: &dyn Disk,
+    folder: &Path,
+    journal: &mut Journal,
+) -> Result<(), StoreError> {
     if journal.state().rotating.is_empty() {
         return Ok(());
     }
     let mut entries = Vec::new();
     for (name, (len, to)) in &journal.state().rotating {
         let (from, to) = (folder.join(&**name), folder.join("rotated").join(&**to));
-        if !to.exists() {
-            match cut(&from, *len) {
-                Ok(_) => fs::rename(&from, &to)
+        let is_renamed = disk.exists(&to);
+        if !is_renamed.map_err(|error| StoreError::io("look for", &to, error))? {
+            match cut(disk, &from, *len) {
+                Ok(_) => disk
+                    .rename(&from, &to)
                     .map_err(|error| StoreError::io("rename", &from, error))?,
                 Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     // Archived already, unless somebody removed it.
@@ -209,7 +218,7 @@ pub(crate) fn finish(folder: &Path, journal: &mut Journal) -> Result<(), StoreEr
                 Err(StoreError::Short { found, committed, .. }) => {
                     let file = from.display();
                     tracing::error!(%file, found, committed, "log file was cut by somebody");
-                    fs::rename(&from, &to)
+                    disk.rename(&from, &to)
                         .map_err(|error| StoreError::io("rename", &from, error))?;
                 }
                 Err(error) => return Err(error),
@@ -217,13 +226,14 @@ pub(crate) fn finish(folder: &Path, journal: &mut Journal) -> Result<(), StoreEr
         }
         entries.push(Entry::Rotated { name: name.clone() });
     }
-    sync_parent(&folder.join("journal"))?;
-    sync_parent(&folder.join("rotated/_"))?;
+    sync_parent(disk, &folder.join("journal"))?;
+    sync_parent(disk, &folder.join("rotated/_"))?;
     journal.append(entries)
 }
 
 /// Opens the files of the last life, each cut back to what was committed.
 pub(crate) fn resume_files(
+    disk: &dyn Disk,
     folder: &Path,
     journal: &mut Journal,
 ) -> Result<BTreeMap<Arc<str>, LogFile>, StoreError> {
@@ -232,7 +242,7 @@ pub(crate) fn resume_files(
     for (name, entry) in &journal.state().files {
         let path = folder.join(&**name);
         if entry.len == 0 {
-            match fs::remove_file(&path) {
+            match disk.remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(StoreError::io("remove", &path, error));
                 }
@@ -240,7 +250,7 @@ pub(crate) fn resume_files(
             }
             continue;
         }
-        match LogFile::resume(path.clone(), entry) {
+        match LogFile::resume(disk, path.clone(), entry) {
             Ok(file) => {
                 files.insert(name.clone(), file);
             }
@@ -257,12 +267,17 @@ pub(crate) fn resume_files(
             Err(error) => return Err(error),
         }
     }
+    if !entries.is_empty() {
+        // Else a crash could bring a file back that the journal says is gone, with rows in it that
+        // come again.
+        sync_parent(disk, &folder.join("journal"))?;
+    }
     journal.append(entries)?;
     Ok(files)
 }
 
 /// Points `logs/current` at the files being written. Logs are written without it as well.
-pub(crate) fn link_current(options: &StoreOptions) {
+pub(crate) fn link_current(disk: &dyn Disk, options: &StoreOptions) {
     let relative = options.folder.file_name().filter(|_| {
         options.folder.parent().and_then(Path::parent) == options.logs.parent()
             && options.folder.parent().is_some_and(|spool| spool.ends_with("spool"))
@@ -270,13 +285,14 @@ pub(crate) fn link_current(options: &StoreOptions) {
     let target = relative
         .map_or_else(|| options.folder.clone(), |name| PathBuf::from("../spool").join(name));
     let (link, beside) = (options.logs.join("current"), options.logs.join(".current.new"));
-    if fs::read_link(&link).is_ok_and(|found| found == target) {
+    if disk.read_link(&link).is_ok_and(|found| found == target) {
         return;
     }
-    let made = fs::remove_file(&beside)
+    let made = disk
+        .remove_file(&beside)
         .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        .and_then(|()| std::os::unix::fs::symlink(&target, &beside))
-        .and_then(|()| fs::rename(&beside, &link));
+        .and_then(|()| disk.symlink(&target, &beside))
+        .and_then(|()| disk.rename(&beside, &link));
     if let Err(error) = made {
         tracing::warn!(link = %link.display(), %error, "cannot link the current logs");
     }
@@ -284,6 +300,8 @@ pub(crate) fn link_current(options: &StoreOptions) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tyto_core::config::runtime::LogsConfig;
 
     use super::*;
@@ -315,7 +333,10 @@ mod tests {
         for (name, text) in files {
             fs::write(options.folder.join(name), text).unwrap();
         }
-        Journal::open(options.folder.join("journal")).unwrap().append(entries).unwrap();
+        Journal::open(crate::disk::real(), options.folder.join("journal"))
+            .unwrap()
+            .append(entries)
+            .unwrap();
         (dir, options)
     }
 

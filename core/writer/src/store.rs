@@ -10,13 +10,15 @@ use tyto_core::layout::Layout;
 use tyto_core::record::schema::Schema;
 use tyto_core::time::Ts;
 
-use crate::archive::{ArchiveOptions, Archiver, make_folder};
-use crate::batch::{Batch, Position};
+use crate::archive::{ArchiveOptions, Archiver, Archiving, make_folder};
+use crate::batch::{Batch, BatchName, Position, Welcome};
 use crate::clock::Clock;
+use crate::disk::{self, Disk};
+use crate::doubt::{CopyError, DoubtReport, Doubts};
 use crate::error::{AcceptError, StoreError};
 use crate::file::LogFile;
 use crate::journal::{Entry, Journal, PositionKey};
-use crate::{rotation, schemas};
+use crate::rotation;
 
 /// Bytes of rows in memory at which a commit is due at once.
 pub(crate) const PENDING_BYTES_MAX: usize = 8 << 20;
@@ -68,10 +70,12 @@ impl StoreOptions {
 
 /// The log files of one logger. Owned by one thread.
 pub struct LogStore {
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: StoreOptions,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
     pub(crate) archiver: Archiver,
+    doubts: Doubts,
     schemas: HashMap<u64, Arc<Schema>>,
     /// Open files by name; the journal knows those that exist on disk.
     pub(crate) files: BTreeMap<Arc<str>, LogFile>,
@@ -113,12 +117,26 @@ impl LogStore {
     /// # Errors
     /// When the disk refuses, or journal and files contradict each other.
     pub fn open(options: StoreOptions, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_on(disk::real(), options, clock, Archiving::InThread)
+    }
+
+    /// The same, on another disk than the host's.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        options: StoreOptions,
+        clock: Clock,
+        archiving: Archiving,
+    ) -> Result<Self, StoreError> {
         let rotated = options.folder.join("rotated");
-        make_folder(&rotated)?;
-        make_folder(&options.logs)?;
-        let mut journal = Journal::open(options.folder.join("journal"))?;
-        rotation::finish(&options.folder, &mut journal)?;
-        let files = rotation::resume_files(&options.folder, &mut journal)?;
+        let prefix = options.logs.parent().unwrap_or(&options.logs);
+        make_folder(&*disk, prefix, &rotated)?;
+        make_folder(&*disk, prefix, &options.logs)?;
+        let mut journal = Journal::open(disk.clone(), options.folder.join("journal"))?;
+        rotation::finish(&*disk, &options.folder, &mut journal)?;
+        let files = rotation::resume_files(&*disk, &options.folder, &mut journal)?;
         let mut current: HashMap<Arc<str>, CurrentSchema> = HashMap::new();
         for (name, file) in &files {
             if **name == *rotation::plain_name(&file.stream) {
@@ -127,6 +145,7 @@ impl LogStore {
         }
         let taken = journal.state().positions.iter().map(|(k, v)| (k.clone(), *v)).collect();
         let archive = ArchiveOptions {
+            disk: disk.clone(),
             rotated: rotated.clone(),
             logs: options.logs.clone(),
             compress: options.config.compress,
@@ -137,14 +156,18 @@ impl LogStore {
             },
             zone: options.zone.clone(),
         };
-        let archiver =
-            Archiver::start(archive).map_err(|error| StoreError::io("archive", &rotated, error))?;
-        rotation::link_current(&options);
+        let archiver = Archiver::start(archive, archiving)
+            .map_err(|error| StoreError::io("archive", &rotated, error))?;
+        rotation::link_current(&*disk, &options);
+        let doubts = Doubts::open(disk.clone(), &options.folder)
+            .map_err(|error| StoreError::io("read", &options.folder.join("doubt"), error))?;
         let mut store = Self {
+            disk,
             options,
             clock,
             journal,
             archiver,
+            doubts,
             schemas: HashMap::new(),
             files,
             current,
@@ -173,6 +196,41 @@ impl LogStore {
                 next_seq,
             })
             .collect()
+    }
+
+    /// What a producer is told when its session begins.
+    pub fn welcome(&self, node: &str) -> Welcome {
+        let written = self.written().filter(|(_, of, _)| ***of == *node);
+        let written = written.map(|(stream, _, rows)| (stream.clone(), rows)).collect();
+        Welcome { durable: self.positions(node), written }
+    }
+
+    /// Keeps a copy of a batch that is bound to another logger, which is away. False when it
+    /// cannot be kept, which is told; the producer has the batch all the same.
+    pub fn keep_copy(&mut self, batch: &Batch, logger: &str) -> bool {
+        let kept = match self.schemas.get(&batch.fingerprint) {
+            Some(schema) if *schema.stream == *batch.stream => {
+                self.doubts.keep(batch, schema, logger)
+            }
+            _ => Err(CopyError::Refused("unknown schema".to_owned())),
+        };
+        if let Err(error) = &kept {
+            tracing::warn!(
+                node = %batch.node, stream = %batch.stream, first_seq = batch.first_seq, %error,
+                "no copy of a batch in doubt; its producer keeps it"
+            );
+        }
+        kept.is_ok()
+    }
+
+    /// Removes all copies of a producer but those of the batches named.
+    pub fn keep_copies_of(&mut self, node: &str, in_doubt: &[BatchName]) {
+        self.doubts.retain(node, in_doubt);
+    }
+
+    /// How the copies of batches in doubt stand.
+    pub fn doubts(&self) -> DoubtReport {
+        self.doubts.report()
     }
 
     /// Rows durable per stream and producer, over all lives of both.
@@ -213,7 +271,6 @@ impl LogStore {
         if self.schemas.len() >= SCHEMAS_MAX {
             return Err(AcceptError::Refused(format!("more than {SCHEMAS_MAX} schemas")));
         }
-        schemas::keep(&self.options.folder, &schema);
         self.schemas.insert(fingerprint, Arc::new(schema));
         Ok(())
     }
@@ -293,13 +350,15 @@ impl LogStore {
         let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
         let now = (self.clock)();
         self.rotate(&all, now)?;
+        self.archiver.tick();
         // Waits for the archive's thread.
         drop(self);
         Ok(durable)
     }
 
     pub(crate) fn make_durable(&mut self) -> Result<(), StoreError> {
-        rotation::finish(&self.options.folder, &mut self.journal)?;
+        self.journal.settle()?;
+        rotation::finish(&*self.disk, &self.options.folder, &mut self.journal)?;
         self.create_files()?;
         for file in self.files.values_mut() {
             file.flush()?;

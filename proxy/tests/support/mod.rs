@@ -106,7 +106,7 @@ impl Cluster {
     /// running ones have seen it.
     pub(crate) fn release(&self, names: &[&str]) {
         let peers = self.peers.iter().filter(|peer| names.contains(&peer.node.as_str()));
-        let list = PeersConfig { peers: peers.cloned().collect() };
+        let list = PeersConfig { peers: peers.cloned().collect(), ..PeersConfig::default() };
         let path = Layout::new(self.folder.path()).peers();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let fresh = path.with_extension("new");

@@ -2,6 +2,8 @@
 //! protocols; one that matches begins with all that was kept. Limits and order are Zeek's
 //! (`dpd_buffer_size`, `dpd_max_packets`, `dpd_match_only_beginning`).
 
+use std::sync::LazyLock;
+
 use tyto_core::net::{Proto, Side};
 
 use super::{SPECS, Spec};
@@ -39,15 +41,26 @@ pub enum Match {
 #[derive(Debug)]
 pub(super) struct Detection {
     proto: Proto,
-    /// What came, by [`Side::index`].
+    /// What came before the latest piece, by [`Side::index`]; of a byte stream that goes on, the
+    /// latest piece too.
     bytes: [Vec<u8>; 2],
     /// Begin of the latest datagram in `bytes`, by side.
     latest: [usize; 2],
     pieces: Vec<Piece>,
-    /// Bit per index of [`SPECS`]: still possible.
-    candidates: u128,
+    candidates: SpecSet,
     ended: bool,
 }
+
+/// Bit per index of [`SPECS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SpecSet(u128);
+
+/// Detections that are over: the next connections take their buffers.
+#[derive(Debug, Default)]
+pub struct SpareDetections(Vec<Box<Detection>>);
+
+/// Detections that are kept for reuse; each has some 2 KB.
+const SPARE_MAX: usize = 256;
 
 /// What came, in order.
 #[derive(Clone, Copy, Debug)]
@@ -56,24 +69,38 @@ pub(super) enum Piece {
     Gap { side: Side, missed_bytes: u64 },
 }
 
+impl SpareDetections {
+    /// A detection that begins.
+    pub(super) fn begin(&mut self, proto: Proto) -> Box<Detection> {
+        let Some(mut detection) = self.0.pop() else { return Box::new(Detection::new(proto)) };
+        let Detection { bytes, pieces, .. } = &mut *detection;
+        let [orig, resp] = bytes;
+        (orig.clear(), resp.clear(), pieces.clear());
+        let (bytes, pieces) = (std::mem::take(bytes), std::mem::take(pieces));
+        *detection = Detection { bytes, pieces, ..Detection::new(proto) };
+        detection
+    }
+
+    /// Takes back one that is over.
+    pub(super) fn over(&mut self, detection: Box<Detection>) {
+        if self.0.len() < SPARE_MAX {
+            self.0.push(detection);
+        }
+    }
+}
+
 impl Detection {
     pub(super) fn new(proto: Proto) -> Self {
-        let has_probe = |spec: &Spec| match proto {
-            Proto::Udp => spec.udp_probe.is_some(),
-            _ => spec.tcp_probe.is_some(),
-        };
-        let candidates = SPECS
-            .iter()
-            .enumerate()
-            .filter(|(_, spec)| has_probe(spec))
-            .fold(0, |bits, (index, _)| bits | 1 << index);
+        static TCP: LazyLock<SpecSet> = LazyLock::new(|| SpecSet::of(|s| s.tcp_probe.is_some()));
+        static UDP: LazyLock<SpecSet> = LazyLock::new(|| SpecSet::of(|s| s.udp_probe.is_some()));
+        let candidates = if proto == Proto::Udp { *UDP } else { *TCP };
         Self {
             proto,
             bytes: [Vec::new(), Vec::new()],
             latest: [0; 2],
             pieces: Vec::new(),
             candidates,
-            ended: candidates == 0,
+            ended: candidates == SpecSet::default(),
         }
     }
 
@@ -82,31 +109,44 @@ impl Detection {
         self.ended
     }
 
-    /// Bytes of `side` came; calls `found` for each protocol that they show. The caller gives it
-    /// [`Detection::replay`] afterwards.
-    pub(super) fn deliver(
-        &mut self,
-        side: Side,
-        bytes: &[u8],
-        resp_port: u16,
-        found: &mut Vec<&'static Spec>,
-    ) {
+    /// Bytes of `side` came; gives the protocols that they show. The caller gives those
+    /// [`Detection::replay`], and unless it has ended [`Detection::keep`]s the bytes afterwards.
+    pub(super) fn deliver(&mut self, side: Side, bytes: &[u8], resp_port: u16) -> SpecSet {
         if self.ended {
-            return;
+            return SpecSet::default();
         }
-        if let (Some(kept), Some(latest)) =
-            (self.bytes.get_mut(side.index()), self.latest.get_mut(side.index()))
-        {
-            let start = kept.len();
+        let is_appended = self.is_appended(side);
+        if is_appended && let Some(kept) = self.bytes.get_mut(side.index()) {
             kept.extend_from_slice(bytes);
-            if self.proto == Proto::Udp {
-                *latest = start;
-            }
-            self.pieces.push(Piece::Bytes { side, start, end: kept.len() });
         }
-        self.ask(resp_port, found);
+        let found = self.ask(side, bytes, resp_port);
         let kept: usize = self.bytes.iter().map(Vec::len).sum();
-        self.ended = kept > BYTES_MAX || self.pieces.len() > PIECES_MAX || self.candidates == 0;
+        let kept = if is_appended { kept } else { kept + bytes.len() };
+        self.ended = kept > BYTES_MAX
+            || self.pieces.len() >= PIECES_MAX
+            || self.candidates == SpecSet::default();
+        found
+    }
+
+    /// Keeps the bytes of `side` that were delivered last. What ends detection is never copied.
+    pub(super) fn keep(&mut self, side: Side, bytes: &[u8]) {
+        let is_appended = self.is_appended(side);
+        let Some(kept) = self.bytes.get_mut(side.index()) else { return };
+        if !is_appended {
+            if let Some(latest) = self.latest.get_mut(side.index())
+                && self.proto == Proto::Udp
+            {
+                *latest = kept.len();
+            }
+            kept.extend_from_slice(bytes);
+        }
+        let end = kept.len();
+        self.pieces.push(Piece::Bytes { side, start: end - bytes.len(), end });
+    }
+
+    /// Of a byte stream what is looked at must lie in one piece; of datagrams the latest does.
+    fn is_appended(&self, side: Side) -> bool {
+        self.proto != Proto::Udp && self.bytes.get(side.index()).is_some_and(|kept| !kept.is_empty())
     }
 
     /// Bytes of `side` will not come. What is looked at closes up over them.
@@ -118,7 +158,7 @@ impl Detection {
         self.ended = self.pieces.len() > PIECES_MAX;
     }
 
-    /// All that came, in order.
+    /// All that came before the latest piece, in order.
     pub(super) fn replay(&self) -> impl Iterator<Item = (Piece, &[u8])> {
         self.pieces.iter().map(|piece| match *piece {
             Piece::Bytes { side, start, end } => {
@@ -129,29 +169,47 @@ impl Detection {
         })
     }
 
-    fn ask(&mut self, resp_port: u16, found: &mut Vec<&'static Spec>) {
+    fn ask(&mut self, side: Side, bytes: &[u8], resp_port: u16) -> SpecSet {
         let [orig, resp] = &self.bytes;
         let [orig_start, resp_start] = self.latest;
-        let first = First {
+        let mut first = First {
             orig: orig.get(orig_start..).unwrap_or_default(),
             resp: resp.get(resp_start..).unwrap_or_default(),
             resp_port,
         };
-        let mut left = self.candidates;
-        while left != 0 {
-            let index = left.trailing_zeros();
-            left &= left - 1;
-            let Some(&spec) = SPECS.get(index as usize) else { continue };
-            let is_udp = self.proto == Proto::Udp;
+        if !self.is_appended(side) {
+            match side {
+                Side::Orig => first.orig = bytes,
+                Side::Resp => first.resp = bytes,
+            }
+        }
+        let is_udp = self.proto == Proto::Udp;
+        let (mut found, mut excluded) = (SpecSet::default(), SpecSet::default());
+        for (index, spec) in self.candidates.iter() {
             let probe = if is_udp { spec.udp_probe } else { spec.tcp_probe };
             match probe.map_or(Match::No, |probe| probe(&first)) {
-                Match::Yes => {
-                    self.candidates &= !(1 << index);
-                    found.push(spec);
-                }
-                Match::No if !is_udp => self.candidates &= !(1 << index),
+                Match::Yes => found.0 |= 1 << index,
+                Match::No if !is_udp => excluded.0 |= 1 << index,
                 Match::No | Match::Later => {}
             }
         }
+        self.candidates.0 &= !(found.0 | excluded.0);
+        found
+    }
+}
+
+impl SpecSet {
+    fn of(is_in: impl Fn(&Spec) -> bool) -> Self {
+        let indices = SPECS.iter().enumerate().filter(|(_, spec)| is_in(spec));
+        Self(indices.fold(0, |bits, (index, _)| bits | 1 << index))
+    }
+
+    /// The protocols and their indices.
+    pub(super) fn iter(self) -> impl Iterator<Item = (u32, &'static Spec)> {
+        let next = |left: &u128| Some(left & (left - 1)).filter(|left| *left != 0);
+        let first = Some(self.0).filter(|bits| *bits != 0);
+        std::iter::successors(first, next)
+            .map(|left| left.trailing_zeros())
+            .filter_map(|index| Some((index, *SPECS.get(index as usize)?)))
     }
 }

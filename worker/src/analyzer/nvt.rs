@@ -1,6 +1,8 @@
 //! Lines of the Network Virtual Terminal (RFC 854), which FTP's control connection speaks:
 //! bytes of one side in, lines out, telnet commands and options taken away.
 
+use std::borrow::Cow;
+
 use super::Cx;
 
 /// Bytes of one line that are kept. A longer one is delivered in pieces, with a weird.
@@ -43,7 +45,14 @@ const TOLD_NUL: u8 = 4;
 
 impl Nvt {
     /// Takes bytes off `input` until a line is complete, without its end. None: all was taken.
-    pub fn next_line(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> Option<Vec<u8>> {
+    pub fn next_line<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        cx: &mut Cx<'_>,
+    ) -> Option<Cow<'i, [u8]>> {
+        if let Some(line) = self.plain_line(input) {
+            return Some(Cow::Borrowed(line));
+        }
         while let Some((&byte, rest)) = input.split_first() {
             *input = rest;
             let is_line = match self.telnet {
@@ -54,15 +63,31 @@ impl Nvt {
                 }
             };
             if is_line {
-                return Some(std::mem::take(&mut self.line));
+                return Some(Cow::Owned(std::mem::take(&mut self.line)));
             }
             if self.line.len() >= LINE_BYTES_MAX {
                 cx.weird_of("NVT", "nvt_line_size_exceeded", "");
                 self.last = 0;
-                return Some(std::mem::take(&mut self.line));
+                return Some(Cow::Owned(std::mem::take(&mut self.line)));
             }
         }
         None
+    }
+
+    /// The usual case: the line lies whole in `input`, and nothing in it is more than a
+    /// character.
+    fn plain_line<'i>(&mut self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        if self.telnet != Telnet::Text || !self.line.is_empty() || self.last == b'\r' {
+            return None;
+        }
+        let (line, rest) = input.split_at_checked(memchr::memchr(b'\n', input)?)?;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() >= LINE_BYTES_MAX || memchr::memchr3(b'\r', 0, IAC, line).is_some() {
+            return None;
+        }
+        self.last = b'\n';
+        *input = rest.get(1..).unwrap_or_default();
+        Some(line)
     }
 
     /// The side ended: what it sent of a line is one.

@@ -3,6 +3,7 @@
 //! SOCKS tunnel) owns one more.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use tyto_core::net::{Proto, Side};
 
@@ -44,7 +45,7 @@ impl Stage {
     /// of its responder's port; and detection.
     pub fn of_connection(proto: Proto, cx: &mut Cx<'_>) -> Self {
         let mut stage = Self::by_port(proto, cx);
-        stage.detection = Some(Box::new(Detection::new(proto)));
+        stage.detection = Some(cx.shared.spare_detections.begin(proto));
         stage
     }
 
@@ -55,8 +56,7 @@ impl Stage {
             stage.add(expected, cx);
             return stage;
         }
-        let port = (proto, cx.conn.service_port);
-        for spec in SPECS.iter().filter(|spec| spec.ports.contains(&port)) {
+        for spec in of_port(proto, cx.conn.service_port) {
             stage.add(spec, cx);
         }
         stage
@@ -128,16 +128,17 @@ impl Stage {
     pub fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
         self.each(cx, |analyzer, cx| analyzer.deliver(side, bytes, cx));
         let Some(mut detection) = self.detection.take() else { return };
-        let mut found = Vec::new();
-        detection.deliver(side, bytes, cx.conn.resp.port, &mut found);
-        for spec in found {
+        for (_, spec) in detection.deliver(side, bytes, cx.conn.resp.port).iter() {
             if self.add(spec, cx)
                 && let Some(slot) = self.slots.last_mut()
             {
-                slot.replay(&detection, cx);
+                slot.replay(&detection, (side, bytes), cx);
             }
         }
-        if !detection.has_ended() {
+        if detection.has_ended() {
+            cx.shared.spare_detections.over(detection);
+        } else {
+            detection.keep(side, bytes);
             self.detection = Some(detection);
         }
     }
@@ -169,7 +170,9 @@ impl Stage {
 
     /// The connection is over.
     pub fn end(&mut self, cx: &mut Cx<'_>) {
-        self.detection = None;
+        if let Some(detection) = self.detection.take() {
+            cx.shared.spare_detections.over(detection);
+        }
         for slot in &mut self.slots {
             // Those that failed have rows to write, too.
             slot.is_live = true;
@@ -186,7 +189,8 @@ impl Stage {
 }
 
 impl Slot {
-    fn replay(&mut self, detection: &Detection, cx: &mut Cx<'_>) {
+    /// Gives the analyzer all that came, and what came last.
+    fn replay(&mut self, detection: &Detection, latest: (Side, &[u8]), cx: &mut Cx<'_>) {
         // All of it belongs to one packet, at whose end Zeek looks at violations: one side may
         // fail while the other still tells something.
         let mut violations = Vec::new();
@@ -196,6 +200,7 @@ impl Slot {
                 Piece::Gap { side, missed_bytes } => analyzer.gap(side, missed_bytes, cx),
             });
         }
+        self.told(cx, &mut violations, |analyzer, cx| analyzer.deliver(latest.0, latest.1, cx));
         for violation in &violations {
             self.violated(violation, cx);
         }
@@ -257,6 +262,21 @@ impl Slot {
             cx.within(self.spec, |cx| self.analyzer.failed(cx));
         }
     }
+}
+
+/// The protocols of a responder's port, in the order of [`SPECS`].
+fn of_port(proto: Proto, port: u16) -> impl Iterator<Item = &'static Spec> {
+    static BY_PORT: LazyLock<Vec<(Proto, u16, usize)>> = LazyLock::new(|| {
+        let of_spec = |(index, spec): (usize, &&Spec)| {
+            spec.ports.iter().map(move |(proto, port)| (*proto, *port, index))
+        };
+        let mut ports: Vec<_> = SPECS.iter().enumerate().flat_map(of_spec).collect();
+        ports.sort_unstable();
+        ports
+    });
+    let from = BY_PORT.partition_point(|(p, n, _)| (*p, *n) < (proto, port));
+    let of_port = BY_PORT.iter().skip(from).take_while(move |(p, n, _)| (*p, *n) == (proto, port));
+    of_port.filter_map(|(.., index)| SPECS.get(*index).copied())
 }
 
 impl fmt::Debug for Slot {

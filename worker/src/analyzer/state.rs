@@ -3,6 +3,7 @@
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
+use super::detect::SpareDetections;
 use super::dhcp::join::Transactions;
 use super::expected::ExpectedConns;
 use super::ftp::data::Channels;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub irc_transfers: Transfers,
     /// Certificates that hosts showed.
     pub certificates: Certificates,
+    /// Buffers of detections that are over.
+    pub spare_detections: SpareDetections,
     /// What is left out because packets come too fast.
     pub shedding: Shedding,
     /// What was refused at a limit.
@@ -93,6 +96,7 @@ impl Shared {
             expected: ExpectedConns::new(hasher_of(17)),
             irc_transfers: Transfers::new(hasher_of(21)),
             certificates: Certificates::new(hasher_of(30)),
+            spare_detections: SpareDetections::default(),
             shedding: Shedding::default(),
             stats: AnalyzerStats::default(),
         }

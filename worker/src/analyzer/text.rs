@@ -1,4 +1,5 @@
-//! Text of a column that is mostly one of a few constants: those need no allocation.
+//! Text of columns: bytes in hexadecimal; and names, mostly one of a few constants, which need no
+//! allocation.
 
 use std::borrow::Cow;
 
@@ -15,5 +16,38 @@ impl LogValue for Text {
 
     fn write(&self, sink: &mut impl FieldSink) {
         sink.string(self.0.as_bytes());
+    }
+}
+
+/// Digits, lower case.
+pub const LOWER: &[u8; 16] = b"0123456789abcdef";
+/// Digits, upper case.
+pub const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Bytes in hexadecimal, lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut text, bytes, LOWER);
+    text
+}
+
+/// Adds bytes in hexadecimal.
+pub fn push_hex(text: &mut String, bytes: &[u8], digits: &[u8; 16]) {
+    let digit = |nibble: u8| char::from(digits.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+    for byte in bytes {
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_has_two_digits_a_byte() {
+        assert_eq!(hex(&[0, 0x0f, 0xa5]), "000fa5");
+        let mut text = String::from("-");
+        push_hex(&mut text, &[0xbe, 0xef], UPPER);
+        assert_eq!(text, "-BEEF");
     }
 }

@@ -44,6 +44,11 @@ impl Window {
         Ok(&self.buf[self.start..self.end.min(self.start + len)])
     }
 
+    /// The bytes that are here already and were not passed.
+    pub(super) fn at_hand(&self) -> &[u8] {
+        self.buf.get(self.start..self.end).unwrap_or_default()
+    }
+
     /// The next `len` bytes, which are passed; `None` when the stream ends before.
     pub(super) fn take(&mut self, len: usize) -> io::Result<Option<&[u8]>> {
         if self.end - self.start < len {

@@ -4,8 +4,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use tyto_capture::Frame;
 use tyto_capture::live::LiveError;
+use tyto_capture::{Frame, LinkType};
 use tyto_core::time::Ts;
 
 use crate::decode::link_type::UnknownLinkType;
@@ -36,6 +36,9 @@ pub trait PacketSource {
     /// # Errors
     /// When the source is broken and what follows cannot be read.
     fn next_frame(&mut self) -> Result<Next<'_>, CaptureError>;
+
+    /// Shows the next frames, up to `count`, as far as they are at hand. They are not taken.
+    fn upcoming(&self, _count: usize, _look: &mut dyn FnMut(LinkType, &[u8])) {}
 }
 
 /// Why a source gives no more frames.

@@ -132,6 +132,12 @@ impl PacketSource for PcapFile {
             Format::Pcapng(section) => section.next_frame(&mut self.window, &mut self.progress),
         }
     }
+
+    fn upcoming(&self, count: usize, look: &mut dyn FnMut(LinkType, &[u8])) {
+        if let Format::Pcap(pcap) = &self.format {
+            pcap.frames_of(self.window.at_hand()).take(count).for_each(|f| look(pcap.link_type, f));
+        }
+    }
 }
 
 impl fmt::Debug for PcapFile {
@@ -235,14 +241,13 @@ impl Pcap {
     ) -> Result<Next<'a>, CaptureError> {
         let at = window.passed();
         let header = window.peek(self.header_len)?;
-        if header.len() < self.header_len {
+        let Some(&fields) = header.first_chunk().filter(|_| header.len() >= self.header_len) else {
             if !header.is_empty() || window.is_cut() {
                 progress.cut(at);
             }
             return progress.end();
-        }
-        let field = |at| u32_at(header, at, self.big_endian).unwrap_or_default();
-        let (secs, fraction, first, second) = (field(0), field(4), field(8), field(12));
+        };
+        let [secs, fraction, first, second] = self.words(fields);
         let (captured, wire_len) = match self.lengths {
             Lengths::CapturedFirst => (first, second),
             Lengths::WireFirst => (second, first),
@@ -263,6 +268,31 @@ impl Pcap {
         progress.packets += 1;
         let bytes = record.get(self.header_len..).unwrap_or_default();
         Ok(Next::Frame(Frame { ts, bytes, wire_len, link_type, checksum_good: false }))
+    }
+}
+
+impl Pcap {
+    /// The four numbers with which a packet's header begins.
+    fn words(&self, fields: [u8; 16]) -> [u32; 4] {
+        let (words, _) = fields.as_chunks();
+        let word = |at: usize| match words.get(at) {
+            Some(word) if self.big_endian => u32::from_be_bytes(*word),
+            Some(word) => u32::from_le_bytes(*word),
+            None => 0,
+        };
+        [word(0), word(1), word(2), word(3)]
+    }
+
+    /// The frames in `records`, up to the first that is not whole.
+    fn frames_of<'a>(&self, mut records: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let captured_at = if self.lengths == Lengths::WireFirst { 12 } else { 8 };
+        std::iter::from_fn(move || {
+            let captured = u32_at(records, captured_at, self.big_endian)? as usize;
+            let (record, rest) =
+                records.split_at_checked(self.header_len.checked_add(captured)?)?;
+            records = rest;
+            record.get(self.header_len..)
+        })
     }
 }
 
@@ -401,6 +431,23 @@ mod tests {
             open(&newer).unwrap_err().to_string(),
             "not a capture file: pcap version 3.4; expected 2.4"
         );
+    }
+
+    #[test]
+    fn the_frames_to_come_are_those_that_come() {
+        for big_endian in [false, true] {
+            let packets = [(1, 0, &[1; 40][..], 40), (2, 0, &[][..], 0), (3, 0, &[3; 9][..], 60)];
+            let mut file = open(&pcap(0xa1b2_c3d4, big_endian, &packets)).unwrap();
+            for left in (0..3).rev() {
+                assert!(matches!(file.next_frame(), Ok(Next::Frame(_))));
+                let mut seen: Vec<usize> = Vec::new();
+                file.upcoming(9, &mut |_, frame| seen.push(frame.len()));
+                assert_eq!(seen, [0, 9][2 - left..]);
+                let mut first = 0;
+                file.upcoming(1, &mut |_, _| first += 1);
+                assert_eq!(first, left.min(1));
+            }
+        }
     }
 
     #[test]

@@ -21,21 +21,33 @@ pub fn is_valid_with_pseudo_header(src: Addr, dst: Addr, proto: u8, segment: &[u
     fold(pseudo + sum(segment)) == 0xffff
 }
 
-/// Sum of the 16-bit words, the last byte padded with zero.
+/// Sum of the 16-bit words, the last byte padded with zero, its carries added.
+///
+/// Longer words sum up to the same modulo 2^16 - 1, and so they do in the machine's order of bytes
+/// when the sum is turned round (RFC 1071 section 2 B).
 fn sum(bytes: &[u8]) -> u64 {
     let mut total = 0_u64;
-    let mut words = bytes.chunks_exact(4);
-    for word in &mut words {
-        if let Some(word) = word.first_chunk() {
-            // Adding 32-bit words is the same modulo 2^16 - 1, at twice the speed.
-            total += u64::from(u32::from_be_bytes(*word));
-        }
+    let (blocks, mut rest) = bytes.as_chunks::<64>();
+    for block in blocks {
+        // Of a length that is known, and without a carry: several are added at once.
+        let words = block.as_chunks::<4>().0.iter();
+        total += words.map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
     }
-    let mut last = [0; 4];
-    for (to, from) in last.iter_mut().zip(words.remainder()) {
+    while let Some((word, after)) = rest.split_first_chunk() {
+        total = add(total, *word);
+        rest = after;
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
         *to = *from;
     }
-    total + u64::from(u32::from_be_bytes(last))
+    u64::from(u16::from_be(fold(add(total, last))))
+}
+
+/// Adds a word and the carry.
+const fn add(total: u64, word: [u8; 8]) -> u64 {
+    let (sum, carry) = total.overflowing_add(u64::from_ne_bytes(word));
+    sum + carry as u64
 }
 
 /// Adds the carries until 16 bits are left.
@@ -59,6 +71,19 @@ mod tests {
         let checksum = !0xddf2_u16;
         let whole = [&bytes[..], &checksum.to_be_bytes()].concat();
         assert!(is_valid(&whole));
+    }
+
+    #[test]
+    fn bytes_of_every_length_sum_up_word_by_word() {
+        let bytes: Vec<u8> =
+            (0..300_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
+        for len in 0..bytes.len() {
+            let words = bytes[..len].chunks(2).map(|word| {
+                u64::from(word[0]) << 8 | word.get(1).map_or(0, |byte| u64::from(*byte))
+            });
+            assert_eq!(fold(sum(&bytes[..len])), fold(words.sum()), "{len} bytes");
+        }
+        assert_eq!(fold(sum(&[0xff; 300])), 0xffff);
     }
 
     #[test]

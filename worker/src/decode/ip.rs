@@ -176,23 +176,45 @@ impl<'a> IpPacket<'a> {
     }
 
     fn parse_v4(bytes: &'a [u8]) -> Option<Self> {
-        let total_len = be16(bytes, 2)?;
-        let hdr_len = u16::from(bytes.first()? & 0x0f) * 4;
-        let flags = be16(bytes, 6)?;
+        let &[
+            first,
+            _,
+            l0,
+            l1,
+            id0,
+            id1,
+            f0,
+            f1,
+            _,
+            next_proto,
+            _,
+            _,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ] = bytes.first_chunk::<IPV4_HEADER_LEN_MIN>()?;
+        let total_len = u16::from_be_bytes([l0, l1]);
+        let hdr_len = u16::from(first & 0x0f) * 4;
+        let flags = u16::from_be_bytes([f0, f1]);
         let fragment = (flags & 0x3fff != 0).then_some(FragmentInfo {
-            id: u32::from(be16(bytes, 4)?),
+            id: u32::from(u16::from_be_bytes([id0, id1])),
             offset: (flags & 0x1fff) << 3,
             more: flags & 0x2000 != 0,
         });
         Some(Self {
             bytes,
-            src: Addr::v4(*bytes.get(12..)?.first_chunk()?),
-            dst: Addr::v4(*bytes.get(16..)?.first_chunk()?),
+            src: Addr::v4([s0, s1, s2, s3]),
+            dst: Addr::v4([d0, d1, d2, d3]),
             is_v4: true,
             total_len: u32::from(total_len),
             hdr_len,
             payload_len: if total_len == 0 { 0 } else { total_len.wrapping_sub(hdr_len) },
-            next_proto: *bytes.get(9)?,
+            next_proto,
             is_opaque: false,
             fragment,
             is_whole_only: flags & 0x4000 != 0,

@@ -9,6 +9,11 @@ use tyto_capture::LinkType;
 /// Layers below IP that one frame may have (Zeek: `PacketAnalyzer::max_depth`).
 const LAYERS_MAX: usize = 25;
 
+/// Length of Ethernet's header, bytes.
+const ETHERNET_HEADER_LEN: usize = 14;
+/// Frames of Ethernet that are not longer are cut, bytes.
+const ETHERNET_LEN_MIN: usize = 16;
+
 /// A layer below IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
@@ -73,6 +78,14 @@ enum Step<'a> {
 
 /// Calls `found` with what is in `frame`. Only 802.11 carries more than one packet.
 pub fn ip_packets<'a>(link_type: LinkType, frame: &'a [u8], mut found: impl FnMut(LinkFound<'a>)) {
+    // Nearly all frames: IP in Ethernet, and the walk would find no more.
+    if link_type == LinkType::ETHERNET
+        && frame.len() > ETHERNET_LEN_MIN
+        && matches!(be16(frame, 12), Some(0x0800 | 0x86dd))
+        && let Some(packet) = frame.get(ETHERNET_HEADER_LEN..)
+    {
+        return found(LinkFound::Ip(packet));
+    }
     if let Some(layer) = first_layer(link_type) {
         walk(layer, frame, &mut found);
     }
@@ -227,17 +240,19 @@ fn found_layer(layer: Option<Layer>, kind: u16, rest: &[u8]) -> Step<'_> {
 
 fn ethernet(mut bytes: &[u8]) -> Step<'_> {
     const CUT: Step<'_> = Step::Odd("truncated_ethernet_frame");
-    if bytes.len() <= 16 {
+    if bytes.len() <= ETHERNET_LEN_MIN {
         return CUT;
     }
     // Cisco FabricPath: an outer header of 16 bytes with its own ether type.
     if be16(bytes, 12) == Some(0x8903) {
-        if bytes.len() <= 16 + 14 {
+        if bytes.len() <= 16 + ETHERNET_HEADER_LEN {
             return Step::Odd("truncated_link_header_cfp");
         }
         bytes = bytes.get(16..).unwrap_or_default();
     }
-    let (Some(kind), Some(rest)) = (be16(bytes, 12), bytes.get(14..)) else { return CUT };
+    let (Some(kind), Some(rest)) = (be16(bytes, 12), bytes.get(ETHERNET_HEADER_LEN..)) else {
+        return CUT;
+    };
     match kind {
         1536.. => found_layer(of_ethernet(kind), kind, rest),
         ..=1500 => ieee802_3(kind, rest).unwrap_or(CUT),

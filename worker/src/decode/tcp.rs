@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293 section 3.1).
 
-use super::{be16, be32};
+use super::be16;
 
 /// Length of a header without options, bytes.
 pub const TCP_HEADER_LEN_MIN: usize = 20;
@@ -70,22 +70,18 @@ pub fn header_len(segment: &[u8]) -> Option<usize> {
     Some(usize::from(segment.get(12)? >> 4) * 4)
 }
 
-/// The flags.
-pub fn flags(segment: &[u8]) -> Option<TcpFlags> {
-    segment.get(13).copied().map(TcpFlags)
-}
-
 impl<'a> TcpHeader<'a> {
     /// The header of a segment of which [`TCP_HEADER_LEN_MIN`] bytes at least are there; options
     /// as far as they are.
     pub fn parse(segment: &'a [u8]) -> Option<Self> {
-        let options = segment.get(TCP_HEADER_LEN_MIN..)?;
-        let options_len = header_len(segment)?.saturating_sub(TCP_HEADER_LEN_MIN);
+        let (header, options) = segment.split_first_chunk::<TCP_HEADER_LEN_MIN>()?;
+        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = header;
+        let options_len = (usize::from(offset >> 4) * 4).saturating_sub(TCP_HEADER_LEN_MIN);
         Some(Self {
-            seq: be32(segment, 4)?,
-            ack: be32(segment, 8)?,
-            flags: flags(segment)?,
-            window: be16(segment, 14)?,
+            seq: u32::from_be_bytes([s0, s1, s2, s3]),
+            ack: u32::from_be_bytes([a0, a1, a2, a3]),
+            flags: TcpFlags(flags),
+            window: u16::from_be_bytes([w0, w1]),
             options: options.get(..options_len).unwrap_or(options),
         })
     }

@@ -4,6 +4,14 @@ use md5::{Digest, Md5};
 use sha1::Sha1;
 use sha2::Sha256;
 
+use crate::analyzer::text::hex;
+
+/// Bytes that are given to one hash after the other: few enough that the processor works on two
+/// hashes at once, for MD5 alone leaves most of it idle.
+const PIECE_BYTES: usize = 128;
+/// What the hashes work on at once.
+const BLOCK_BYTES: usize = 64;
+
 /// The hashes so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hashes {
@@ -11,15 +19,23 @@ pub(super) struct Hashes {
     sha1: Sha1,
     sha256: Sha256,
     fed: bool,
+    /// Bytes of the block that is not whole yet.
+    begun_bytes: usize,
 }
 
 impl Hashes {
     /// The next bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
+        // Whole blocks are hashed where they lie, others are copied first.
+        let to_block = (BLOCK_BYTES - self.begun_bytes) % BLOCK_BYTES;
+        let (head, rest) = bytes.split_at(to_block.min(bytes.len()));
+        for piece in std::iter::once(head).chain(rest.chunks(PIECE_BYTES)) {
+            self.md5.update(piece);
+            self.sha1.update(piece);
+            self.sha256.update(piece);
+        }
         self.fed |= !bytes.is_empty();
-        self.md5.update(bytes);
-        self.sha1.update(bytes);
-        self.sha256.update(bytes);
+        self.begun_bytes = (self.begun_bytes + bytes.len()) % BLOCK_BYTES;
     }
 
     /// The hashes as text: MD5, SHA-1, SHA-256. None of a file without a byte.
@@ -28,11 +44,6 @@ impl Hashes {
             [hex(&self.md5.finalize()), hex(&self.sha1.finalize()), hex(&self.sha256.finalize())]
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]
@@ -51,5 +62,16 @@ mod tests {
         ];
         assert_eq!(hashes.finish(), Some(expected.map(str::to_owned)));
         assert_eq!(Hashes::default().finish(), None);
+    }
+
+    #[test]
+    fn hashes_are_the_same_in_all_pieces() {
+        let bytes: Vec<u8> = (0..1000_u32).map(|n| (n * n % 251) as u8).collect();
+        let whole = [hex(&Md5::digest(&bytes)), hex(&Sha1::digest(&bytes)), hex(&Sha256::digest(&bytes))];
+        for len in [1, 63, 64, 65, 127, 128, 300, 1000] {
+            let mut hashes = Hashes::default();
+            bytes.chunks(len).for_each(|piece| hashes.update(piece));
+            assert_eq!(hashes.finish(), Some(whole.clone()), "{len}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod hashes;
 pub mod log;
 pub(crate) mod magic;
 mod magic_table;
+mod pattern;
 mod pe;
 mod reassembly;
 mod table;

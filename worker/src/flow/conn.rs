@@ -135,8 +135,23 @@ pub struct ConnTimers {
     /// The deadline that the wheel has, kept here so that it is at hand when another is set.
     pub scheduled: Ts,
     /// A TCP connection goes on on both sides, so that the answer to [`ConnTimers::expire`] is
-    /// no; kept here because it is asked of each connection every six seconds.
+    /// no.
     pub is_open: bool,
+    /// Who asks [`ConnTimers::expire`].
+    pub question: Question,
+}
+
+/// Who asks whether a connection is closed on one side and quiet. Of one that is open the wheel
+/// does, which knows the answer: otherwise each would be looked at every six seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Question {
+    /// The connection, at [`ConnTimers::expire`].
+    #[default]
+    Own,
+    /// The wheel.
+    Lent,
+    /// The wheel, though it need not any more.
+    Dropped,
 }
 
 /// A deadline that is not set.
@@ -152,6 +167,7 @@ impl Default for ConnTimers {
             wake: NEVER,
             scheduled: NEVER,
             is_open: false,
+            question: Question::Own,
         }
     }
 }
@@ -170,6 +186,27 @@ impl Conn {
     /// Transport protocol as logs name it.
     pub const fn proto(&self) -> Proto {
         self.transport.proto()
+    }
+
+    /// Reads a value of each line of memory that a packet needs ([`super::table::FlowTable`]).
+    pub(super) fn read_ahead(&self) -> u64 {
+        let core = &self.core;
+        core.last.0
+            ^ core.timers.inactivity.0
+            ^ core.timers.scheduled.0
+            ^ core.packets[0]
+            ^ u64::from(core.orig.port ^ core.resp.port)
+            ^ u64::from(core.wants_end)
+            ^ core.history.letters().len() as u64
+    }
+
+    /// The same of what stands apart from the connection.
+    pub(super) fn read_further_ahead(&self) -> u64 {
+        let stage = self.stage.as_ref().map_or(0, |stage| u64::from(stage.is_live()));
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.read_ahead() ^ stage,
+            _ => stage,
+        }
     }
 
     /// What the responder did.
@@ -215,10 +252,32 @@ impl ConnTimers {
     }
 
     /// Drops what belongs to the transport: all but the inactivity timer.
-    pub const fn cancel_transport(&mut self) {
+    pub fn cancel_transport(&mut self) {
         self.attempt = NEVER;
         self.expire = [NEVER; 2];
         self.close = NEVER;
+        if self.question == Question::Lent {
+            self.question = Question::Dropped;
+        }
+    }
+
+    /// Leaves the question to the wheel; gives when it is to be asked next. None when there is
+    /// not just one.
+    pub(super) fn lend_question(&mut self) -> Option<Ts> {
+        let [at, NEVER] = self.expire else { return None };
+        if at == NEVER {
+            return None;
+        }
+        self.expire = [NEVER; 2];
+        self.question = Question::Lent;
+        Some(at)
+    }
+
+    /// Takes the question back, which the wheel would have asked next at `at`.
+    pub(super) fn take_question(&mut self, at: Ts) {
+        if std::mem::take(&mut self.question) == Question::Lent && at != NEVER {
+            self.add_expire(at);
+        }
     }
 }
 

@@ -2,14 +2,18 @@
 //! that are used again, so that a steady stream of new ones allocates nothing.
 
 use std::hash::BuildHasher;
+use std::hint::black_box;
 
 use hashbrown::HashTable;
 use tyto_core::time::Ts;
 
-use super::conn::{Conn, NEVER};
+use super::conn::{Conn, NEVER, Question};
 use super::hash::KeyedHasher;
 use super::key::FlowKey;
 use super::wheel::Wheel;
+
+/// Connections that are read ahead at a time.
+const READ_AHEAD_MAX: usize = 16;
 
 /// Name of a connection in the table while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +24,21 @@ pub struct FlowId(u32);
 #[derive(Debug)]
 pub struct FlowTable {
     flows_max: usize,
-    ids: HashTable<u32>,
+    index: HashTable<Place>,
     hasher: KeyedHasher,
     conns: Vec<Option<Conn>>,
     free: Vec<u32>,
     wheel: Wheel,
+    /// Connections whose timers are due next and that were read ahead.
+    due_read: usize,
+}
+
+/// Where a connection is. Half of its key's hash lies beside, so that others of the same bucket
+/// are told apart, and the index grows, without a look at the connections.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    id: u32,
 }
 
 impl FlowTable {
@@ -32,22 +46,23 @@ impl FlowTable {
     pub fn new(hasher: KeyedHasher, flows_max: usize) -> Self {
         Self {
             flows_max: flows_max.max(1),
-            ids: HashTable::new(),
+            index: HashTable::new(),
             hasher,
             conns: Vec::new(),
             free: Vec::new(),
             wheel: Wheel::default(),
+            due_read: 0,
         }
     }
 
     /// The connection with `key`.
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
-        let hash = self.hasher.hash_one(key);
-        let conns = &self.conns;
-        let is_it = |id: &u32| {
-            conns.get(*id as usize).and_then(Option::as_ref).is_some_and(|c| c.core.key == *key)
+        let hash = self.hash(key);
+        let is_it = |place: &Place| {
+            place.hash == hash
+                && matches!(self.conns.get(place.id as usize), Some(Some(c)) if c.core.key == *key)
         };
-        self.ids.find(hash, is_it).copied().map(FlowId)
+        self.index.find(spread(hash), is_it).map(|place| FlowId(place.id))
     }
 
     /// The connection `id`.
@@ -55,9 +70,9 @@ impl FlowTable {
         self.conns.get_mut(id.0 as usize)?.as_mut()
     }
 
-    /// Puts in a connection whose key is not in the table.
+    /// Puts in a connection whose key is not in the table; to be rescheduled.
     pub fn insert(&mut self, conn: Conn) -> FlowId {
-        let key = conn.core.key;
+        let hash = self.hash(&conn.core.key);
         let id = match self.free.pop() {
             Some(id) => {
                 self.conns[id as usize] = Some(conn);
@@ -69,27 +84,21 @@ impl FlowTable {
                 id
             }
         };
-        let (conns, hasher) = (&self.conns, &self.hasher);
-        let hash_of = |id: &u32| match &conns[*id as usize] {
-            Some(conn) => hasher.hash_one(conn.core.key),
-            None => 0,
-        };
-        self.ids.insert_unique(self.hasher.hash_one(key), id, hash_of);
-        self.reschedule(FlowId(id));
+        self.index.insert_unique(spread(hash), Place { hash, id }, |place| spread(place.hash));
         FlowId(id)
     }
 
     /// Takes the connection out.
-    pub fn remove(&mut self, id: FlowId) -> Option<Conn> {
-        let conn = self.conns.get_mut(id.0 as usize)?.take()?;
+    pub fn remove(&mut self, id: FlowId) {
+        let Some(place) = self.conns.get_mut(id.0 as usize) else { return };
+        let Some(conn) = place else { return };
+        let key = conn.core.key;
+        *place = None;
         self.wheel.cancel(id.0);
         self.free.push(id.0);
-        if let Ok(entry) =
-            self.ids.find_entry(self.hasher.hash_one(conn.core.key), |other| *other == id.0)
-        {
+        if let Ok(entry) = self.index.find_entry(spread(self.hash(&key)), |it| it.id == id.0) {
             entry.remove();
         }
-        Some(conn)
     }
 
     /// Tells the wheel of the connection's earliest deadline, if it came earlier. One that moved
@@ -97,6 +106,20 @@ impl FlowTable {
     pub fn reschedule(&mut self, id: FlowId) {
         let Some(Some(conn)) = self.conns.get_mut(id.0 as usize) else { return };
         let timers = &mut conn.core.timers;
+        match (timers.question, timers.is_open) {
+            (Question::Own, true) => {
+                if let Some(at) = timers.lend_question() {
+                    self.wheel.ask(id.0, at);
+                }
+            }
+            (Question::Lent, false) | (Question::Dropped, _) => {
+                let at = self.wheel.take_question(id.0);
+                timers.take_question(at);
+                // The wheel calls for it once more, as it does for what moved later.
+                timers.scheduled = timers.scheduled.min(at);
+            }
+            (Question::Own, false) | (Question::Lent, true) => {}
+        }
         let next = timers.next();
         if next < timers.scheduled {
             timers.scheduled = next;
@@ -104,44 +127,97 @@ impl FlowTable {
         }
     }
 
-    /// A connection whose timers may be due at `now`; to be rescheduled or removed.
-    pub fn pop_due(&mut self, now: Ts) -> Option<FlowId> {
-        let id = FlowId(self.wheel.pop_due(now)?);
-        if let Some(conn) = self.conn(id) {
-            conn.core.timers.scheduled = NEVER;
+    /// A connection whose timers may be due at `now`; to be rescheduled or removed. None when
+    /// `budget` is used up, of which each timer that fires takes one.
+    pub fn pop_due(&mut self, now: Ts, budget: &mut usize) -> Option<FlowId> {
+        let id = FlowId(self.wheel.pop_due(now, budget)?);
+        if self.due_read == 0 {
+            self.read_due_ahead();
+        } else {
+            self.due_read -= 1;
+        }
+        if let Some(Some(conn)) = self.conns.get_mut(id.0 as usize) {
+            let timers = &mut conn.core.timers;
+            timers.scheduled = NEVER;
+            timers.take_question(self.wheel.take_question(id.0));
         }
         Some(id)
     }
 
-    /// Takes out a connection to make room for another: one that soon would have been over, or
-    /// asked whether it is.
-    pub fn evict(&mut self) -> Option<Conn> {
-        let id = self.wheel.pop_soonest()?;
-        self.remove(FlowId(id))
+    /// A connection to be removed to make room for another: one that soon would have been over,
+    /// or asked whether it is.
+    pub fn soonest(&mut self) -> Option<FlowId> {
+        self.wheel.pop_soonest().map(FlowId)
     }
 
-    /// Takes out all connections, the oldest first.
-    pub fn drain(&mut self) -> Vec<Conn> {
-        self.ids.clear();
-        self.free.clear();
-        self.wheel = Wheel::default();
-        let mut conns: Vec<Conn> = self.conns.drain(..).flatten().collect();
-        conns.sort_by_key(|conn| (conn.core.start, conn.core.serial));
-        conns
+    /// All connections, the oldest first.
+    pub fn by_age(&self) -> Vec<FlowId> {
+        let mut ages: Vec<_> = (0..)
+            .zip(&self.conns)
+            .filter_map(|(id, conn)| conn.as_ref().map(|c| (c.core.start, c.core.serial, id)))
+            .collect();
+        ages.sort_unstable();
+        ages.into_iter().map(|(_, _, id)| FlowId(id)).collect()
     }
 
     /// How many connections are open.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.index.len()
     }
 
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.index.is_empty()
     }
 
     /// Whether no other connection fits.
     pub fn is_full(&self) -> bool {
         self.len() >= self.flows_max
     }
+
+    /// The hash of `key`, for [`FlowTable::read_ahead`].
+    #[allow(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+    pub fn hash(&self, key: &FlowKey) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    /// Reads what packets of the connections with keys of these hashes will read, so that it is
+    /// at hand. What it gives has no meaning but that it was read.
+    pub fn read_ahead(&self, hashes: &[u32]) -> u64 {
+        self.read_conns(hashes.iter().filter_map(|hash| {
+            let place = self.index.find(spread(*hash), |place| place.hash == *hash)?;
+            Some(place.id)
+        }))
+    }
+
+    /// The same for connections whose timers come next: most of them are then over.
+    fn read_due_ahead(&mut self) {
+        let due = || self.wheel.soon().take(READ_AHEAD_MAX);
+        let sum = self.read_conns(due());
+        let conns = due().filter_map(|id| Some((id, self.conns.get(id as usize)?.as_ref()?)));
+        let places = conns.filter_map(|(id, conn)| {
+            self.index.find(spread(self.hash(&conn.core.key)), |place| place.id == id)
+        });
+        black_box((sum, places.count()));
+        self.due_read = due().count();
+    }
+
+    /// Step by step, so that within a step nothing waits for anything.
+    fn read_conns(&self, which: impl Iterator<Item = u32>) -> u64 {
+        let mut ids = [0; READ_AHEAD_MAX];
+        let mut count = 0;
+        for (to, id) in ids.iter_mut().zip(which) {
+            *to = id;
+            count += 1;
+        }
+        let ids = ids.get(..count).unwrap_or_default();
+        let conns = || ids.iter().filter_map(|id| self.conns.get(*id as usize)?.as_ref());
+        let near = conns().map(Conn::read_ahead).fold(0, u64::wrapping_add);
+        conns().map(Conn::read_further_ahead).fold(near, u64::wrapping_add)
+    }
+}
+
+/// The hash as the index takes it: buckets by the lower bits, the rest by the upper ones.
+const fn spread(hash: u32) -> u64 {
+    (hash as u64) << 32 | hash as u64
 }

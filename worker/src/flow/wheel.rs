@@ -1,148 +1,270 @@
-//! When connections want attention without a packet: a wheel of time slots, one entry per
-//! connection. Entries of the slot that time has reached lie in a heap, so that they come out
-//! in order and not before their deadline; the far ones are in linked lists and cost nothing
-//! until their slot comes.
+//! When connections want attention without a packet: a wheel of time slots. What waits in a slot
+//! costs nothing until its time comes; then the slot is sorted, so that all comes out in order
+//! and not before its deadline.
+//!
+//! A slot is a list of (deadline, number) that is only appended to. An entry that was taken back
+//! or moved stays where it is and is passed over when its turn comes: the owner's [`Clock`]
+//! says which one counts. So a connection that comes and goes touches its own clock and the end
+//! of a list, and those of a slot are looked at side by side.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use tyto_core::time::Ts;
 
+use super::conn::NEVER;
+
 /// Length of a slot: 2^27 ns, 134 ms.
 const SLOT_SHIFT: u32 = 27;
 /// Slots of the wheel: 4,096 make 9 minutes. Later deadlines stay in their slot for another
 /// round.
 const SLOTS: usize = 4096;
-/// End of a list.
-const NONE: u32 = u32::MAX;
+/// Time between two questions of one owner, seconds (Zeek: `tcp_session_timer`).
+pub(super) const QUESTION_S: u64 = 6;
+/// Entries that may lie in the wheel although they count no more, beside one for each that does.
+/// Beyond that the wheel is swept.
+const STALE_MAX: usize = 1 << 16;
 
-/// The wheel. Entries are named by small numbers, which its owner reuses.
+/// Entries that are looked through for [`Wheel::soon`].
+const SOON_ENTRIES_MAX: usize = 64;
+/// Lists of passed slots that are kept to be used again, so that steady traffic allocates nothing.
+const SPARE_MAX: usize = 64;
+/// Entries that a list which is kept has room for at most.
+const SPARE_ENTRIES_MAX: usize = 4096;
+
+/// The wheel. Who has a deadline is named by a small number, which is used again.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: Vec<u32>,
-    entries: Vec<Entry>,
-    near: BinaryHeap<Reverse<(Ts, u32)>>,
-    /// The slot that time has reached; all entries of it and of those before are in `near`.
+    slots: Vec<Vec<Entry>>,
+    spare: Vec<Vec<Entry>>,
+    clocks: Vec<Clock>,
+    /// Entries of the slots that time has reached, the earliest last.
+    due: Vec<Entry>,
+    /// Those that came when their slot was reached already.
+    late: BinaryHeap<Reverse<Entry>>,
+    /// The slot that time has reached; all entries of it and of those before are in `due` and
+    /// `late`.
     reached: u64,
+    /// Entries in `slots`, `due` and `late`.
+    entries: usize,
+    /// Clocks with a deadline.
+    running: usize,
 }
 
+type Entry = (Ts, u32);
+
+/// What one owner waits for.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    deadline: Ts,
-    place: Place,
-    next: u32,
-    previous: u32,
+struct Clock {
+    /// The deadline whose entry counts: the earlier of the two others.
+    entry: Ts,
+    /// When the owner is to be called.
+    call: Ts,
+    /// When it is to be asked whether it goes on, which it does: asked again and again, of each
+    /// open connection every six seconds, and therefore answered here.
+    question: Ts,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    Slot,
-    Near,
-}
+const STOPPED: Clock = Clock { entry: NEVER, call: NEVER, question: NEVER };
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self { slots: vec![NONE; SLOTS], entries: Vec::new(), near: BinaryHeap::new(), reached: 0 }
+        Self {
+            slots: vec![Vec::new(); SLOTS],
+            spare: Vec::new(),
+            clocks: Vec::new(),
+            due: Vec::new(),
+            late: BinaryHeap::new(),
+            reached: 0,
+            entries: 0,
+            running: 0,
+        }
     }
 }
 
 impl Wheel {
-    /// Sets the deadline of entry `id` in place of the one it had.
+    /// Sets the deadline of `id` in place of the one it had.
     pub fn schedule(&mut self, id: u32, deadline: Ts) {
-        self.cancel(id);
-        let index = id as usize;
-        if index >= self.entries.len() {
-            let entry = Entry { deadline, place: Place::Nowhere, next: NONE, previous: NONE };
-            self.entries.resize(index + 1, entry);
-        }
-        self.entries[index].deadline = deadline;
-        if slot_of(deadline) <= self.reached {
-            self.entries[index].place = Place::Near;
-            self.near.push(Reverse((deadline, id)));
-            return;
-        }
-        let head = &mut self.slots[place_of(slot_of(deadline))];
-        let next = std::mem::replace(head, id);
-        self.entries[index].place = Place::Slot;
-        self.entries[index].next = next;
-        self.entries[index].previous = NONE;
-        if next != NONE {
-            self.entries[next as usize].previous = id;
-        }
+        self.clock(id).call = deadline;
+        self.place(id);
     }
 
-    /// Takes entry `id` out.
+    /// `id` goes on, and is asked whether it does at `at`, then every [`QUESTION_S`] seconds.
+    pub fn ask(&mut self, id: u32, at: Ts) {
+        self.clock(id).question = at;
+        self.place(id);
+    }
+
+    /// `id` is no longer asked; when it was to be next, [`NEVER`] if it was not.
+    pub fn take_question(&mut self, id: u32) -> Ts {
+        let Some(clock) = self.clocks.get_mut(id as usize) else { return NEVER };
+        let question = std::mem::replace(&mut clock.question, NEVER);
+        // Fires as a call when nothing comes before: the owner then looks what is due.
+        clock.call = clock.call.min(clock.entry);
+        question
+    }
+
+    /// Takes all that `id` waits for out.
     pub fn cancel(&mut self, id: u32) {
-        let Some(entry) = self.entries.get_mut(id as usize) else { return };
-        let Entry { deadline, place, next, previous } = *entry;
-        // One in the heap stays there and is passed over when its turn comes.
-        entry.place = Place::Nowhere;
-        if place != Place::Slot {
-            return;
-        }
-        if previous == NONE {
-            self.slots[place_of(slot_of(deadline))] = next;
-        } else {
-            self.entries[previous as usize].next = next;
-        }
-        if next != NONE {
-            self.entries[next as usize].previous = previous;
+        if let Some(clock) = self.clocks.get_mut(id as usize) {
+            self.running -= usize::from(clock.entry != NEVER);
+            *clock = STOPPED;
         }
     }
 
-    /// Takes out the entry with the earliest deadline that is not after `now`.
-    pub fn pop_due(&mut self, now: Ts) -> Option<u32> {
+    /// Takes out the one with the earliest deadline that is not after `now`. It and each question
+    /// that is answered meanwhile take one from `budget`; nothing comes out when that is used up.
+    pub fn pop_due(&mut self, now: Ts, budget: &mut usize) -> Option<u32> {
         if slot_of(now) > self.reached {
             self.advance(slot_of(now));
         }
-        while let Some(Reverse((deadline, id))) = self.near.peek().copied() {
-            if deadline > now {
-                return None;
+        while *budget > 0 {
+            let (deadline, id) = self.pop_earliest(now)?;
+            let Some(clock) = self.clocks.get_mut(id as usize) else { continue };
+            if clock.entry != deadline {
+                continue;
             }
-            self.near.pop();
-            let entry = &mut self.entries[id as usize];
-            if entry.place == Place::Near && entry.deadline == deadline {
-                entry.place = Place::Nowhere;
+            *budget -= 1;
+            self.running -= 1;
+            clock.entry = NEVER;
+            if clock.call <= now {
+                clock.call = NEVER;
                 return Some(id);
+            }
+            clock.question = now.plus_secs(QUESTION_S);
+            self.place(id);
+        }
+        None
+    }
+
+    /// Takes out one whose deadline is among the earliest, due or not.
+    pub fn pop_soonest(&mut self) -> Option<u32> {
+        while let Some((deadline, id)) = self.pop_earliest(NEVER) {
+            if self.is_running(deadline, id) {
+                self.cancel(id);
+                return Some(id);
+            }
+        }
+        for slot in (self.reached + 1..).take(SLOTS) {
+            while let Some((deadline, id)) = self.slots[place_of(slot)].pop() {
+                self.entries -= 1;
+                if self.is_running(deadline, id) {
+                    self.cancel(id);
+                    return Some(id);
+                }
             }
         }
         None
     }
 
-    /// Takes out an entry whose deadline is among the earliest, due or not.
-    pub fn pop_soonest(&mut self) -> Option<u32> {
-        while let Some(Reverse((deadline, id))) = self.near.pop() {
-            let entry = &mut self.entries[id as usize];
-            if entry.place == Place::Near && entry.deadline == deadline {
-                entry.place = Place::Nowhere;
-                return Some(id);
-            }
-        }
-        let slots = (self.reached + 1..).take(SLOTS);
-        let id = slots.map(|slot| self.slots[place_of(slot)]).find(|id| *id != NONE)?;
-        self.cancel(id);
-        Some(id)
+    /// Some of those who are called next, the earliest first.
+    pub fn soon(&self) -> impl Iterator<Item = u32> {
+        let entries = self.due.iter().rev().take(SOON_ENTRIES_MAX);
+        entries.filter_map(|&(deadline, id)| {
+            (self.clocks.get(id as usize)?.call == deadline).then_some(id)
+        })
     }
 
-    /// Moves the entries of all slots up to `slot` into the heap.
+    fn clock(&mut self, id: u32) -> &mut Clock {
+        let index = id as usize;
+        if index >= self.clocks.len() {
+            self.clocks.resize(index + 1, STOPPED);
+        }
+        &mut self.clocks[index]
+    }
+
+    fn is_running(&self, deadline: Ts, id: u32) -> bool {
+        self.clocks.get(id as usize).is_some_and(|clock| clock.entry == deadline)
+    }
+
+    /// Puts an entry for what `id` waits for first, unless there is one.
+    fn place(&mut self, id: u32) {
+        let clock = self.clock(id);
+        let deadline = clock.call.min(clock.question);
+        let before = std::mem::replace(&mut clock.entry, deadline);
+        if before == deadline {
+            return;
+        }
+        self.running += usize::from(before == NEVER);
+        self.running -= usize::from(deadline == NEVER);
+        if deadline == NEVER {
+            return;
+        }
+        self.entries += 1;
+        if slot_of(deadline) <= self.reached {
+            self.late.push(Reverse((deadline, id)));
+        } else {
+            let slot = &mut self.slots[place_of(slot_of(deadline))];
+            if slot.capacity() == 0 {
+                *slot = self.spare.pop().unwrap_or_default();
+            }
+            slot.push((deadline, id));
+        }
+        if self.entries > 2 * self.running + STALE_MAX {
+            self.sweep();
+        }
+    }
+
+    /// The earliest entry, if it is not after `now` and its slot is reached.
+    fn pop_earliest(&mut self, now: Ts) -> Option<Entry> {
+        let due = self.due.last().copied();
+        let late = self.late.peek().map(|Reverse(entry)| *entry);
+        let is_late = match (due, late) {
+            (Some(due), Some(late)) => late < due,
+            (due, _) => due.is_none(),
+        };
+        let entry = if is_late { late } else { due }?;
+        if entry.0 > now {
+            return None;
+        }
+        self.entries -= 1;
+        if is_late {
+            self.late.pop();
+        } else {
+            self.due.pop();
+        }
+        Some(entry)
+    }
+
+    /// Moves the entries of all slots up to `slot` to those that are due soon.
     #[cold]
     fn advance(&mut self, slot: u64) {
         // After a long pause each slot is looked at once.
         let first = (self.reached + 1).max((slot + 1).saturating_sub(SLOTS as u64));
         self.reached = slot;
         for passed in first..=slot {
-            let mut id = self.slots[place_of(passed)];
-            while id != NONE {
-                let Entry { deadline, next, .. } = self.entries[id as usize];
-                if slot_of(deadline) <= slot {
-                    self.cancel(id);
-                    self.entries[id as usize].place = Place::Near;
-                    self.near.push(Reverse((deadline, id)));
-                }
-                id = next;
+            let mut entries = std::mem::take(&mut self.slots[place_of(passed)]);
+            let all = entries.len();
+            entries.retain(|&(deadline, id)| self.is_running(deadline, id));
+            self.entries -= all - entries.len();
+            let (due, later) = (&mut self.due, &mut self.slots[place_of(passed)]);
+            for entry in entries.drain(..) {
+                let list = if slot_of(entry.0) <= slot { &mut *due } else { &mut *later };
+                list.push(entry);
+            }
+            let is_kept = (1..=SPARE_ENTRIES_MAX).contains(&entries.capacity());
+            if is_kept && self.spare.len() < SPARE_MAX {
+                self.spare.push(entries);
             }
         }
+        self.due.sort_unstable_by_key(|entry| Reverse(*entry));
+    }
+
+    /// Drops the entries that count no more.
+    #[cold]
+    fn sweep(&mut self) {
+        let clocks = &self.clocks;
+        let counts = |&(deadline, id): &Entry| {
+            clocks.get(id as usize).is_some_and(|clock| clock.entry == deadline)
+        };
+        for slot in &mut self.slots {
+            slot.retain(counts);
+            slot.shrink_to(2 * slot.len());
+        }
+        self.due.retain(counts);
+        self.late.retain(|Reverse(entry)| counts(entry));
+        let in_slots: usize = self.slots.iter().map(Vec::len).sum();
+        self.entries = in_slots + self.due.len() + self.late.len();
     }
 }
 
@@ -165,7 +287,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn due(wheel: &mut Wheel, now: u64) -> Vec<u32> {
-        std::iter::from_fn(|| wheel.pop_due(Ts(now))).collect()
+        std::iter::from_fn(|| wheel.pop_due(Ts(now), &mut { usize::MAX })).collect()
     }
 
     #[test]
@@ -200,6 +322,57 @@ mod tests {
             assert!(due(&mut wheel, now * SECOND).is_empty());
         }
         assert_eq!(due(&mut wheel, 9999 * SECOND), [1]);
+    }
+
+    #[test]
+    fn questions_are_answered_without_a_call_until_something_else_is_due() {
+        let mut wheel = Wheel::default();
+        wheel.schedule(1, Ts(60 * SECOND));
+        wheel.ask(1, Ts(5 * SECOND));
+        for now in 1..60 {
+            assert!(due(&mut wheel, now * SECOND).is_empty());
+        }
+        assert_eq!(due(&mut wheel, 60 * SECOND), [1]);
+        // Asked at 5, 11, 17 … 59.
+        assert_eq!(wheel.take_question(1), Ts(65 * SECOND));
+        assert!(due(&mut wheel, 1000 * SECOND).is_empty());
+    }
+
+    #[test]
+    fn who_is_no_longer_asked_is_called_when_the_next_question_was_due() {
+        let mut wheel = Wheel::default();
+        wheel.schedule(1, Ts(60 * SECOND));
+        wheel.ask(1, Ts(5 * SECOND));
+        assert_eq!(wheel.take_question(1), Ts(5 * SECOND));
+        assert!(due(&mut wheel, 5 * SECOND - 1).is_empty());
+        assert_eq!(due(&mut wheel, 5 * SECOND), [1]);
+    }
+
+    #[test]
+    fn a_question_takes_from_the_budget_as_a_call_does() {
+        let mut wheel = Wheel::default();
+        for id in 0..3 {
+            wheel.ask(id, Ts(5 * SECOND));
+            wheel.schedule(id, Ts(60 * SECOND));
+        }
+        wheel.schedule(3, Ts(5 * SECOND));
+        let mut budget = 2;
+        assert_eq!(wheel.pop_due(Ts(5 * SECOND), &mut budget), None);
+        assert_eq!(budget, 0);
+        assert_eq!(wheel.pop_due(Ts(5 * SECOND), &mut 2), Some(3));
+    }
+
+    #[test]
+    fn entries_that_count_no_more_are_swept_out() {
+        let mut wheel = Wheel::default();
+        for id in 0..10 * u32::try_from(STALE_MAX).unwrap() {
+            wheel.schedule(id % 8, Ts((60 + u64::from(id % 64)) * SECOND));
+            wheel.cancel(id % 8);
+            assert!(wheel.entries <= STALE_MAX + 17);
+        }
+        wheel.schedule(1, Ts(70 * SECOND));
+        assert_eq!(due(&mut wheel, 1000 * SECOND), [1]);
+        assert_eq!(wheel.entries, 0);
     }
 
     proptest! {

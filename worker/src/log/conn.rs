@@ -5,18 +5,21 @@ use std::net::IpAddr;
 
 use tyto_core::community_id::CommunityId;
 use tyto_core::net::{ConnId, Proto, Side};
-use tyto_core::record::LogRecord;
+use tyto_core::record::schema::FieldType;
+use tyto_core::record::value::LogValue;
+use tyto_core::record::{FieldSink, LogRecord};
 use tyto_core::time::{Interval, Ts};
 use tyto_core::uid::Uid;
 
 use crate::flow::conn::{Conn, ConnCore, Transport};
+use crate::flow::service::Services;
 use crate::flow::tcp::{EndState, Tcp};
 use crate::site::Site;
 
 /// A connection.
 #[derive(Debug, LogRecord)]
 #[log(stream = "conn")]
-pub struct ConnLog {
+pub struct ConnLog<'a> {
     /// Time of the first packet.
     pub ts: Ts,
     /// Unique id of the connection.
@@ -27,7 +30,7 @@ pub struct ConnLog {
     /// Transport protocol.
     pub proto: Proto,
     /// Application protocols that were recognised.
-    pub service: Option<String>,
+    pub service: ServiceColumn<'a>,
     /// First to last packet; unset for a single packet.
     pub duration: Option<Interval>,
     /// Payload bytes that the originator sent, of TCP by its sequence numbers.
@@ -43,7 +46,7 @@ pub struct ConnLog {
     /// Bytes that were acknowledged and never seen.
     pub missed_bytes: u64,
     /// What happened, a letter each; upper case from the originator.
-    pub history: Option<String>,
+    pub history: Option<&'a [u8]>,
     /// Packets that the originator sent.
     pub orig_pkts: u64,
     /// Their bytes by the IP headers.
@@ -61,29 +64,28 @@ pub struct ConnLog {
 /// A connection with its id across sensors.
 #[derive(Debug, LogRecord)]
 #[log(stream = "conn")]
-pub struct ConnLogWithCommunityId {
+pub struct ConnLogWithCommunityId<'a> {
     /// All that is known without it.
     #[log(flatten)]
-    pub conn: ConnLog,
+    pub conn: ConnLog<'a>,
     /// Community ID, version 1.
     pub community_id: Option<String>,
 }
 
-impl ConnLog {
+impl<'a> ConnLog<'a> {
     /// The row of a connection that is over.
-    pub fn new(conn: &Conn, site: &Site) -> Self {
+    pub fn new(conn: &'a Conn, site: &Site) -> Self {
         let core = &conn.core;
         let (orig_bytes, resp_bytes) = payload_bytes(conn);
         let duration = core.last.since(core.start);
         let lasted = duration.0 > 0;
         let letters = core.history.letters();
-        let history = String::from_utf8_lossy(letters).into_owned();
         Self {
             ts: core.start,
             uid: core.uid,
             id: core.id(),
             proto: conn.proto(),
-            service: core.services.column(),
+            service: ServiceColumn(&core.services),
             duration: lasted.then_some(duration),
             orig_bytes: lasted.then_some(orig_bytes),
             resp_bytes: lasted.then_some(resp_bytes),
@@ -91,7 +93,7 @@ impl ConnLog {
             local_orig: site.is_local(core.orig.addr),
             local_resp: site.is_local(core.resp.addr),
             missed_bytes: core.missed_bytes,
-            history: (!letters.is_empty()).then_some(history),
+            history: (!letters.is_empty()).then_some(letters),
             orig_pkts: core.packets[Side::Orig.index()],
             orig_ip_bytes: core.ip_bytes[Side::Orig.index()],
             resp_pkts: core.packets[Side::Resp.index()],
@@ -102,9 +104,9 @@ impl ConnLog {
     }
 }
 
-impl ConnLogWithCommunityId {
+impl<'a> ConnLogWithCommunityId<'a> {
     /// The row of a connection that is over.
-    pub fn new(conn: &Conn, site: &Site) -> Self {
+    pub fn new(conn: &'a Conn, site: &Site) -> Self {
         let core = &conn.core;
         let id = CommunityId {
             orig: (IpAddr::from(core.orig.addr), core.orig.port),
@@ -112,6 +114,34 @@ impl ConnLogWithCommunityId {
             ip_proto: core.ip_proto,
         };
         Self { conn: ConnLog::new(conn, site), community_id: Some(id.to_string()) }
+    }
+}
+
+/// What the column `service` says: names in lower case, with commas between.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceColumn<'a>(pub &'a Services);
+
+impl LogValue for ServiceColumn<'_> {
+    const TYPE: FieldType = FieldType::STRING;
+
+    fn write(&self, sink: &mut impl FieldSink) {
+        /// Longer than any one name: nearly all connections have one protocol, or none.
+        const NAME_LEN_MAX: usize = 32;
+        let mut names = self.0.names();
+        match (names.next(), names.next()) {
+            (None, _) => sink.unset(),
+            (Some(name), None) if name.len() <= NAME_LEN_MAX => {
+                let mut lower = [0; NAME_LEN_MAX];
+                for (to, from) in lower.iter_mut().zip(name.bytes()) {
+                    *to = from.to_ascii_lowercase();
+                }
+                sink.string(&lower[..name.len()]);
+            }
+            (Some(_), _) => match self.0.column() {
+                Some(column) => sink.string(column.as_bytes()),
+                None => sink.unset(),
+            },
+        }
     }
 }
 

@@ -112,12 +112,11 @@ impl KnownServices {
 
     /// Tells of the ports whose protocol did not show in time; at the end, of all.
     fn expire(&mut self, now: Ts, out: &mut Output) {
-        while let Some(&(since, place)) = self.waiting.front() {
-            let due = since.plus_secs(UNKNOWN_DELAY_S);
-            if due > now && !self.is_ending {
+        while let Some((since, _)) = self.waiting.front() {
+            if since.plus_secs(UNKNOWN_DELAY_S) > now && !self.is_ending {
                 return;
             }
-            self.waiting.pop_front();
+            let Some((since, place)) = self.waiting.pop_front() else { return };
             self.tell(now, since, place, BTreeSet::from([""]), out);
         }
     }

@@ -2,7 +2,8 @@
 //! owner, no waiting: what happens comes in by calls, batches leave by bounded channels.
 //!
 //! Rules that make each row arrive exactly once:
-//! - a batch is bound to a logger on disk before it is sent there, and never to another one;
+//! - a batch is bound to a logger on disk before it is sent there, and never to another one
+//!   (`binding.rs`; a logger that is gone for good is the exception, `doubt.rs`);
 //! - batches are bound in the order of their numbers, so that at each logger the sequence
 //!   numbers of a life and log stream only rise;
 //! - a batch is settled when its logger says that it is on disk, or refuses it for good.
@@ -11,33 +12,38 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tyto_core::record::schema::Schema;
+use tyto_writer::disk::Disk;
 use tyto_writer::{Position, Refusal};
 
 use super::batch::RowBatch;
+use super::binding::Syncs;
 use super::ledger::{self, Ledger, Reason, Tallies, Tally};
+use super::links::Link;
 use super::recovery::{self, Recovered};
-use super::spool::{BatchHead, Location, Record, Spool};
+use super::spool::{BatchHead, Location, Origin, Record, Spool};
+use super::unbound::{Preciousness, Unbound};
 
-/// Batches on their way to one logger, at most.
-pub(crate) const WINDOW_BATCHES_MAX: usize = 64;
-
-/// Bytes on their way to one logger at which nothing more is bound to it.
-const WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Bytes that a batch takes in the spool besides its rows, about.
+const OVERHEAD_BYTES: u64 = 96;
 
 /// Batches without a time that are passed over for the oldest one with a time.
 const UNTIMED_MAX: usize = 64;
 
-/// A batch on its way to a logger.
+/// How delivery is bounded.
 #[derive(Clone, Debug)]
-pub(crate) struct Parcel {
-    pub(crate) head: BatchHead,
-    pub(crate) schema: Arc<Schema>,
-    pub(crate) payload: Bytes,
+pub(crate) struct Bounds {
+    /// Size of the spool, bytes.
+    pub(crate) spool_bytes_max: u64,
+    /// Age of unsent rows; none: without bound.
+    pub(crate) spool_age_max: Option<Duration>,
+    /// What goes first when the spool is full.
+    pub(crate) order: Preciousness,
+    /// When batches of a logger that is away are copied to another one; none: never.
+    pub(crate) doubt_timeout: Option<Duration>,
 }
 
 /// A batch that is not settled.
@@ -48,6 +54,13 @@ pub(crate) struct Item {
     pub(crate) logger: Option<Arc<str>>,
     /// Size of the payload, bytes.
     pub(crate) bytes: usize,
+    /// When its rows were taken, and in whose place it stands.
+    pub(crate) origin: Origin,
+    /// When its rows were taken, seconds since the backlog was opened by a clock that only rises;
+    /// negative for those of earlier lives.
+    pub(crate) taken_at_s: i64,
+    /// A lease says where it went, not a record of its own.
+    pub(crate) is_presumed: bool,
 }
 
 /// What a segment still stands for.
@@ -60,24 +73,10 @@ pub(crate) struct Home {
 }
 
 #[derive(Debug)]
-struct Link {
-    logger: Arc<str>,
-    bound: BTreeSet<u64>,
-    bytes: usize,
-    parcels: Option<mpsc::Sender<Parcel>>,
-    /// The latest batch sent in this session.
-    sent: Option<u64>,
-    /// The logger left the cluster: nothing more is bound to it, and this ends its link when
-    /// nothing is.
-    retired: Option<CancellationToken>,
-}
-
-#[derive(Debug)]
 struct Stream {
     name: Arc<str>,
     schema: Arc<Schema>,
     fingerprint: u64,
-    next_seq: u64,
 }
 
 /// How rows stand, by log stream.
@@ -94,31 +93,32 @@ pub(crate) struct Standing {
 /// All batches of one node.
 #[derive(Debug)]
 pub(crate) struct Backlog {
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) ledger_path: PathBuf,
     pub(super) ledger: Ledger,
     pub(super) ledger_changed: bool,
     pub(super) spool: Spool,
-    pub(super) spool_bytes_max: u64,
+    pub(super) bounds: Bounds,
     pub(super) items: BTreeMap<u64, Item>,
-    pub(super) unbound: BTreeSet<u64>,
+    pub(super) unbound: Unbound,
+    /// Bytes of the spool that batches which are not settled take.
+    pub(super) live_bytes: u64,
     pub(super) homes: BTreeMap<u64, Home>,
-    totals: Tallies,
+    pub(super) totals: Tallies,
     pub(super) schemas: HashMap<u64, Arc<Schema>>,
     streams: HashMap<&'static str, Stream>,
-    links: Vec<Link>,
-    next_link: usize,
+    /// Next sequence numbers of this life.
+    pub(super) next_seqs: BTreeMap<Arc<str>, u64>,
+    pub(super) links: Vec<Link>,
+    pub(super) next_link: usize,
+    pub(super) syncs: Syncs,
+    /// The life before this one; 0: none.
+    pub(super) previous_epoch: u64,
+    /// Time since it was opened, and the wall clock then, seconds.
+    pub(super) now: Duration,
+    pub(super) opened_s: u64,
     /// The disk refused the latest batch.
     is_faulty: bool,
-}
-
-impl Link {
-    /// A link that is not up, with what earlier sessions left bound to it.
-    fn new(logger: Arc<str>, items: &BTreeMap<u64, Item>) -> Self {
-        let bound = items.values().filter(|item| item.logger.as_ref() == Some(&logger));
-        let bytes = bound.clone().map(|item| item.bytes).sum();
-        let bound = bound.map(|item| item.head.number).collect();
-        Self { logger, bound, bytes, parcels: None, sent: None, retired: None }
-    }
 }
 
 /// How a batch ended.
@@ -128,45 +128,82 @@ pub(super) enum Outcome {
 }
 
 impl Backlog {
-    /// Reads what earlier lives left in `folder` and begins the life `epoch` (later when an
-    /// earlier life had this stamp or a later one).
+    /// Reads what earlier lives left in `folder` and begins the life `epoch`, ns since the Unix
+    /// epoch (later when an earlier life had this stamp or a later one), in the run of the host
+    /// that `boot` names.
     ///
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn open(
+        disk: Arc<dyn Disk>,
         folder: &Path,
-        spool_bytes_max: u64,
-        epoch: u64,
+        bounds: Bounds,
+        (epoch, boot): (u64, &str),
         loggers: &[Arc<str>],
     ) -> io::Result<Self> {
-        let (spool, mut ledger, recovered) = recovery::open(folder, spool_bytes_max, loggers)?;
-        let Recovered { items, homes, schemas } = recovered;
-        ledger.epoch = epoch.max(ledger.epoch + 1);
+        let opened_s = epoch / tyto_core::time::NANOS;
+        let bytes_max = bounds.spool_bytes_max;
+        let found = recovery::open(disk.clone(), folder, bytes_max, opened_s)?;
+        let (spool, mut ledger, recovered) = found;
+        let Recovered { items, homes, schemas, ends, .. } = recovered;
+        let previous_epoch = ledger.epoch;
+        ledger.begin_hearing(&ends, loggers);
+        ledger.begin_life(epoch, boot);
         let ledger_path = folder.join("ledger");
-        ledger.save(&ledger_path)?;
+        ledger.save(&*disk, &ledger_path)?;
         let mut totals = ledger.settled.clone();
         homes.values().for_each(|home| ledger::add(&mut totals, &home.tallies));
-        let links = loggers.iter().map(|logger| Link::new(logger.clone(), &items)).collect();
-        let unbound = items.values().filter(|item| item.logger.is_none());
-        let unbound = unbound.map(|item| item.head.number).collect();
+        ledger::correct(&mut totals, &ledger.corrections);
+        let mut unbound = Unbound::new(bounds.order.clone());
+        for item in items.values().filter(|item| item.logger.is_none()) {
+            unbound.insert(item.head.number, &item.head.stream);
+        }
         let mut backlog = Self {
+            disk,
             ledger_path,
             ledger,
             ledger_changed: false,
             spool,
-            spool_bytes_max,
+            bounds,
+            live_bytes: items.values().map(Item::spool_bytes).sum(),
             items,
             unbound,
             homes,
             totals,
             schemas,
             streams: HashMap::new(),
-            links,
+            next_seqs: BTreeMap::new(),
+            links: Vec::new(),
             next_link: 0,
+            syncs: Syncs::default(),
+            previous_epoch,
+            now: Duration::ZERO,
+            opened_s,
             is_faulty: false,
         };
+        backlog.link(loggers);
+        backlog.mark_presumed();
         backlog.remove_settled_segments();
         Ok(backlog)
+    }
+
+    /// Links to the loggers of the cluster, and to those that left it while batches were bound to
+    /// them: these wait for its return, or for the word that it is gone for good.
+    fn link(&mut self, loggers: &[Arc<str>]) {
+        let bound = self.items.values().filter_map(|item| item.logger.as_ref());
+        let left: BTreeSet<_> = bound.filter(|logger| !loggers.contains(logger)).cloned().collect();
+        for logger in loggers {
+            self.links.push(Link::new(logger.clone(), &self.items, self.now));
+        }
+        for logger in left {
+            let mut link = Link::new(logger, &self.items, self.now);
+            tracing::warn!(
+                peer = %link.logger, batches = link.bound.len(),
+                "batches in the spool wait for a logger that is not part of the cluster"
+            );
+            link.retired = Some(CancellationToken::new());
+            self.links.push(link);
+        }
     }
 
     /// Lives before this one have nothing left to send.
@@ -177,7 +214,7 @@ impl Backlog {
 
     /// Whether nothing is left that waiting for the loggers of this moment could settle.
     pub(crate) fn is_drained(&self) -> bool {
-        let mut up = self.links.iter().filter(|link| link.parcels.is_some());
+        let mut up = self.links.iter().filter(|link| link.outgoing.is_some());
         let none_up = up.clone().next().is_none();
         up.all(|link| link.bound.is_empty()) && (none_up || self.unbound.is_empty())
     }
@@ -186,6 +223,28 @@ impl Backlog {
     pub(crate) fn oldest_ns(&self) -> Option<u64> {
         let times = self.items.values().take(UNTIMED_MAX).map(|item| item.head.times.first_ns);
         times.into_iter().find(|&first_ns| first_ns != 0)
+    }
+
+    /// Orderly end: what is left belongs to no logger but those it is bound to, and is synced.
+    pub(crate) fn end_life(&mut self, now: Duration) {
+        self.end_lease();
+        self.ledger.has_ended = true;
+        self.ledger_changed = true;
+        self.housekeep(now);
+        if let Err(error) = self.spool.sync_job().run() {
+            tracing::error!(%error, "cannot sync the spool");
+        }
+    }
+
+    /// Counters for reports.
+    pub(crate) fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("spool_bytes", self.spool_bytes()),
+            ("spool_doubt_rows", self.doubt_rows()),
+            ("spool_doubt_copied_rows", self.copied_rows()),
+            ("spool_sync_fails", u64::from(self.sync_fails())),
+            ("host_crashes", self.ledger.host_crashes),
+        ]
     }
 
     /// Size of the spool, bytes.
@@ -201,7 +260,7 @@ impl Backlog {
             let row = Standing { tally: tally.clone(), pending: 0, spooled: open };
             standing.insert(stream.clone(), row);
         }
-        for link in self.links.iter().filter(|link| link.parcels.is_some()) {
+        for link in self.links.iter().filter(|link| link.outgoing.is_some()) {
             for item in link.bound.iter().filter_map(|number| self.items.get(number)) {
                 if let Some(row) = standing.get_mut(&item.head.stream) {
                     row.pending += u64::from(item.head.rows);
@@ -228,110 +287,71 @@ impl Backlog {
         if !self.make_room(payload.len()) {
             return self.count_dropped(batch.stream.name, u64::from(rows), Reason::SpoolFull);
         }
-        let (number, epoch) = (self.ledger.next_number, self.ledger.epoch);
-        let link = if self.unbound.is_empty() { self.link_with_room() } else { None };
+        let number = self.ledger.next_number;
+        let link = if self.unbound.is_empty() { self.link_for(number) } else { None };
         let stream = self.streams.entry(batch.stream.name).or_insert_with(|| {
             let schema = Arc::new((batch.stream.schema)());
             let fingerprint = schema.fingerprint();
-            Stream { name: batch.stream.name.into(), schema, fingerprint, next_seq: 0 }
+            Stream { name: batch.stream.name.into(), schema, fingerprint }
         });
         let head = BatchHead {
             number,
-            epoch,
+            epoch: self.ledger.epoch,
             stream: stream.name.clone(),
             fingerprint: stream.fingerprint,
-            first_seq: stream.next_seq,
+            first_seq: self.next_seqs.get(&stream.name).copied().unwrap_or(0),
             rows,
             times: batch.times,
         };
+        let schema = stream.schema.clone();
+        self.schemas.entry(head.fingerprint).or_insert_with(|| schema.clone());
         let logger = link.map(|link| self.links[link].logger.clone());
-        let location =
-            match self.spool.append_batch(&head, &stream.schema, logger.as_deref(), payload) {
-                Ok(location) => location,
-                Err(error) => {
-                    self.tell_fault(&error);
-                    let rows = u64::from(rows);
-                    return self.count_dropped(batch.stream.name, rows, Reason::SpoolFault);
-                }
-            };
-        stream.next_seq = head.end_seq();
+        let origin = Origin { taken_s: self.opened_s + self.now.as_secs(), replaces: None };
+        let appended =
+            self.spool.append_batch((&head, origin), &schema, logger.as_deref(), payload);
+        let location = match appended {
+            Ok(location) => location,
+            Err(error) => {
+                self.tell_fault(&error);
+                let rows = u64::from(rows);
+                return self.count_dropped(batch.stream.name, rows, Reason::SpoolFault);
+            }
+        };
         self.is_faulty = false;
-        self.ledger.next_number += 1;
-        self.schemas.entry(head.fingerprint).or_insert_with(|| stream.schema.clone());
+        self.enter(head, location, (logger, origin), payload.len());
+        match link {
+            Some(link) => self.send(link, Some((number, payload))),
+            None => self.pump(),
+        }
+    }
+
+    /// A batch of this life stands in the spool.
+    pub(super) fn enter(
+        &mut self,
+        head: BatchHead,
+        location: Location,
+        (logger, origin): (Option<Arc<str>>, Origin),
+        bytes: usize,
+    ) {
+        let (number, rows) = (head.number, u64::from(head.rows));
+        self.next_seqs.insert(head.stream.clone(), head.end_seq());
+        self.ledger.next_number = number + 1;
         let home = self.homes.entry(location.segment).or_default();
         home.live.insert(number);
         for tallies in [&mut home.tallies, &mut self.totals] {
-            tallies.entry(head.stream.clone()).or_default().produced += u64::from(rows);
+            tallies.entry(head.stream.clone()).or_default().produced += rows;
         }
-        let bytes = payload.len();
-        self.items.insert(number, Item { head, location, logger, bytes });
-        match link {
+        match self.links.iter_mut().find(|link| Some(&link.logger) == logger.as_ref()) {
             Some(link) => {
-                self.links[link].bound.insert(number);
-                self.links[link].bytes += bytes;
-                self.send(link, Some((number, payload)));
+                link.bound.insert(number);
+                link.bytes += bytes;
             }
-            None => {
-                self.unbound.insert(number);
-                self.pump();
-            }
+            None => self.unbound.insert(number, &head.stream),
         }
-    }
-
-    /// A logger is there: what it has is settled, what is bound to it goes out again.
-    pub(crate) fn link_up(
-        &mut self,
-        logger: &str,
-        durable: &[Position],
-        parcels: mpsc::Sender<Parcel>,
-    ) {
-        durable.iter().for_each(|position| self.acked(logger, position));
-        if let Some(link) = self.links.iter_mut().find(|link| *link.logger == *logger) {
-            link.parcels = Some(parcels);
-            link.sent = None;
-        }
-        self.pump();
-    }
-
-    /// A logger is gone; what is bound to it waits for its return.
-    pub(crate) fn link_down(&mut self, logger: &str) {
-        if let Some(link) = self.links.iter_mut().find(|link| *link.logger == *logger) {
-            link.parcels = None;
-        }
-    }
-
-    /// A logger is part of the cluster, from now on or again.
-    pub(crate) fn logger_joined(&mut self, logger: Arc<str>) {
-        match self.links.iter_mut().find(|link| link.logger == logger) {
-            // Back before its old link had ended: a new one begins.
-            Some(link) => {
-                if let Some(end) = link.retired.take() {
-                    end.cancel();
-                    link.parcels = None;
-                }
-            }
-            None => self.links.push(Link::new(logger, &self.items)),
-        }
-    }
-
-    /// A logger is no more part of the cluster: it still gets what is bound to it, and nothing
-    /// more; then `end` is cancelled.
-    pub(crate) fn logger_retired(&mut self, logger: &str, end: CancellationToken) {
-        if let Some(link) = self.links.iter_mut().find(|link| *link.logger == *logger) {
-            link.retired = Some(end);
-        }
-        self.part_with_retired();
-    }
-
-    fn part_with_retired(&mut self) {
-        self.links.retain(|link| match &link.retired {
-            Some(end) if link.bound.is_empty() => {
-                tracing::info!(peer = %link.logger, "nothing is left to send to this logger");
-                end.cancel();
-                false
-            }
-            _ => true,
-        });
+        let taken_at_s = self.now.as_secs().cast_signed();
+        let item = Item { head, location, logger, bytes, origin, taken_at_s, is_presumed: false };
+        self.live_bytes += item.spool_bytes();
+        self.items.insert(number, item);
     }
 
     /// A logger has rows on disk.
@@ -365,37 +385,31 @@ impl Backlog {
         self.settle(found.into_iter().collect(), &Outcome::Dropped(Reason::Refused));
     }
 
-    /// Binds waiting batches to loggers that have room, in order, and sends them.
-    pub(crate) fn pump(&mut self) {
-        for link in 0..self.links.len() {
-            self.send(link, None);
-        }
-        while let Some(number) = self.unbound.first().copied() {
-            let Some(link) = self.link_with_room() else { return };
-            let logger = self.links[link].logger.clone();
-            if let Err(error) =
-                self.spool.append_mark(&Record::Bound { number, logger: logger.clone() })
-            {
-                // Without the mark a second life could send it elsewhere: it has to wait.
-                tracing::error!(%error, "cannot bind a batch; it stays in the spool");
-                return;
-            }
-            self.unbound.remove(&number);
-            if let Some(item) = self.items.get_mut(&number) {
-                item.logger = Some(logger);
-                self.links[link].bytes += item.bytes;
-            }
-            self.links[link].bound.insert(number);
-            self.send(link, None);
-        }
+    /// Time passes: `now` since the backlog was opened. Gives up what is too old, copies what is
+    /// in doubt for too long, removes segments that count no more, saves the ledger when it
+    /// changed.
+    pub(crate) fn housekeep(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        self.part_with_retired();
+        self.give_up_old();
+        self.copy_doubtful();
+        self.remove_settled_segments();
+        self.save_ledger();
     }
 
-    /// Removes segments that count no more and saves the ledger when it changed.
-    pub(crate) fn housekeep(&mut self) {
-        self.part_with_retired();
-        self.remove_settled_segments();
+    /// This life.
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.ledger.epoch
+    }
+
+    /// Rows of each log stream over all lives.
+    pub(crate) fn produced(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.totals.iter().map(|(stream, tally)| (&**stream, tally.produced))
+    }
+
+    pub(super) fn save_ledger(&mut self) {
         if self.ledger_changed {
-            match self.ledger.save(&self.ledger_path) {
+            match self.ledger.save(&*self.disk, &self.ledger_path) {
                 Ok(()) => self.ledger_changed = false,
                 Err(error) => tracing::error!(%error, "cannot save the ledger"),
             }
@@ -403,58 +417,10 @@ impl Backlog {
     }
 
     /// Told once, however many batches it costs: the ledger counts them.
-    fn tell_fault(&mut self, error: &io::Error) {
+    pub(super) fn tell_fault(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.is_faulty, true) {
             tracing::error!(%error, "the spool's disk refuses rows; they are dropped");
         }
-    }
-
-    fn link_with_room(&mut self) -> Option<usize> {
-        let count = self.links.len();
-        let found = (0..count).map(|i| (self.next_link + i) % count).find(|&i| {
-            let link = &self.links[i];
-            link.parcels.is_some()
-                && link.retired.is_none()
-                && link.bound.len() < WINDOW_BATCHES_MAX
-                && link.bytes < WINDOW_BYTES_MAX
-        })?;
-        self.next_link = found + 1;
-        Some(found)
-    }
-
-    /// Sends what is bound to a link and was not sent in this session, in order. `fresh` saves
-    /// reading a payload back that is still at hand.
-    fn send(&mut self, link: usize, fresh: Option<(u64, &Bytes)>) {
-        let mut broken = Vec::new();
-        let link = &mut self.links[link];
-        if let Some(parcels) = &link.parcels {
-            let unsent = link.sent.map_or(0, |sent| sent + 1);
-            for &number in link.bound.range(unsent..) {
-                let Ok(permit) = parcels.try_reserve() else { break };
-                let Some(item) = self.items.get(&number) else { continue };
-                let Some(schema) = self.schemas.get(&item.head.fingerprint) else {
-                    broken.push(number);
-                    continue;
-                };
-                let payload = match fresh {
-                    Some((fresh, payload)) if fresh == number => Ok(payload.clone()),
-                    _ => self.spool.payload(item.location),
-                };
-                link.sent = Some(number);
-                match payload {
-                    Ok(payload) => {
-                        let (head, schema) = (item.head.clone(), schema.clone());
-                        permit.send(Parcel { head, schema, payload });
-                    }
-                    Err(error) => {
-                        tracing::error!(stream = %item.head.stream, first_seq = item.head.first_seq,
-                            rows = item.head.rows, %error, "cannot read a batch back");
-                        broken.push(number);
-                    }
-                }
-            }
-        }
-        self.settle(broken, &Outcome::Dropped(Reason::SpoolFault));
     }
 
     pub(super) fn settle(&mut self, numbers: Vec<u64>, outcome: &Outcome) {
@@ -463,7 +429,11 @@ impl Backlog {
         }
         for number in &numbers {
             let Some(item) = self.items.remove(number) else { continue };
-            self.unbound.remove(number);
+            self.live_bytes -= item.spool_bytes();
+            self.unbound.remove(*number, &item.head.stream);
+            for link in self.links.iter_mut().filter(|link| link.named.contains(number)) {
+                link.names_changed = true;
+            }
             let link =
                 self.links.iter_mut().find(|link| Some(&link.logger) == item.logger.as_ref());
             if let Some(link) = link
@@ -477,7 +447,7 @@ impl Backlog {
             for tallies in [&mut home.tallies, &mut self.totals] {
                 let tally = tallies.entry(item.head.stream.clone()).or_default();
                 match outcome {
-                    Outcome::Acked => tally.acked += rows,
+                    Outcome::Acked => tally.add_acked(item.logger.as_deref(), rows),
                     Outcome::Dropped(reason) => *tally.dropped.entry(*reason).or_default() += rows,
                 }
             }
@@ -490,5 +460,11 @@ impl Backlog {
         if let Err(error) = self.spool.append_mark(&mark) {
             tracing::warn!(%error, "cannot mark settled batches");
         }
+    }
+}
+
+impl Item {
+    pub(super) fn spool_bytes(&self) -> u64 {
+        self.bytes as u64 + OVERHEAD_BYTES
     }
 }

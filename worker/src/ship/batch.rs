@@ -7,6 +7,7 @@ use bytes::Bytes;
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tyto_capture::account::{Account, Slot};
 use tyto_core::config::runtime::ShipConfig;
 use tyto_core::time::{NANOS, Ts};
 use tyto_writer::RowTimes;
@@ -69,11 +70,14 @@ pub struct ShipOutput {
     /// When claims made run out, packet time.
     claimed: HashMap<(&'static str, ClaimKey), Ts, RandomState>,
     now: Ts,
+    /// Counts what a kill would cost.
+    account: Option<Account>,
 }
 
 #[derive(Debug)]
 struct Buffer {
     stream: StreamRef,
+    slot: Option<Slot>,
     rows: u32,
     bytes: Vec<u8>,
     /// When the first row came.
@@ -98,7 +102,14 @@ impl ShipOutput {
             dropped: Vec::new(),
             claimed: HashMap::default(),
             now: Ts::default(),
+            account: None,
         }
+    }
+
+    /// The same, with each row counted where the next life finds it.
+    pub fn counted(mut self, account: Option<Account>) -> Self {
+        self.account = account;
+        self
     }
 
     fn flush(&mut self, index: usize) {
@@ -150,12 +161,17 @@ impl RowSink for ShipOutput {
     fn row(&mut self, stream: StreamRef, row: &[u8]) {
         let found = self.buffers.iter().position(|buffer| buffer.stream.name == stream.name);
         let index = found.unwrap_or_else(|| {
-            self.buffers.push(Buffer { stream, rows: 0, bytes: Vec::new(), since: self.now });
+            let slot = self.account.as_ref().and_then(|account| account.slot(stream.name));
+            let (bytes, since) = (Vec::new(), self.now);
+            self.buffers.push(Buffer { stream, slot, rows: 0, bytes, since });
             self.buffers.len() - 1
         });
         let Some(buffer) = self.buffers.get_mut(index) else { return };
         if buffer.rows == 0 {
             buffer.since = self.now;
+        }
+        if let (Some(account), Some(slot)) = (&self.account, buffer.slot) {
+            account.add_rows(slot, 1);
         }
         buffer.bytes.extend_from_slice(row);
         buffer.rows += 1;
@@ -170,6 +186,9 @@ impl RowSink for ShipOutput {
             return;
         }
         let wanted = ClaimedRow { claim, stream, row: row.to_vec().into() };
+        if let Some(account) = &self.account {
+            account.claim_made(stream.name);
+        }
         match self.claims.try_send(wanted) {
             Ok(()) => {
                 if self.claimed.len() >= CLAIMS_KNOWN_MAX {
@@ -178,6 +197,10 @@ impl RowSink for ShipOutput {
                 self.claimed.insert(key, claim.ts.plus_secs(claim.expiry_s));
             }
             Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                if let Some(account) = &self.account {
+                    account.add_row(stream.name);
+                    account.claim_done(stream.name);
+                }
                 self.count_dropped(stream.name, 1, Reason::Unclaimed);
             }
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tyto_capture::account::Account;
 use tyto_core::config::runtime::{Peer, Role};
 use tyto_core::shard;
 use tyto_core::time::Ts;
@@ -108,6 +109,7 @@ impl Court {
         mut claims: mpsc::Receiver<ClaimedRow>,
         rows: mpsc::Sender<Intake>,
         end: CancellationToken,
+        account: Option<Account>,
     ) {
         let mut waiting = Vec::new();
         while claims.recv_many(&mut waiting, CALL_CLAIMS_MAX).await > 0 {
@@ -121,10 +123,18 @@ impl Court {
             }
             let mut granted = Vec::new();
             while !waiting.is_empty() {
+                let mut decided = streams(&waiting);
                 self.decide(&mut waiting, &mut granted).await;
+                count(account.as_ref(), &streams(&granted), Account::add_row);
                 if !forward(&mut granted, &rows).await {
                     return;
                 }
+                for wanted in &waiting {
+                    if let Some(i) = decided.iter().position(|name| *name == wanted.stream.name) {
+                        decided.swap_remove(i);
+                    }
+                }
+                count(account.as_ref(), &decided, Account::claim_done);
                 if waiting.is_empty() {
                     break;
                 }
@@ -132,7 +142,9 @@ impl Court {
                     while let Ok(claim) = claims.try_recv() {
                         waiting.push(claim);
                     }
-                    return give_up(&waiting, &rows).await;
+                    count(account.as_ref(), &streams(&waiting), Account::add_row);
+                    give_up(&waiting, &rows).await;
+                    return count(account.as_ref(), &streams(&waiting), Account::claim_done);
                 }
                 tokio::time::sleep(RETRY_AFTER).await;
             }
@@ -265,6 +277,17 @@ async fn ask(proxy: &mut Proxy, asked: &[ClaimedRow]) -> Option<Vec<bool>> {
     None
 }
 
+fn streams(claims: &[ClaimedRow]) -> Vec<&'static str> {
+    claims.iter().map(|wanted| wanted.stream.name).collect()
+}
+
+/// Notes where the next life finds it what became of claims, one per entry of `streams`.
+fn count(account: Option<&Account>, streams: &[&'static str], how: fn(&Account, &str)) {
+    if let Some(account) = account {
+        streams.iter().for_each(|stream| how(account, stream));
+    }
+}
+
 /// Granted rows of one log stream.
 struct RowBatchDraft {
     stream: StreamRef,
@@ -385,7 +408,7 @@ mod tests {
             claims.send(wanted(last, secs)).await.unwrap();
         }
         drop(claims);
-        Court::Table(Table::default()).run(asked, rows, CancellationToken::new()).await;
+        Court::Table(Table::default()).run(asked, rows, CancellationToken::new(), None).await;
         let Some(Intake::Rows(batch)) = intake.recv().await else { panic!("no rows") };
         assert_eq!((batch.rows, &batch.payload[..]), (3, &b"rowrowrow"[..]));
     }
@@ -398,7 +421,7 @@ mod tests {
         claims.send(wanted(2, 1)).await.unwrap();
         let end = CancellationToken::new();
         end.cancel();
-        Court::Proxies(proxies(), None).run(asked, rows, end).await;
+        Court::Proxies(proxies(), None).run(asked, rows, end, None).await;
         let told = intake.recv().await;
         assert!(matches!(
             told,

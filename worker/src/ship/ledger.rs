@@ -6,12 +6,15 @@
 //! a death at any moment finds each row counted once.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tyto_writer::disk::{Disk, Open};
+
+use super::reconcile::Hearing;
+use super::spool::Lease;
 
 /// Why rows were given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,12 +30,29 @@ pub(crate) enum Reason {
     Refused,
     /// No proxy said whether they count: too many waited for its word, or the node ended.
     Unclaimed,
+    /// The spool held them longer than it may.
+    SpoolAge,
+    /// The node was killed: rows that were not in the spool yet, and connections that were open.
+    Killed,
+    /// The host crashed before the disk had them.
+    HostCrash,
+    /// A logger acked them and has them no more.
+    LoggerLost,
 }
 
 impl Reason {
     /// All reasons.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::QueueFull, Self::SpoolFull, Self::SpoolFault, Self::Refused, Self::Unclaimed];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::QueueFull,
+        Self::SpoolFull,
+        Self::SpoolFault,
+        Self::Refused,
+        Self::Unclaimed,
+        Self::SpoolAge,
+        Self::Killed,
+        Self::HostCrash,
+        Self::LoggerLost,
+    ];
 
     /// The word in reports.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -42,6 +62,10 @@ impl Reason {
             Self::SpoolFault => "spool_fault",
             Self::Refused => "refused",
             Self::Unclaimed => "unclaimed",
+            Self::SpoolAge => "spool_age",
+            Self::Killed => "killed",
+            Self::HostCrash => "host_crash",
+            Self::LoggerLost => "logger_lost",
         }
     }
 
@@ -64,6 +88,9 @@ pub(crate) struct Tally {
     pub(crate) acked: u64,
     /// Rows given up.
     pub(crate) dropped: BTreeMap<Reason, u64>,
+    /// Of the acked rows, those of each logger. Releases before this was noted left a rest.
+    #[serde(default)]
+    pub(crate) acked_by: BTreeMap<String, u64>,
 }
 
 impl Tally {
@@ -73,6 +100,30 @@ impl Tally {
         for (reason, rows) in &other.dropped {
             *self.dropped.entry(*reason).or_default() += rows;
         }
+        for (logger, rows) in &other.acked_by {
+            *self.acked_by.entry(logger.clone()).or_default() += rows;
+        }
+    }
+
+    /// A logger has rows on disk.
+    pub(crate) fn add_acked(&mut self, logger: Option<&str>, rows: u64) {
+        self.acked += rows;
+        let Some(logger) = logger else { return };
+        match self.acked_by.get_mut(logger) {
+            Some(acked) => *acked += rows,
+            None => {
+                self.acked_by.insert(logger.to_owned(), rows);
+            }
+        }
+    }
+
+    /// Rows that counted as acked by a logger are lost for that reason.
+    pub(crate) fn take_back(&mut self, logger: &str, rows: u64, reason: Reason) {
+        self.acked = self.acked.saturating_sub(rows);
+        if let Some(acked) = self.acked_by.get_mut(logger) {
+            *acked = acked.saturating_sub(rows);
+        }
+        *self.dropped.entry(reason).or_default() += rows;
     }
 
     /// Rows given up, for all reasons.
@@ -91,10 +142,28 @@ pub(crate) fn add(tallies: &mut Tallies, more: &Tallies) {
     }
 }
 
+/// Per log stream, logger and reason: rows that count as acked in segments or `settled` and
+/// are lost.
+pub(crate) type Corrections = BTreeMap<String, BTreeMap<String, BTreeMap<Reason, u64>>>;
+
+/// Adds what the loggers' word has corrected.
+pub(crate) fn correct(tallies: &mut Tallies, corrections: &Corrections) {
+    for (stream, loggers) in corrections {
+        let tally = tallies.entry(stream.as_str().into()).or_default();
+        for (logger, reasons) in loggers {
+            for (reason, rows) in reasons {
+                tally.take_back(logger, *rows, *reason);
+            }
+        }
+    }
+}
+
 /// What the file holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Ledger {
     /// Counts of what the spool holds no longer.
+    #[serde(with = "tallies")]
     pub(crate) settled: Tallies,
     /// Segments below this one are counted in `settled`.
     pub(crate) first_segment: u64,
@@ -102,40 +171,69 @@ pub(crate) struct Ledger {
     pub(crate) next_number: u64,
     /// The latest life of this node.
     pub(crate) epoch: u64,
+    /// Sequence numbers of that life below these were given out.
+    pub(crate) next_seqs: BTreeMap<String, u64>,
+    /// Who got batches from which number on, as far as it is not said in segments that remain.
+    pub(crate) leases: Vec<Lease>,
+    /// Earlier lives that not all loggers have been heard about.
+    pub(crate) hearings: Vec<Hearing>,
+    /// Rows that count as acked and are lost.
+    pub(crate) corrections: Corrections,
+    /// The run of the host that the latest life belongs to.
+    pub(crate) boot: String,
+    /// That life came to an orderly end.
+    pub(crate) has_ended: bool,
+    /// Times that the host crashed under the node.
+    pub(crate) host_crashes: u64,
 }
 
-/// The file: names as plain strings.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LedgerFile {
-    settled: BTreeMap<String, Tally>,
-    first_segment: u64,
-    next_number: u64,
-    epoch: u64,
+/// Tallies with names as plain strings.
+mod tallies {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Tallies, Tally};
+
+    pub(super) fn serialize<S: Serializer>(of: &Tallies, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(of.iter().map(|(stream, tally)| (&**stream, tally)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Tallies, D::Error> {
+        let plain = BTreeMap::<String, Tally>::deserialize(from)?;
+        Ok(plain.into_iter().map(|(stream, tally)| (stream.into(), tally)).collect())
+    }
 }
 
 impl Ledger {
+    /// A life begins, later than all before it whatever the clock says.
+    pub(crate) fn begin_life(&mut self, epoch: u64, boot: &str) {
+        let is_known = !self.boot.is_empty() && !boot.is_empty();
+        if is_known && self.boot != boot && !self.has_ended {
+            self.host_crashes += 1;
+            tracing::error!("the host has crashed; rows of the last second before may be lost");
+        }
+        self.epoch = epoch.max(self.epoch + 1);
+        self.next_seqs.clear();
+        (self.boot, self.has_ended) = (boot.to_owned(), false);
+    }
+
     /// Reads the file; an empty ledger when there is none. One that cannot be understood is
     /// put aside: rows go on, but the counts begin anew.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub(crate) fn load(path: &Path) -> io::Result<Self> {
-        let text = match fs::read(path) {
+    pub(crate) fn load(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let text = match disk.read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),
         };
-        match serde_json::from_slice::<LedgerFile>(&text) {
-            Ok(file) => Ok(Self {
-                settled: file.settled.into_iter().map(|(k, v)| (k.into(), v)).collect(),
-                first_segment: file.first_segment,
-                next_number: file.next_number,
-                epoch: file.epoch,
-            }),
+        match serde_json::from_slice::<Self>(&text) {
+            Ok(ledger) => Ok(ledger),
             Err(error) => {
                 tracing::error!(%error, "ledger is broken; counts begin anew");
-                fs::rename(path, path.with_extension("broken"))?;
+                disk.rename(path, &path.with_extension("broken"))?;
                 Ok(Self::default())
             }
         }
@@ -144,19 +242,15 @@ impl Ledger {
     /// Puts the file in place of the one before, in one step.
     ///
     /// # Errors
-    /// When the disk refuses; the file before is then still there.
-    pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        let file = LedgerFile {
-            settled: self.settled.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
-            first_segment: self.first_segment,
-            next_number: self.next_number,
-            epoch: self.epoch,
-        };
-        let text = serde_json::to_vec(&file)?;
+    /// When the disk refuses; the file before is then still there, or this one is.
+    pub(crate) fn save(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
         let beside = path.with_extension("new");
-        let mut out = fs::File::create(&beside)?;
-        out.write_all(&text)?;
+        let out = disk.open(&beside, Open::Create)?;
+        out.write_all_at(&text, 0)?;
         out.sync_data()?;
-        fs::rename(beside, path)
+        disk.rename(&beside, path)?;
+        // What it takes over is removed next, and its epoch is used: neither may outlive it.
+        disk.sync_folder(path.parent().unwrap_or(Path::new(".")))
     }
 }

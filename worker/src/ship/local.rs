@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tyto_writer::service::{self, Command, Peer, ReportCell};
-use tyto_writer::{Batch, LogStore, Position, Refusal};
+use tyto_writer::{Batch, BatchName, LogStore, Position, Refusal, Welcome};
 
-use super::backlog::{Parcel, WINDOW_BATCHES_MAX};
-use super::link::{LinkContext, LinkEvent, Transport};
+use super::binding::WINDOW_BATCHES_MAX;
+use super::link::{Heard, LinkContext, LinkEvent, Transport};
+use super::links::{Outgoing, Parcel};
 
 /// Commands that may wait for the store: all that can be on its way to it.
 const COMMANDS_MAX: usize = 4 * WINDOW_BATCHES_MAX;
@@ -46,7 +47,7 @@ impl LocalTransport {
 struct Answers {
     logger: Arc<str>,
     events: mpsc::Sender<LinkEvent>,
-    parcels: Option<mpsc::Sender<Parcel>>,
+    outgoing: Option<mpsc::Sender<Outgoing>>,
 }
 
 impl Answers {
@@ -59,10 +60,16 @@ impl Answers {
 impl Peer for Answers {
     type Permit = ();
 
-    fn welcome(&mut self, durable: Vec<Position>) {
-        if let Some(parcels) = self.parcels.take() {
-            self.tell(LinkEvent::Up { logger: self.logger.clone(), durable, parcels });
+    fn welcome(&mut self, Welcome { durable, written }: Welcome) {
+        if let Some(outgoing) = self.outgoing.take() {
+            let welcome = Heard { durable, written: Some(written) };
+            self.tell(LinkEvent::Up { logger: self.logger.clone(), welcome, outgoing });
         }
+    }
+
+    fn copied(&mut self, name: &BatchName) {
+        let (logger, name) = (self.logger.clone(), name.clone());
+        self.tell(LinkEvent::Copied { logger, name });
     }
 
     fn acked(&mut self, position: &Position) {
@@ -95,22 +102,24 @@ impl Transport for LocalTransport {
                 return;
             }
         };
-        let (parcels, mut queue) = mpsc::channel(2 * WINDOW_BATCHES_MAX);
+        let (outgoing, mut queue) = mpsc::channel(2 * WINDOW_BATCHES_MAX);
         let (logger, events) = (node.clone(), context.events.clone());
         let hello = Command::Hello {
             session: SESSION,
             node: node.clone(),
             oldest_epoch: context.oldest_epoch(),
-            peer: Answers { logger, events, parcels: Some(parcels) },
+            peer: Answers { logger, events, outgoing: Some(outgoing) },
         };
         hand_over(&commands, hello).await;
         let mut told = HashSet::new();
         loop {
-            let parcel = tokio::select! {
-                parcel = queue.recv() => parcel,
+            let outgoing = tokio::select! {
+                outgoing = queue.recv() => outgoing,
                 () = context.end.cancelled() => None,
             };
-            let Some(Parcel { head, schema, payload }) = parcel else { break };
+            let Some(outgoing) = outgoing else { break };
+            // There is no other logger whose batches could be in doubt here.
+            let Outgoing::Batch(Parcel { head, schema, payload }) = outgoing else { continue };
             if told.insert(head.fingerprint) {
                 hand_over(&commands, Command::Schema((*schema).clone())).await;
             }

@@ -4,20 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tyto_core::config::runtime::{Peer, Role};
 use tyto_daemon::peers::Peers;
-use tyto_daemon::tls::Identity;
 
-use super::link::{LinkContext, LinkEvent, Transport};
+use super::link::{Dial, LinkContext, LinkEvent, Transport};
 use super::sender::GrpcTransport;
 
 /// The links of a node to its cluster's loggers.
 #[derive(Debug)]
 pub(crate) struct Members {
-    identity: Identity,
+    dial: Arc<dyn Dial>,
     peers: Peers,
     /// What each link is given, but for the token that ends it.
     context: LinkContext,
@@ -34,10 +34,10 @@ struct Member {
 }
 
 impl Members {
-    /// Links for the node of `identity`; `context.end` ends them all.
-    pub(crate) fn new(identity: Identity, peers: Peers, context: LinkContext) -> Self {
+    /// Links by `dial`; `context.end` ends them all.
+    pub(crate) fn new(dial: Arc<dyn Dial>, peers: Peers, context: LinkContext) -> Self {
         let (live, links) = (BTreeMap::new(), JoinSet::new());
-        Self { identity, peers, context, live, links }
+        Self { dial, peers, context, live, links }
     }
 
     /// Keeps the links in step with the list until the context ends them.
@@ -45,10 +45,13 @@ impl Members {
         loop {
             let loggers = self.peers.of(Role::Logger);
             self.retire(&loggers).await;
+            let gone = self.peers.loggers_gone();
+            self.tell(LinkEvent::Gone { loggers: gone }).await;
             for logger in loggers {
                 self.join(logger).await;
             }
             tokio::select! {
+                biased;
                 () = self.peers.changed() => {}
                 // Links that have ended leave the set.
                 Some(_) = self.links.join_next() => {}
@@ -80,7 +83,7 @@ impl Members {
             self.tell(LinkEvent::Down { logger: logger.node.as_str().into() }).await;
         }
         self.tell(LinkEvent::Joined { logger: logger.node.as_str().into() }).await;
-        let grpc = GrpcTransport::new(self.identity.clone(), logger);
+        let grpc = GrpcTransport::new(self.dial.clone(), logger);
         self.links.spawn(grpc.run(context));
     }
 

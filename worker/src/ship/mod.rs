@@ -13,17 +13,25 @@
 
 mod backlog;
 mod batch;
+mod binding;
 mod claim;
+mod doubt;
 mod ledger;
 mod link;
+mod links;
 mod local;
 mod members;
+mod reconcile;
+mod record;
 mod recovery;
 mod room;
 mod sender;
 mod spool;
+mod syncing;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod unbound;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,6 +44,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tyto_capture::account::Account;
 use tyto_core::config::runtime::{NodeConfig, Role, ShipConfig};
 use tyto_core::layout::Layout;
 use tyto_core::time::NANOS;
@@ -44,15 +53,20 @@ use tyto_daemon::tls::Identity;
 use tyto_daemon::{clock, health};
 use tyto_proto::convert::lag_to_wire;
 use tyto_proto::v1::{Dropped, LedgerRow, NodeHealth, Written};
+use tyto_writer::disk;
 use tyto_writer::service::{ReportCell, StoreReport};
 use tyto_writer::{LogStore, StoreError, StoreOptions};
 
-use backlog::{Backlog, Standing};
+use backlog::{Backlog, Bounds, Standing};
 use batch::{Intake, QUEUE_BATCHES_MAX};
 pub use batch::{Overflow, ShipOutput};
 use claim::{CLAIMS_MAX, ClaimedRow, Court};
-use link::{EVENTS_MAX, LinkContext, LinkEvent, Transport};
+pub use link::Dial;
+use link::{EVENTS_MAX, Heard, LinkContext, LinkEvent, Transport};
 use members::Members;
+use syncing::Syncing;
+pub use tasks::{Ground, ShipTasks, Shipped};
+use unbound::Preciousness;
 
 /// Segments are removed, the ledger saved and the report renewed this often.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
@@ -84,7 +98,8 @@ pub enum ShipError {
 #[derive(Clone, Debug, Default)]
 struct ShipReport {
     standing: BTreeMap<Arc<str>, Standing>,
-    spool_bytes: u64,
+    /// Name and value.
+    counters: Vec<(&'static str, u64)>,
     /// When the oldest row was written that waits, packet time in ns.
     oldest_ns: Option<u64>,
 }
@@ -109,7 +124,8 @@ pub struct Shipper {
 
 impl Shipper {
     /// Starts delivery for the node that `config` is for; `epoch` is when the node began, ns
-    /// since the Unix epoch. Call it inside of a runtime. What earlier lives left is sent first.
+    /// since the Unix epoch. Call it inside of a runtime. What earlier lives left is sent first;
+    /// what `account` says that a kill has cost is in the ledger.
     ///
     /// # Errors
     /// When spool, log files or identity cannot be used.
@@ -117,6 +133,7 @@ impl Shipper {
         config: &NodeConfig,
         identity: Option<&Identity>,
         epoch: u64,
+        account: Option<Account>,
     ) -> Result<Self, ShipError> {
         let layout = Layout::new(&config.prefix);
         let folder = layout.node_spool(&config.node).join("ship");
@@ -127,8 +144,13 @@ impl Shipper {
         } else {
             config.peers_of(Role::Logger).map(|peer| peer.node.as_str().into()).collect()
         };
-        let backlog = Backlog::open(&folder, config.ship.spool_bytes_max, epoch, &loggers)
-            .map_err(ShipError::Spool)?;
+        let mut backlog =
+            Backlog::open(disk::real(), &folder, bounds(&config.ship), (epoch, &boot()), &loggers)
+                .map_err(ShipError::Spool)?;
+        if let Some(account) = &account {
+            backlog.count_left(&account.left());
+            account.begin(backlog.epoch(), backlog.produced());
+        }
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let oldest_epoch = Arc::new(AtomicU64::new(backlog.oldest_epoch()));
         let end_links = CancellationToken::new();
@@ -148,17 +170,24 @@ impl Shipper {
             links.spawn(local.run(context));
         } else {
             let identity = identity.ok_or(ShipError::NoIdentity)?.clone();
-            let members = Members::new(identity, peers.clone(), context);
+            let members = Members::new(Arc::new(identity), peers.clone(), context);
             links.spawn(members.run());
         }
         let (queue, intake) = mpsc::channel(QUEUE_BATCHES_MAX);
         let (claims, wanted) = mpsc::channel(CLAIMS_MAX);
         let drain = CancellationToken::new();
         let court = Court::new(peers, identity)?;
-        let court = tokio::spawn(court.run(wanted, queue.clone(), drain.clone()));
+        let court = tokio::spawn(court.run(wanted, queue.clone(), drain.clone(), account));
         let report = ReportLock::default();
-        let ship =
-            ShipThread { backlog, oldest_epoch, report: report.clone(), drain: drain.clone() };
+        let syncing = Syncing::start().map_err(ShipError::Spool)?;
+        let ship = ShipThread {
+            backlog,
+            syncing,
+            begun: Instant::now(),
+            oldest_epoch,
+            report: report.clone(),
+            drain: drain.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("ship".into())
             .spawn(move || ship.run(intake, heard))
@@ -178,7 +207,8 @@ impl Shipper {
         move |health| {
             let ship = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let store = store.as_ref().map(ReportCell::latest);
-            health.counters.push(health::counter("spool_bytes", ship.spool_bytes));
+            let counters = ship.counters.iter();
+            health.counters.extend(counters.map(|(name, value)| health::counter(name, *value)));
             let waited_ns =
                 ship.oldest_ns.map(|oldest_ns| clock::now().0.saturating_sub(oldest_ns));
             let waited_ms = waited_ns.unwrap_or(0) / (NANOS / 1_000);
@@ -232,9 +262,27 @@ fn ledger_row(stream: &Arc<str>, standing: &Standing, store: Option<&StoreReport
     }
 }
 
+fn bounds(config: &ShipConfig) -> Bounds {
+    let seconds = |s: u64| (s > 0).then(|| Duration::from_secs(s));
+    Bounds {
+        spool_bytes_max: config.spool_bytes_max,
+        spool_age_max: seconds(config.spool_age_max_s),
+        order: Preciousness::new(&config.spool_drop_first),
+        doubt_timeout: seconds(config.doubt_timeout_s),
+    }
+}
+
+/// Names this run of the host; empty when the system does not tell.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// The thread that owns the backlog.
+#[derive(Debug)]
 struct ShipThread {
     backlog: Backlog,
+    syncing: Syncing,
+    begun: Instant,
     oldest_epoch: Arc<AtomicU64>,
     report: ReportLock,
     drain: CancellationToken,
@@ -247,7 +295,7 @@ impl ShipThread {
             Ok(runtime) => runtime.block_on(self.turn_until_drained(intake, events)),
             Err(error) => tracing::error!(%error, "cannot ship rows"),
         }
-        self.backlog.housekeep();
+        self.backlog.end_life(self.begun.elapsed());
         self.publish();
     }
 
@@ -263,8 +311,10 @@ impl ShipThread {
         let mut deadline: Option<Instant> = None;
         let drain = self.drain.clone();
         loop {
+            self.sync();
             tokio::select! {
                 biased;
+                Some((job, result)) = self.syncing.done() => self.backlog.synced(&job, result),
                 count = events.recv_many(&mut heard, TURN_MAX), if events_open => {
                     events_open = count > 0;
                     heard.drain(..).for_each(|event| self.hear(event));
@@ -274,8 +324,8 @@ impl ShipThread {
                     rows.drain(..).for_each(|row| self.take(&row));
                 }
                 _ = ticks.tick() => {
+                    self.backlog.housekeep(self.begun.elapsed());
                     self.backlog.pump();
-                    self.backlog.housekeep();
                     self.publish();
                 }
                 () = drain.cancelled(), if deadline.is_none() => {
@@ -286,6 +336,13 @@ impl ShipThread {
             if deadline.is_some_and(|deadline| drained || Instant::now() >= deadline) {
                 return;
             }
+        }
+    }
+
+    /// Hands to the other thread what is to be synced, if anything.
+    fn sync(&mut self) {
+        if let Some(job) = self.backlog.sync_job() {
+            self.syncing.start_job(job);
         }
     }
 
@@ -300,8 +357,12 @@ impl ShipThread {
 
     fn hear(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { logger, durable, parcels } => {
-                self.backlog.link_up(&logger, &durable, parcels);
+            LinkEvent::Up { logger, welcome: Heard { durable, written }, outgoing } => {
+                self.backlog.link_up(&logger, &durable, written.as_deref(), outgoing);
+            }
+            LinkEvent::Copied { logger, name } => self.backlog.copied(&logger, &name),
+            LinkEvent::Gone { loggers } => {
+                loggers.iter().for_each(|logger| self.backlog.logger_gone(logger));
             }
             LinkEvent::Acked { logger, position } => self.backlog.acked(&logger, &position),
             LinkEvent::Refused { logger, refusal } => self.backlog.refused(&logger, &refusal),
@@ -316,7 +377,7 @@ impl ShipThread {
         self.oldest_epoch.store(self.backlog.oldest_epoch(), Ordering::Relaxed);
         let report = ShipReport {
             standing: self.backlog.standing(),
-            spool_bytes: self.backlog.spool_bytes(),
+            counters: self.backlog.counters(),
             oldest_ns: self.backlog.oldest_ns(),
         };
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tyto_core::record::schema::Schema;
+use tyto_writer::disk::Disk;
 
 use super::backlog::{Home, Item};
 use super::ledger::{Ledger, Reason};
-use super::spool::{BatchHead, Record, Spool};
+use super::spool::{BatchHead, Lease, Record, Spool};
 
 /// State after all segments have been read.
 #[derive(Debug, Default)]
@@ -21,6 +22,12 @@ pub(crate) struct Recovered {
     pub(crate) homes: BTreeMap<u64, Home>,
     /// Columns by fingerprint.
     pub(crate) schemas: HashMap<u64, Arc<Schema>>,
+    /// Sequence number behind the last row of each life and log stream.
+    pub(crate) ends: BTreeMap<(u64, Arc<str>), u64>,
+    /// Who got batches from a number on; nobody when the name is empty.
+    leases: BTreeMap<u64, String>,
+    /// The wall clock at this start, seconds.
+    opened_s: u64,
 }
 
 /// Opens the spool in `folder`.
@@ -28,36 +35,49 @@ pub(crate) struct Recovered {
 /// # Errors
 /// When the disk refuses.
 pub(crate) fn open(
+    disk: Arc<dyn Disk>,
     folder: &Path,
     spool_bytes_max: u64,
-    loggers: &[Arc<str>],
+    opened_s: u64,
 ) -> io::Result<(Spool, Ledger, Recovered)> {
-    std::fs::create_dir_all(folder)?;
-    let mut ledger = Ledger::load(&folder.join("ledger"))?;
-    let mut found = Recovered::default();
+    disk.create_dir_all(folder)?;
+    let mut ledger = Ledger::load(&*disk, &folder.join("ledger"))?;
+    let mut found = Recovered { opened_s, ..Recovered::default() };
+    ledger.leases.iter().for_each(|lease| found.apply(Record::Lease(lease.clone())));
     let (mut next_number, mut epoch) = (ledger.next_number, ledger.epoch);
-    let spool = Spool::open(folder, spool_bytes_max, ledger.first_segment, |record| {
+    let spool = Spool::open(disk, folder, spool_bytes_max, ledger.first_segment, |record| {
         if let Record::Batch { head, .. } = &record {
             next_number = next_number.max(head.number + 1);
             epoch = epoch.max(head.epoch);
         }
         found.apply(record);
     })?;
+    if let Some((&from, _)) = found.leases.last_key_value() {
+        next_number = next_number.max(from);
+    }
     (ledger.next_number, ledger.epoch) = (next_number, epoch);
-    found.tell_of_removed(loggers);
+    found.presume();
+    // The leases hold until what they say of batches is written down.
+    let lease = |(&from, logger): (&u64, &String)| Lease { from, logger: logger.clone() };
+    ledger.leases = found.leases.iter().map(lease).collect();
     Ok((spool, ledger, found))
 }
 
 /// Counts a batch in another segment than before.
 pub(crate) fn move_home(homes: &mut BTreeMap<u64, Home>, head: &BatchHead, from: u64, to: u64) {
     let rows = u64::from(head.rows);
-    if let Some(home) = homes.get_mut(&from) {
-        home.live.remove(&head.number);
-        home.tallies.entry(head.stream.clone()).or_default().produced -= rows;
-    }
+    leave_home(homes, head, from);
     let home = homes.entry(to).or_default();
     home.live.insert(head.number);
     home.tallies.entry(head.stream.clone()).or_default().produced += rows;
+}
+
+/// Counts a batch no more in its segment.
+pub(crate) fn leave_home(homes: &mut BTreeMap<u64, Home>, head: &BatchHead, from: u64) {
+    if let Some(home) = homes.get_mut(&from) {
+        home.live.remove(&head.number);
+        home.tallies.entry(head.stream.clone()).or_default().produced -= u64::from(head.rows);
+    }
 }
 
 impl Recovered {
@@ -66,8 +86,14 @@ impl Recovered {
             Record::Schema(schema) => {
                 self.schemas.insert(schema.fingerprint(), schema);
             }
-            Record::Batch { head, logger, location } => {
+            Record::Batch { head, logger, location, origin } => {
                 let bytes = location.bytes();
+                let end = self.ends.entry((head.epoch, head.stream.clone())).or_default();
+                *end = head.end_seq().max(*end);
+                if let Some(before) = origin.replaces.and_then(|before| self.items.remove(&before))
+                {
+                    leave_home(&mut self.homes, &before.head, before.location.segment);
+                }
                 if let Some(before) = self.items.get(&head.number) {
                     move_home(&mut self.homes, &head, before.location.segment, location.segment);
                 } else {
@@ -76,7 +102,11 @@ impl Recovered {
                     let tally = home.tallies.entry(head.stream.clone()).or_default();
                     tally.produced += u64::from(head.rows);
                 }
-                self.items.insert(head.number, Item { head, location, logger, bytes });
+                let taken_at_s = self.taken_at_s(origin.taken_s);
+                let is_presumed = false;
+                let number = head.number;
+                let item = Item { head, location, logger, bytes, origin, taken_at_s, is_presumed };
+                self.items.insert(number, item);
             }
             Record::Bound { number, logger } => {
                 if let Some(item) = self.items.get_mut(&number) {
@@ -85,6 +115,11 @@ impl Recovered {
             }
             Record::Acked(numbers) => self.settle(&numbers, None),
             Record::Dropped { reason, numbers } => self.settle(&numbers, Some(reason)),
+            Record::Lease(Lease { from, logger }) => {
+                // Batches behind it were asked for anew.
+                self.leases.split_off(&from);
+                self.leases.insert(from, logger);
+            }
         }
     }
 
@@ -97,21 +132,28 @@ impl Recovered {
             let tally = home.tallies.entry(item.head.stream.clone()).or_default();
             let rows = u64::from(item.head.rows);
             match dropped {
-                None => tally.acked += rows,
+                None => tally.add_acked(item.logger.as_deref(), rows),
                 Some(reason) => *tally.dropped.entry(reason).or_default() += rows,
             }
         }
     }
 
-    /// Batches bound to a logger that is no longer part of the cluster wait for its return,
-    /// seen as spooled in the ledger. They cannot go elsewhere: the logger may have written
-    /// them, and another one takes no sequence numbers below those it has.
-    fn tell_of_removed(&self, loggers: &[Arc<str>]) {
-        let removed = |item: &&Item| item.logger.as_ref().is_some_and(|l| !loggers.contains(l));
-        let rows: u64 =
-            self.items.values().filter(removed).map(|item| u64::from(item.head.rows)).sum();
-        if rows > 0 {
-            tracing::warn!(rows, "rows in the spool wait for a logger that was removed");
+    /// What no record says of a batch, the lease does that it falls under.
+    fn presume(&mut self) {
+        for (number, item) in self.items.iter_mut().filter(|(_, item)| item.logger.is_none()) {
+            let lease = self.leases.range(..=number).next_back();
+            if let Some((_, logger)) = lease.filter(|(_, logger)| !logger.is_empty()) {
+                item.logger = Some(logger.as_str().into());
+                item.is_presumed = true;
+            }
         }
+    }
+
+    /// A clock that went back makes rows younger, never older than this start.
+    fn taken_at_s(&self, taken_s: u64) -> i64 {
+        if taken_s == 0 {
+            return 0;
+        }
+        taken_s.cast_signed().saturating_sub(self.opened_s.cast_signed()).min(0)
     }
 }

@@ -1,5 +1,5 @@
 //! How the backlog keeps the spool within its bounds: segments go when all in them is settled,
-//! the oldest unsent batches when there is no room otherwise.
+//! unsent batches when there is no room otherwise: the oldest of the least precious streams.
 
 use std::io;
 
@@ -12,39 +12,80 @@ use super::recovery;
 const BATCHES_MAX: usize = 1 << 20;
 
 impl Backlog {
-    /// Keeps the spool within its bounds, by giving up the oldest unsent batches. False when
-    /// there is no room even then.
+    /// Keeps the spool within its bounds, by giving up the oldest unsent batches of the least
+    /// precious streams. False when there is no room even then.
     pub(super) fn make_room(&mut self, payload_len: usize) -> bool {
         if self.items.len() >= BATCHES_MAX {
-            let Some(oldest) = self.unbound.first().copied() else { return false };
-            self.settle(vec![oldest], &Outcome::Dropped(Reason::SpoolFull));
+            let Some(number) = self.unbound.least_precious() else { return false };
+            self.settle(vec![number], &Outcome::Dropped(Reason::SpoolFull));
         }
-        let mut rolled = false;
-        while self.spool.bytes() + payload_len as u64 > self.spool_bytes_max {
-            if self.spool.head() == self.spool.active() {
-                if rolled || self.spool.roll().is_err() {
-                    return false;
-                }
-                rolled = true;
-            }
-            if !self.clear_head() {
+        let needed = payload_len as u64;
+        if self.spool.bytes() + needed <= self.bounds.spool_bytes_max {
+            return true;
+        }
+        self.give_up_for(needed);
+        // What is kept of a segment moves behind the last one: one round removes all the rest.
+        let last = self.spool.active();
+        while self.spool.bytes() + needed > self.bounds.spool_bytes_max {
+            let head = self.spool.head();
+            let is_stuck =
+                head > last || (head == self.spool.active() && self.spool.roll().is_err());
+            if is_stuck || !self.clear_head() {
                 return false;
             }
         }
         true
     }
 
-    /// Drops what is unsent in the oldest segment, moves what is bound to the newest one, and
-    /// removes the oldest.
+    /// Gives up batches until what is left takes so little of the spool that moving it together
+    /// costs less than four times what that gains.
+    fn give_up_for(&mut self, needed: u64) {
+        let kept_max = self.bounds.spool_bytes_max / 4 * 3;
+        let (mut numbers, mut live) = (Vec::new(), self.live_bytes + needed);
+        while live > kept_max
+            && let Some(number) = self.unbound.least_precious()
+        {
+            let Some(item) = self.items.get(&number) else { break };
+            live = live.saturating_sub(item.spool_bytes());
+            self.unbound.remove(number, &item.head.stream);
+            numbers.push(number);
+        }
+        self.settle(numbers, &Outcome::Dropped(Reason::SpoolFull));
+    }
+
+    /// Gives up unsent batches that are older than the spool may keep them.
+    pub(super) fn give_up_old(&mut self) {
+        let Some(age_max) = self.bounds.spool_age_max else { return };
+        let age_max_s = age_max.as_secs().cast_signed();
+        let now_s = self.now.as_secs().cast_signed();
+        let mut numbers = Vec::new();
+        while let Some(number) = self.unbound.first()
+            && let Some(item) = self.items.get(&number)
+            && now_s - item.taken_at_s > age_max_s
+        {
+            self.unbound.remove(number, &item.head.stream);
+            numbers.push(number);
+        }
+        self.settle(numbers, &Outcome::Dropped(Reason::SpoolAge));
+    }
+
+    /// Moves what is kept of the oldest segment behind the newest one and removes the oldest.
     fn clear_head(&mut self) -> bool {
         let head = self.spool.head();
         let live = self.homes.get(&head).map(|home| home.live.clone()).unwrap_or_default();
-        let (unsent, bound): (Vec<u64>, Vec<u64>) =
-            live.into_iter().partition(|number| self.unbound.contains(number));
-        self.settle(unsent, &Outcome::Dropped(Reason::SpoolFull));
-        for number in bound {
+        let has_moved = !live.is_empty();
+        for number in live {
             if let Err(error) = self.move_to_active(number) {
                 tracing::error!(%error, "cannot move a batch within the spool");
+                return false;
+            }
+        }
+        if has_moved {
+            let job = self.spool.sync_job();
+            if let Err(error) = job.run() {
+                // A crash of the host could lose them in both places.
+                tracing::error!(%error, "cannot sync what was moved within the spool");
+                self.spool.not_synced(&job);
                 return false;
             }
         }
@@ -56,7 +97,12 @@ impl Backlog {
         let Some(item) = self.items.get_mut(&number) else { return Ok(()) };
         let schema = self.schemas.get(&item.head.fingerprint).ok_or(io::ErrorKind::NotFound)?;
         let payload = self.spool.payload(item.location)?;
-        let to = self.spool.append_batch(&item.head, schema, item.logger.as_deref(), &payload)?;
+        let to = self.spool.append_batch(
+            (&item.head, item.origin),
+            schema,
+            item.logger.as_deref(),
+            &payload,
+        )?;
         let from = std::mem::replace(&mut item.location, to);
         recovery::move_home(&mut self.homes, &item.head, from.segment, to.segment);
         Ok(())
@@ -76,7 +122,9 @@ impl Backlog {
             ledger::add(&mut ledger.settled, &home.tallies);
         }
         ledger.first_segment = end;
-        if let Err(error) = ledger.save(&self.ledger_path) {
+        ledger.next_seqs =
+            self.next_seqs.iter().map(|(stream, next)| (stream.to_string(), *next)).collect();
+        if let Err(error) = ledger.save(&*self.disk, &self.ledger_path) {
             tracing::error!(%error, "cannot save the ledger; the spool keeps its segments");
             return;
         }

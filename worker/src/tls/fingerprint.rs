@@ -7,6 +7,7 @@ use sha2::Sha256;
 use super::message::{ClientHello, ServerHello, extension};
 use super::names::{self, is_grease};
 use crate::analyzer::bytes::Cursor;
+use crate::analyzer::text::hex;
 
 /// What carries the handshake: the first letter of JA4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,10 +150,6 @@ fn short_digest(text: &str) -> String {
     let mut digits = hex(&Sha256::digest(text));
     digits.truncate(DIGITS);
     digits
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

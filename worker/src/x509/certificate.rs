@@ -9,6 +9,7 @@ use super::der::{Element, Elements, integer_text, tag};
 use super::key::PublicKey;
 use super::name::Name;
 use super::{key, oid, time};
+use crate::analyzer::text::hex;
 
 const BASIC_CONSTRAINTS: &str = "2.5.29.19";
 const SUBJECT_ALT_NAME: &str = "2.5.29.17";
@@ -232,11 +233,6 @@ fn matches_host(host: &[u8], name: &[u8]) -> bool {
         && parents.iter().filter(|byte| **byte == b'.').count() >= 2
         && host.get(host_dot..) == Some(parents)
         && label.get(..star).is_some_and(|begin| host.starts_with(begin))
-}
-
-/// Bytes in hexadecimal, lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

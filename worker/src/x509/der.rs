@@ -3,6 +3,8 @@
 
 use asn1_rs::{Any, Class, FromBer};
 
+use crate::analyzer::text::{UPPER, push_hex};
+
 /// Tags of the universal class.
 pub(super) mod tag {
     pub(crate) const BOOLEAN: u32 = 1;
@@ -103,7 +105,7 @@ pub(super) fn integer_text(content: &[u8]) -> String {
         if index > 0 && index % LINE_BYTES == 0 {
             text.push_str("\\\n");
         }
-        text.push_str(&format!("{byte:02X}"));
+        push_hex(&mut text, &[*byte], UPPER);
     }
     text
 }
@@ -164,7 +166,9 @@ pub(super) fn decimal(content: &[u8]) -> Option<String> {
 
 /// Bytes in hexadecimal, upper case.
 pub(super) fn hex_upper(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+    let mut text = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut text, bytes, UPPER);
+    text
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ impl FileAnalyzer for Whole {
             is_host_cert: cx.file.mime_type == Some("application/x-x509-user-cert"),
             by_client: cx.file.side == Side::Orig,
         };
-        show(&self.bytes, shown, cx.file.fuid, cx.now, cx.shared, cx.out);
+        let fuid = cx.file.fuid;
+        show(&self.bytes, shown, |_| fuid, cx.now, cx.shared, cx.out);
     }
 }

@@ -100,14 +100,14 @@ impl Certificates {
 impl Cx<'_> {
     /// A host showed a certificate: it is logged when it is a host's own and news, and given
     /// when it can be read.
-    /// Zeek makes a file of it, by whose id what is odd is told: `handle` is that file's.
+    /// Zeek makes a file of it, by whose id what is odd is told: `handle` gives that file's.
     pub fn certificate(
         &mut self,
         bytes: &[u8],
         shown: Shown,
-        handle: &str,
+        handle: impl Fn() -> String,
     ) -> Option<Arc<Certificate>> {
-        let fuid = self.shared.files.fuid(handle.as_bytes());
+        let fuid = |shared: &Shared| shared.files.fuid(handle().as_bytes());
         show(bytes, shown, fuid, self.now, self.shared, self.out)
     }
 }
@@ -116,7 +116,7 @@ impl Cx<'_> {
 fn show(
     bytes: &[u8],
     shown: Shown,
-    fuid: Fuid,
+    fuid: impl Fn(&Shared) -> Fuid,
     now: Ts,
     shared: &mut Shared,
     out: &mut Output,
@@ -124,10 +124,12 @@ fn show(
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     let Some(certificate) = shared.certificates.read(fingerprint, bytes) else {
+        let fuid = fuid(shared);
         shared.weird_of_file(now, fuid, &Weird::new("x509_cert_parse_error"), out);
         return None;
     };
     for (name, addl) in &certificate.weirds {
+        let fuid = fuid(shared);
         shared.weird_of_file(now, fuid, &Weird::new(name).with(addl), out);
     }
     if shown.is_host_cert && shared.certificates.logged.is_new((fingerprint, shown.by_client), now)

@@ -2,6 +2,7 @@
 
 use super::der::{Element, Elements, hex_upper, tag};
 use super::oid;
+use crate::analyzer::text::{UPPER, push_hex};
 
 /// Zeek reads a name into a buffer of 2048 bytes, the last of which ends it.
 const TEXT_MAX: usize = 2047;
@@ -87,7 +88,8 @@ fn escaped(value: &Element<'_>, is_known: bool) -> Option<String> {
             other => {
                 let mut bytes = [0; 4];
                 for byte in other.encode_utf8(&mut bytes).bytes() {
-                    text.push_str(&format!("\\{byte:02X}"));
+                    text.push('\\');
+                    push_hex(&mut text, &[byte], UPPER);
                 }
             }
         }

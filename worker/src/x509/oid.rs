@@ -3,6 +3,8 @@
 //!
 //! Longer than 500 lines: a table.
 
+use std::fmt::Write;
+
 /// The short name (`CN`) of a dotted identifier.
 pub(super) fn short_name(oid: &str) -> Option<&'static str> {
     find(oid).map(|(short, _)| short)
@@ -19,7 +21,7 @@ pub(super) fn dotted(bytes: &[u8]) -> Option<String> {
     if bytes.last().is_none_or(|last| last & 0x80 != 0) {
         return None;
     }
-    let mut text = String::new();
+    let mut text = String::with_capacity(24);
     let mut arc: u128 = 0;
     for byte in bytes {
         arc = arc.checked_mul(128)? | u128::from(byte & 0x7F);
@@ -28,9 +30,12 @@ pub(super) fn dotted(bytes: &[u8]) -> Option<String> {
         }
         if text.is_empty() {
             let first = (arc / 40).min(2);
-            text = format!("{first}.{}", arc - first * 40);
+            // Text takes all that is written to it.
+            let _ = write!(text, "{first}.{}", arc - first * 40);
+        } else if let Ok(arc) = u64::try_from(arc) {
+            let _ = write!(text, ".{arc}");
         } else {
-            text = format!("{text}.{arc}");
+            let _ = write!(text, ".{arc}");
         }
         arc = 0;
     }

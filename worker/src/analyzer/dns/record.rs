@@ -10,6 +10,7 @@ use super::message::{Message, Section};
 use super::name::{Name, Reader};
 use super::{dnssec, names, svcb};
 use crate::analyzer::Cx;
+use crate::analyzer::text::{LOWER, push_hex};
 
 const CLASS_NONE: u16 = 254;
 const CLASS_ANY: u16 = 255;
@@ -354,9 +355,7 @@ fn sshfp(reader: &mut Reader<'_>, len: usize) -> Option<Says> {
     reader.short();
     let fingerprint = reader.up_to(len.saturating_sub(2));
     let mut shown = String::from("SSHFP: ");
-    for byte in fingerprint {
-        shown.push_str(&format!("{byte:02x}"));
-    }
+    push_hex(&mut shown, fingerprint, LOWER);
     Some(Some(shown.into_bytes()))
 }
 

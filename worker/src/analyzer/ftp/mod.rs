@@ -85,16 +85,19 @@ impl Ftp {
             }
             return false;
         }
-        let command = word.to_ascii_uppercase();
+        let mut command = [0; COMMAND_LEN_MAX];
+        let Some(command) = command.get_mut(..word.len()) else { return false };
+        command.copy_from_slice(word);
+        command.make_ascii_uppercase();
         cx.confirm();
         self.is_confirmed = true;
-        if b"AUTH".starts_with(&command) {
+        if b"AUTH".starts_with(command) {
             self.auth = Some(arg.to_vec());
         }
         if let Some(session) = &mut self.session {
             session.finish_reply(cx);
         }
-        self.session(cx).request(&command, arg, cx);
+        self.session(cx).request(command, arg, cx);
         true
     }
 

@@ -4,14 +4,15 @@
 /// `name` as seen from `dir`, shortened.
 pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() || is_absolute(name) {
-        return shorten(name);
+        return shorten(name.to_vec());
     }
-    let mut path = dir.to_vec();
+    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
+    path.extend_from_slice(dir);
     if !dir.ends_with(b"/") {
         path.push(b'/');
     }
     path.extend_from_slice(name);
-    shorten(&path)
+    shorten(path)
 }
 
 /// The first absolute path in `text`, up to a space or quote; empty when there is none.
@@ -40,12 +41,12 @@ fn is_absolute(path: &[u8]) -> bool {
     }
 }
 
-fn shorten(path: &[u8]) -> Vec<u8> {
-    if !path.windows(2).any(|pair| pair == b"/." || pair == b"//") {
-        return match path {
-            [head @ .., b'/'] if !head.is_empty() => head.to_vec(),
-            _ => path.to_vec(),
-        };
+fn shorten(mut path: Vec<u8>) -> Vec<u8> {
+    if !path.array_windows().any(|pair| matches!(pair, b"/." | b"//")) {
+        if path.len() > 1 && path.ends_with(b"/") {
+            path.pop();
+        }
+        return path;
     }
     let mut kept: Vec<&[u8]> = Vec::new();
     for (index, part) in path.split(|byte| *byte == b'/').enumerate() {

@@ -4,10 +4,9 @@ use crate::analyzer::{First, Match};
 
 /// Whether both sides speak FTP.
 pub(super) fn matches(first: &First<'_>) -> Match {
-    match (server(first.resp), client(first.orig)) {
-        (Match::Yes, Match::Yes) => Match::Yes,
-        (Match::No, _) => Match::No,
-        _ => Match::Later,
+    match server(first.resp) {
+        Match::Yes => client(first.orig),
+        other => other,
     }
 }
 

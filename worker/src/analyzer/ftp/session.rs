@@ -1,9 +1,12 @@
 //! What a control connection is about: who is logged in and where, which commands wait for
 //! their replies, which data connections were announced. Writes the rows of ftp.log.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
+use memchr::memmem;
 use tyto_core::net::{Port, Proto};
 use tyto_core::time::Ts;
 
@@ -41,15 +44,15 @@ pub(super) struct Session {
     reply: Option<(u32, Vec<u8>)>,
     data_channel: Option<DataChannel>,
     cwd: Vec<u8>,
-    /// The command that the latest reply is to.
-    current: Option<Command>,
+    /// The command that the latest reply is to, by its number.
+    current: Option<u64>,
+    /// Commands by their number.
     pending: BTreeMap<u64, Command>,
     commands: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Command {
-    seq: u64,
     ts: Ts,
     name: Vec<u8>,
     arg: Vec<u8>,
@@ -81,9 +84,9 @@ impl Session {
     /// The replies so far told something.
     pub(super) fn finish_reply(&mut self, cx: &mut Cx<'_>) {
         if let (Some(current), Some(_)) = (&self.current, &self.reply)
-            && self.pending.remove(&current.seq).is_some()
+            && let Some(command) = self.pending.remove(current)
         {
-            self.message(cx);
+            self.message(command, cx);
         }
     }
 
@@ -123,13 +126,32 @@ impl Session {
         if goes_on && code == 0 && self.reply.is_some() && !looks_like_reply(text) {
             return;
         }
-        let current = self.best_match(code, text);
-        let name = current.as_ref().map_or(&b"<unknown>"[..], |current| &current.name).to_vec();
-        self.current = current;
-        self.reply = Some((code, text.to_vec()));
+        self.current = self.best_match(code, text);
+        match &mut self.reply {
+            Some((kept_code, kept_text)) => {
+                *kept_code = code;
+                kept_text.clear();
+                kept_text.extend_from_slice(text);
+            }
+            None => self.reply = Some((code, text.to_vec())),
+        }
         if goes_on {
             return;
         }
+        if matches!(code, 150 | 213 | 227 | 229 | 200 | 250 | 257) {
+            self.follow_reply(code, text, cx);
+        }
+        if self.pending.len() > 1
+            && let Some(command) = self.current.and_then(|current| self.pending.remove(&current))
+        {
+            self.message(command, cx);
+        }
+    }
+
+    /// What the reply to the current command tells of files, data connections and directories.
+    fn follow_reply(&mut self, code: u32, text: &[u8], cx: &mut Cx<'_>) {
+        let current = self.current.and_then(|current| self.pending.get(&current));
+        let name = current.map_or(&b"<unknown>"[..], |current| &current.name).to_vec();
         match (code, &name[..]) {
             (150, b"RETR") | (213, b"SIZE") => self.file_size = Some(last_number(text)),
             (227, b"PASV" | b"EPSV") => self.passive(address::pasv(text), cx),
@@ -145,19 +167,12 @@ impl Session {
             _ => {}
         }
         self.follow_directory(code, &name, text);
-        if self.pending.len() > 1 {
-            if let Some(current) = &self.current {
-                self.pending.remove(&current.seq);
-            }
-            self.message(cx);
-        }
     }
 
     /// The control connection is over: commands without a reply are written.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
         for command in std::mem::take(&mut self.pending).into_values() {
-            self.current = Some(command);
-            self.message(cx);
+            self.message(command, cx);
         }
         data::forget_session(cx);
     }
@@ -165,31 +180,29 @@ impl Session {
     fn add(&mut self, ts: Ts, name: Vec<u8>, arg: Vec<u8>) {
         self.commands += 1;
         let seq = self.commands;
-        self.pending.insert(seq, Command { seq, ts, name, arg, is_consumed: false });
+        self.pending.insert(seq, Command { ts, name, arg, is_consumed: false });
     }
 
     /// Of the commands that wait, the one that a reply fits best; of several, the first.
-    fn best_match(&self, code: u32, text: &[u8]) -> Option<Command> {
+    fn best_match(&self, code: u32, text: &[u8]) -> Option<u64> {
+        if self.pending.len() == 1 {
+            return self.pending.keys().next().copied();
+        }
         let score = |command: &Command| {
             let fits = if replies::fits(&command.name, code) { 100 } else { 0 };
             let named = if contains(text, &command.name) { 20 } else { 0 };
             fits + named + if contains(text, &command.arg) { 10 } else { 0 }
         };
-        let best = self.pending.values().map(score).max()?;
-        self.pending.values().find(|command| score(command) == best).cloned()
+        let scores = self.pending.iter().map(|(seq, command)| (score(command), Reverse(*seq)));
+        scores.max().map(|(_, Reverse(seq))| seq)
     }
 
     fn follow_directory(&mut self, code: u32, name: &[u8], text: &[u8]) {
         let moves =
             matches!((name, code), (b"CWD", 250) | (b"CDUP", 200 | 250) | (b"PWD" | b"XPWD", 257));
-        let Some(current) = self.current.as_mut().filter(|current| moves && !current.is_consumed)
-        else {
-            return;
-        };
+        let current = self.current.and_then(|current| self.pending.get_mut(&current));
+        let Some(current) = current.filter(|current| moves && !current.is_consumed) else { return };
         current.is_consumed = true;
-        if let Some(pending) = self.pending.get_mut(&current.seq) {
-            pending.is_consumed = true;
-        }
         self.cwd = match name {
             b"CWD" => path::join(&self.cwd, &current.arg),
             // An absolute path, so it is what the session goes to.
@@ -226,21 +239,22 @@ impl Session {
     }
 
     /// A command and its reply are complete: writes them if it is a command that is logged.
-    fn message(&mut self, cx: &mut Cx<'_>) {
-        let Some(current) = self.current.clone() else { return };
+    fn message(&mut self, current: Command, cx: &mut Cx<'_>) {
         self.ts = current.ts;
         let mut arg = current.arg;
         if is_about_file(&current.name) {
             arg = self.url(&arg, cx);
         }
-        arg = cut(&arg, ARG_LEN_MAX, "FTP_arg_too_long", cx);
+        if arg.len() > ARG_LEN_MAX {
+            arg = cut(&arg, ARG_LEN_MAX, "FTP_arg_too_long", cx);
+        }
         if let Some((_, text)) = &mut self.reply
             && text.len() > REPLY_LEN_MAX
         {
             cx.weird_with("FTP_reply_msg_too_long", &text.len().to_string());
             text.truncate(REPLY_LEN_MAX);
         }
-        let hides = !GUESTS.contains(&&self.user.to_ascii_lowercase()[..]);
+        let hides = !GUESTS.iter().any(|guest| self.user.eq_ignore_ascii_case(guest));
         if hides && current.name == b"PASS" {
             arg = b"<hidden>".to_vec();
         }
@@ -264,26 +278,33 @@ impl Session {
             ts: self.ts,
             uid: cx.uid(),
             id: cx.id(),
-            user: self.user.clone(),
-            password: self.password.clone(),
-            command: self.command.clone(),
-            arg: self.arg.clone(),
+            user: std::mem::take(&mut self.user),
+            password: self.password.take(),
+            command: self.command.take(),
+            arg: self.arg.take(),
             mime_type: seen.mime_type.map(str::to_owned),
             file_size: self.file_size,
             reply_code: self.reply.as_ref().map(|(code, _)| u64::from(*code)),
-            reply_msg: self.reply.as_ref().map(|(_, text)| text.clone()),
+            reply_msg: self.reply.as_mut().map(|(_, text)| std::mem::take(text)),
             data_channel: self.data_channel,
             fuid: seen.fuid,
         };
         cx.row(&row);
+        // What was lent to the row.
+        let FtpLog { user, password, command, arg, reply_msg, .. } = row;
+        (self.user, self.password, self.command, self.arg) = (user, password, command, arg);
+        if let (Some((_, text)), Some(reply_msg)) = (&mut self.reply, reply_msg) {
+            *text = reply_msg;
+        }
     }
 
     fn url(&self, arg: &[u8], cx: &Cx<'_>) -> Vec<u8> {
-        let mut url = match IpAddr::from(cx.conn.resp.addr) {
-            IpAddr::V4(addr) => format!("ftp://{addr}"),
-            IpAddr::V6(addr) => format!("ftp://[{addr}]"),
-        }
-        .into_bytes();
+        let mut url = Vec::with_capacity(32 + self.cwd.len() + arg.len());
+        // A vector takes all that is written to it.
+        let _ = match IpAddr::from(cx.conn.resp.addr) {
+            IpAddr::V4(addr) => write!(url, "ftp://{addr}"),
+            IpAddr::V6(addr) => write!(url, "ftp://[{addr}]"),
+        };
         let path = path::join(&self.cwd, arg);
         if !path.starts_with(b"/") {
             url.push(b'/');
@@ -341,7 +362,7 @@ fn cut(text: &[u8], len_max: usize, weird: &'static str, cx: &mut Cx<'_>) -> Vec
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || text.windows(part.len()).any(|window| window == part)
+    memmem::find(text, part).is_some()
 }
 
 /// Three digits, a space, ten characters that print.

@@ -68,6 +68,10 @@ fn request(bytes: &[u8]) -> Match {
     let is_space = |c: &u8| c.is_ascii_whitespace() || *c == 0x0b;
     let space = bytes.iter().take_while(|c| is_space(c)).count();
     let rest = bytes.get(space..).unwrap_or_default();
+    let Some(byte) = rest.first() else { return Match::Later };
+    if !byte.is_ascii_uppercase() {
+        return Match::No;
+    }
     if METHODS.iter().any(|method| rest.starts_with(method)) {
         Match::Yes
     } else if METHODS.iter().any(|method| method.starts_with(rest)) {

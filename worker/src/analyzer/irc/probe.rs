@@ -5,6 +5,9 @@ use crate::analyzer::{First, Match};
 
 /// Whether both sides speak IRC.
 pub(super) fn matches(first: &First<'_>) -> Match {
+    if first.orig.is_empty() || first.resp.is_empty() {
+        return Match::Later;
+    }
     let client = registers(first.orig, b"user", b"nick") || registers(first.orig, b"nick", b"user");
     let is_client = client && answers(first.resp);
     if is_client || introduces(first.orig) && introduces(first.resp) {
@@ -16,7 +19,7 @@ pub(super) fn matches(first: &First<'_>) -> Match {
 
 /// The first line and the second.
 fn first_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let second = bytes.iter().position(|byte| *byte == b'\n').and_then(|at| bytes.get(at + 1..));
+    let second = memchr::memchr(b'\n', bytes).and_then(|at| bytes.get(at + 1..));
     std::iter::once(bytes).chain(second)
 }
 

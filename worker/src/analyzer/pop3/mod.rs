@@ -37,12 +37,16 @@ fn probe(first: &First<'_>) -> Match {
     if !b"+OK".starts_with(begin) {
         return Match::No;
     }
+    if begin.len() < 3 {
+        return Match::Later;
+    }
     let bytes = first.orig.get(..PROBED_BYTES_MAX).unwrap_or(first.orig);
     let is_command = |line: &[u8]| {
         let line = line.trim_ascii_start();
-        let word = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+        let mut word = *line.first_chunk::<4>().unwrap_or(&[0; 4]);
+        word.make_ascii_uppercase();
         let has_argument = line.get(4).is_some_and(u8::is_ascii_whitespace);
-        match word.as_slice() {
+        match &word {
             b"USER" | b"APOP" => has_argument,
             b"CAPA" | b"AUTH" | b"STLS" => true,
             _ => false,
@@ -50,7 +54,7 @@ fn probe(first: &First<'_>) -> Match {
     };
     // The end of a line counts as the blank behind a command.
     let found = bytes.split_inclusive(|byte| matches!(byte, b'\r' | b'\n')).any(is_command);
-    if begin.len() == 3 && found { Match::Yes } else { Match::Later }
+    if found { Match::Yes } else { Match::Later }
 }
 
 /// What the session is allowed to do (RFC 1939 section 3).

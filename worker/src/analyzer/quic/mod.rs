@@ -18,6 +18,7 @@ use version::{PacketType, Version};
 
 use super::bytes::Cursor;
 use super::stage::Stage;
+use super::text::hex;
 use super::{Analyzer, Cx, First, Match, Spec};
 use crate::log::weird::Weird;
 use crate::tls::message::{self, Chosen, Event};
@@ -404,8 +405,4 @@ fn protected(cursor: &mut Cursor<'_>) -> Option<usize> {
     let len = usize::try_from(varint(cursor)?).ok()?;
     cursor.skip(len)?;
     Some(len)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,6 +8,7 @@ mod pdu;
 mod tests;
 pub mod udp;
 
+use memchr::memmem;
 use tyto_core::net::{Proto, Side};
 use tyto_core::record::value::Vector;
 
@@ -34,13 +35,15 @@ pub static SPEC: Spec = Spec {
 
 /// A client's first request or its data blocks, and a server's answer.
 fn probe(first: &First<'_>) -> Match {
-    let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|word| word == part);
-    let line =
-        |bytes: &'_ [u8]| bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    if first.orig.is_empty() || first.resp.is_empty() {
+        return Match::Later;
+    }
+    let has = |bytes: &[u8], part: &[u8]| memmem::find(bytes, part).is_some();
+    let line = |bytes: &'_ [u8]| memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     let is_client = |bytes: &[u8]| {
         let head = bytes.get(..line(bytes)).unwrap_or_default();
         let channels: [&[u8]; 4] = [b"rdpdr", b"rdpsnd", b"drdynvc", b"cliprdr"];
-        let behind = head.windows(4).position(|word| word == b"Duca").and_then(|at| head.get(at..));
+        let behind = memmem::find(head, b"Duca").and_then(|at| head.get(at..));
         has(head, b"Cookie: mstshash=")
             || behind.is_some_and(|rest| channels.iter().any(|channel| has(rest, channel)))
     };
@@ -48,8 +51,9 @@ fn probe(first: &First<'_>) -> Match {
         let head = bytes.get(..line(bytes)).unwrap_or_default();
         head.get(5) == Some(&0xd0) || has(head, b"McDn")
     };
-    let found = is_client(first.orig) && is_server(first.resp)
-        || is_client(first.resp) && is_server(first.orig);
+    // A server's answer is quickly told.
+    let found = is_server(first.resp) && is_client(first.orig)
+        || is_server(first.orig) && is_client(first.resp);
     if found { Match::Yes } else { Match::Later }
 }
 

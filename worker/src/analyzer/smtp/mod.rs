@@ -37,12 +37,9 @@ pub static SPEC: Spec = Spec {
 
 /// The receiver greets, the sender says hello.
 fn probe(first: &First<'_>) -> Match {
-    let greets = greeting(first.resp);
-    let says_hello = says_hello(first.orig);
-    match (greets, says_hello) {
-        (Match::Yes, Match::Yes) => Match::Yes,
-        (Match::No, _) => Match::No,
-        _ => Match::Later,
+    match greeting(first.resp) {
+        Match::Yes => says_hello(first.orig),
+        other => other,
     }
 }
 

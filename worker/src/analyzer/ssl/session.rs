@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tyto_core::net::{Port, Proto, Side};
+use tyto_core::net::{ConnId, Port, Proto, Side};
 use tyto_core::record::LogRecord;
 use tyto_core::record::value::Vector;
 use tyto_core::time::Ts;
@@ -328,8 +328,9 @@ impl Session {
                 continue;
             }
             let shown = Shown { is_host_cert: index == 0, by_client };
-            let handle = format!("{}{index}", file_handle(by_client, cx));
-            let certificate = cx.certificate(bytes, shown, &handle);
+            let (begun, id) = (cx.conn.start, cx.id());
+            let handle = || format!("{}{index}", file_handle(by_client, begun, &id));
+            let certificate = cx.certificate(bytes, shown, handle);
             // A chain belongs to a handshake of which something was seen before.
             if self.begun.is_none() {
                 continue;
@@ -375,7 +376,7 @@ impl Session {
 
 /// A stapled response is a file of its own.
 fn staple(response: &[u8], cx: &mut Cx<'_>) {
-    let handle = format!("{}ocsp", file_handle(false, cx));
+    let handle = format!("{}ocsp", file_handle(false, cx.conn.start, &cx.id()));
     let about = FileAbout { mime_type: Some("application/ocsp-response"), ..FileAbout::default() };
     let file = cx.file_open(Side::Resp, handle.as_bytes(), &about);
     cx.file_bytes(file, response);
@@ -383,9 +384,9 @@ fn staple(response: &[u8], cx: &mut Cx<'_>) {
 }
 
 /// How the names of a connection's files begin, as in Zeek, so that the files have the same ids.
-fn file_handle(by_client: bool, cx: &Cx<'_>) -> String {
+fn file_handle(by_client: bool, begun: Ts, id: &ConnId) -> String {
     let sender = if by_client { 'T' } else { 'F' };
-    let (begun, id) = (handle::time(cx.conn.start), handle::id(&cx.id()));
+    let (begun, id) = (handle::time(begun), handle::id(id));
     format!("Analyzer::ANALYZER_SSL{begun}{sender}{id}")
 }
 

@@ -29,7 +29,7 @@ const ATTEMPT_DELAY_S: u64 = 5;
 /// First look at whether a connection is over, seconds after its begin (`tcp_SYN_timeout`).
 const FIRST_EXPIRE_S: u64 = 5;
 /// Next looks, seconds (`tcp_session_timer`).
-const NEXT_EXPIRE_S: u64 = 6;
+const NEXT_EXPIRE_S: u64 = super::wheel::QUESTION_S;
 /// Quiet time after which a closed connection is over, seconds (`tcp_connection_linger`).
 const LINGER_S: u64 = 5;
 /// Time from the last close to the end, seconds (`tcp_close_delay`).
@@ -375,6 +375,17 @@ impl Tcp {
             Side::Resp if !self.is_partial => self.is_partial = !flags.syn(),
             Side::Resp => {}
         }
+    }
+
+    /// Reads a value of each line of memory that a segment needs.
+    pub(super) fn read_ahead(&self) -> u64 {
+        let of_end = |end: &Endpoint| {
+            u64::from(end.last_seq)
+                ^ end.last_time.0
+                ^ end.stream.delivered()
+                ^ u64::from(end.did_close)
+        };
+        of_end(&self.ends[0]) ^ of_end(&self.ends[1]) ^ u64::from(self.is_partial)
     }
 
     /// What the responder did.

@@ -1,0 +1,260 @@
+//! Which batch goes to which logger, so that even a death of the host, which loses what was not
+//! synced, makes no row come twice.
+//!
+//! Batches are bound under a *lease*: a record "from this number on, batches go to logger L",
+//! with which everything before it is synced before the first batch goes out under it. There is
+//! one lease at a time. After a crash, a batch that the disk shows without a logger belongs to
+//! the lease that its number falls under: it may have been sent there, and was sent nowhere
+//! else. So a lease costs one sync, not each batch one; it changes when its logger is away or
+//! full, and every [`LEASE_TIME`] when there are several loggers.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::backlog::{Backlog, Outcome};
+use super::ledger::Reason;
+use super::links::{Outgoing, Parcel};
+use super::spool::{Lease, Record, SyncJob};
+
+/// Batches on their way to one logger, at most.
+pub(crate) const WINDOW_BATCHES_MAX: usize = 64;
+
+/// Bytes on their way to one logger at which nothing more is bound to it.
+const WINDOW_BYTES_MAX: usize = 8 << 20;
+
+/// The loggers take turns of this length.
+const LEASE_TIME: Duration = Duration::from_secs(2);
+
+/// What is written is synced this often: a crash of the host loses rows of that time.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// Leases and syncs of the spool.
+#[derive(Debug, Default)]
+pub(super) struct Syncs {
+    /// Who gets batches now, and since when.
+    active: Option<(Arc<str>, Duration)>,
+    /// Who gets them once it is synced.
+    asked: Option<Asked>,
+    /// A job is being done.
+    is_running: bool,
+    /// When the latest job began.
+    begun: Option<Duration>,
+    /// The latest job failed: the next one waits.
+    has_failed: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    logger: Arc<str>,
+    /// The running job syncs the lease too.
+    is_in_job: bool,
+}
+
+impl Backlog {
+    /// Binds waiting batches to the logger whose turn it is, in order, and sends them.
+    pub(crate) fn pump(&mut self) {
+        for link in 0..self.links.len() {
+            self.send(link, None);
+        }
+        while let Some(number) = self.unbound.first() {
+            let Some(link) = self.link_for(number) else { return };
+            let logger = self.links[link].logger.clone();
+            if let Err(error) =
+                self.spool.append_mark(&Record::Bound { number, logger: logger.clone() })
+            {
+                // Without the mark a second life could send it elsewhere: it has to wait.
+                return self.tell_fault(&error);
+            }
+            if let Some(item) = self.items.get_mut(&number) {
+                self.unbound.remove(number, &item.head.stream);
+                item.logger = Some(logger);
+                self.links[link].bytes += item.bytes;
+            }
+            self.links[link].bound.insert(number);
+            self.send(link, None);
+        }
+    }
+
+    /// The logger that batch `number`, the first that is not bound, may be bound to now.
+    pub(super) fn link_for(&mut self, number: u64) -> Option<usize> {
+        if self.syncs.asked.is_some() {
+            return None;
+        }
+        let active = self.syncs.active.as_ref().and_then(|(logger, since)| {
+            let link = self.links.iter().position(|link| link.logger == *logger)?;
+            Some((link, self.now.saturating_sub(*since) >= LEASE_TIME))
+        });
+        match active {
+            Some((link, false)) if self.has_room(link) => Some(link),
+            Some((link, true)) if self.has_room(link) => {
+                let next = self.link_with_room()?;
+                if next == link {
+                    return Some(link);
+                }
+                self.ask_lease(number, next);
+                None
+            }
+            _ => {
+                let next = self.link_with_room()?;
+                self.ask_lease(number, next);
+                None
+            }
+        }
+    }
+
+    /// What there is to sync now, if anything. Then [`Backlog::synced`] has to be told.
+    pub(crate) fn sync_job(&mut self) -> Option<SyncJob> {
+        let wait = self.syncs.begun.map_or(Duration::ZERO, |begun| begun + SYNC_EVERY);
+        let is_urgent = self.syncs.asked.is_some() && !self.syncs.has_failed;
+        let is_due = self.spool.is_unsynced() && self.now >= wait;
+        if self.syncs.is_running || !(is_urgent || is_due) {
+            return None;
+        }
+        (self.syncs.is_running, self.syncs.begun) = (true, Some(self.now));
+        if let Some(asked) = &mut self.syncs.asked {
+            asked.is_in_job = true;
+        }
+        Some(self.spool.sync_job())
+    }
+
+    /// A job is done.
+    pub(crate) fn synced(&mut self, job: &SyncJob, result: io::Result<()>) {
+        self.syncs.is_running = false;
+        if let Err(error) = result {
+            if !std::mem::replace(&mut self.syncs.has_failed, true) {
+                tracing::error!(%error, "the spool's disk cannot be synced; tried again");
+            }
+            self.spool.not_synced(job);
+            if let Some(asked) = &mut self.syncs.asked {
+                asked.is_in_job = false;
+            }
+            return;
+        }
+        self.syncs.has_failed = false;
+        if let Some(Asked { logger, .. }) = self.syncs.asked.take_if(|asked| asked.is_in_job) {
+            // What was bound under earlier leases says so on disk by now.
+            let latest = self.ledger.leases.pop();
+            self.ledger.leases = latest.into_iter().collect();
+            let is_there =
+                |link: &super::links::Link| link.logger == logger && link.outgoing.is_some();
+            let is_there = self.links.iter().any(is_there);
+            self.syncs.active = Some((logger, self.now));
+            if !is_there {
+                self.end_lease();
+            }
+            self.pump();
+        }
+    }
+
+    /// Whether the latest sync failed.
+    pub(super) const fn sync_fails(&self) -> bool {
+        self.syncs.has_failed
+    }
+
+    /// Nothing more is bound for the time being: what comes now belongs to nobody. Not synced:
+    /// a crash that loses the record makes batches wait for a logger that never saw them.
+    pub(super) fn end_lease_of(&mut self, logger: &str) {
+        if self.syncs.active.as_ref().is_some_and(|(of, _)| **of == *logger) {
+            self.end_lease();
+        }
+    }
+
+    /// As [`Backlog::end_lease_of`], whoever has it.
+    pub(crate) fn end_lease(&mut self) {
+        if self.syncs.active.take().is_some() {
+            let from = self.unbound.first().unwrap_or(self.ledger.next_number);
+            self.append_lease(Lease { from, logger: String::new() });
+        }
+    }
+
+    fn ask_lease(&mut self, from: u64, link: usize) {
+        let logger = self.links[link].logger.clone();
+        if self.append_lease(Lease { from, logger: logger.to_string() }) {
+            self.syncs.active = None;
+            self.syncs.asked = Some(Asked { logger, is_in_job: false });
+        }
+    }
+
+    fn append_lease(&mut self, lease: Lease) -> bool {
+        match self.spool.append_mark(&Record::Lease(lease.clone())) {
+            Ok(()) => {
+                // Also there, because the segment may be removed while the lease holds.
+                self.ledger.leases.push(lease);
+                true
+            }
+            Err(error) => {
+                self.tell_fault(&error);
+                false
+            }
+        }
+    }
+
+    /// Writes down for good what leases of earlier lives say of batches.
+    pub(super) fn mark_presumed(&mut self) {
+        let presumed: Vec<_> = (self.items.values())
+            .filter(|item| item.is_presumed)
+            .filter_map(|item| Some((item.head.number, item.logger.clone()?)))
+            .collect();
+        for (number, logger) in presumed {
+            // Without the mark, the lease says it to the next life too.
+            if let Err(error) = self.spool.append_mark(&Record::Bound { number, logger }) {
+                tracing::warn!(%error, "cannot mark a batch as bound");
+                return;
+            }
+        }
+    }
+
+    fn link_with_room(&mut self) -> Option<usize> {
+        let count = self.links.len();
+        let found =
+            (0..count).map(|i| (self.next_link + i) % count).find(|&link| self.has_room(link))?;
+        self.next_link = found + 1;
+        Some(found)
+    }
+
+    fn has_room(&self, link: usize) -> bool {
+        let link = &self.links[link];
+        link.outgoing.is_some()
+            && link.retired.is_none()
+            && link.bound.len() < WINDOW_BATCHES_MAX
+            && link.bytes < WINDOW_BYTES_MAX
+    }
+
+    /// Sends what is bound to a link and was not sent in this session, in order. `fresh` saves
+    /// reading a payload back that is still at hand.
+    pub(super) fn send(&mut self, link: usize, fresh: Option<(u64, &Bytes)>) {
+        let mut broken = Vec::new();
+        let link = &mut self.links[link];
+        if let Some(outgoing) = &link.outgoing {
+            let unsent = link.sent.map_or(0, |sent| sent + 1);
+            for &number in link.bound.range(unsent..) {
+                let Ok(permit) = outgoing.try_reserve() else { break };
+                let Some(item) = self.items.get(&number) else { continue };
+                let Some(schema) = self.schemas.get(&item.head.fingerprint) else {
+                    broken.push(number);
+                    continue;
+                };
+                let payload = match fresh {
+                    Some((fresh, payload)) if fresh == number => Ok(payload.clone()),
+                    _ => self.spool.payload(item.location),
+                };
+                link.sent = Some(number);
+                match payload {
+                    Ok(payload) => {
+                        let (head, schema) = (item.head.clone(), schema.clone());
+                        permit.send(Outgoing::Batch(Parcel { head, schema, payload }));
+                    }
+                    Err(error) => {
+                        tracing::error!(stream = %item.head.stream, first_seq = item.head.first_seq,
+                            rows = item.head.rows, %error, "cannot read a batch back");
+                        broken.push(number);
+                    }
+                }
+            }
+        }
+        self.settle(broken, &Outcome::Dropped(Reason::SpoolFault));
+    }
+}

@@ -1,0 +1,225 @@
+//! What the loggers say against what the ledger believes, at each welcome.
+//!
+//! A logger tells how many rows of this node it has written, over all lives of both. That is
+//! as many as were acked by it, or something happened that nobody saw:
+//! - it has more: a crash of this host lost the end of the spool after it was sent. The rows
+//!   are there, so they were produced and acked;
+//! - it has fewer: it refused batches, and the session broke before it could say so; or it
+//!   lost its disk. The rows are dropped, with the reason.
+//!
+//! After a crash of this host, loggers also know sequence numbers that the spool does not: rows
+//! of that life below the highest of them that no logger has were produced and lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tyto_capture::account::{Left, LeftRows};
+use tyto_writer::Position;
+
+use super::backlog::Backlog;
+use super::ledger::{Ledger, Reason};
+
+/// Earlier lives that loggers are still asked about, at most; the oldest is then given up.
+const HEARINGS_MAX: usize = 16;
+
+/// Each connection that was open would have given a row of this one.
+const CONNECTIONS: &str = "conn";
+
+/// What loggers have said of an earlier life of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hearing {
+    /// The life.
+    epoch: u64,
+    /// Sequence numbers below these are known to the spool or its ledger.
+    known: BTreeMap<String, u64>,
+    /// The highest that any logger knows.
+    heard: BTreeMap<String, u64>,
+    /// Rows that loggers have and the ledger did not know.
+    found: BTreeMap<String, u64>,
+    /// Loggers that have not been heard.
+    silent: BTreeSet<String>,
+}
+
+impl Ledger {
+    /// The life before this one is over: loggers are asked about it. `ends` are the ends of its
+    /// batches in the spool.
+    pub(super) fn begin_hearing(
+        &mut self,
+        ends: &BTreeMap<(u64, Arc<str>), u64>,
+        loggers: &[Arc<str>],
+    ) {
+        if self.epoch == 0 {
+            return;
+        }
+        let mut known = std::mem::take(&mut self.next_seqs);
+        for ((_, stream), &end) in ends.iter().filter(|((epoch, _), _)| *epoch == self.epoch) {
+            let known = known.entry(stream.to_string()).or_default();
+            *known = end.max(*known);
+        }
+        let silent = loggers.iter().map(ToString::to_string).collect();
+        self.hearings.push(Hearing { epoch: self.epoch, known, silent, ..Hearing::default() });
+        if self.hearings.len() > HEARINGS_MAX {
+            self.hearings.remove(0);
+        }
+    }
+}
+
+impl Backlog {
+    /// Counts what the life before was killed with: rows that never came to the spool, claims
+    /// that nobody decided on, and the rows that its open connections would have given.
+    pub(crate) fn count_left(&mut self, left: &Left) {
+        if left.epoch == 0 || left.epoch != self.previous_epoch {
+            return;
+        }
+        for LeftRows { stream, rows, claims } in &left.streams {
+            let known = self.totals.get(stream.as_str()).map_or(0, |tally| tally.produced);
+            self.count_killed(stream, rows.saturating_sub(known), Reason::Killed);
+            self.count_killed(stream, *claims, Reason::Unclaimed);
+        }
+        self.count_killed(CONNECTIONS, left.flows, Reason::Killed);
+        self.save_ledger();
+    }
+
+    fn count_killed(&mut self, stream: &str, rows: u64, reason: Reason) {
+        if rows > 0 {
+            let reason_word = reason.as_str();
+            tracing::warn!(stream, rows, reason = reason_word, "lost when the node was killed");
+            self.count_dropped(stream, rows, reason);
+        }
+    }
+
+    /// A session with a logger begins: settles what it has, and mends the ledger.
+    pub(super) fn hear_welcome(
+        &mut self,
+        logger: &str,
+        durable: &[Position],
+        written: Option<&[(Arc<str>, u64)]>,
+    ) {
+        let written: Option<BTreeMap<&str, u64>> =
+            written.map(|written| written.iter().map(|(s, rows)| (&**s, *rows)).collect());
+        if let Some(written) = &written {
+            self.attribute(logger, written);
+        }
+        let before = self.acked_by(logger);
+        durable.iter().for_each(|position| self.acked(logger, position));
+        for position in durable {
+            for hearing in &mut self.ledger.hearings {
+                if hearing.epoch == position.epoch {
+                    let heard = hearing.heard.entry(position.stream.to_string()).or_default();
+                    *heard = position.next_seq.max(*heard);
+                }
+            }
+        }
+        match written {
+            Some(written) => self.reconcile(logger, &before, &written),
+            // Without its word nothing can be said of what it has.
+            None => self.ledger.hearings.clear(),
+        }
+        self.heard(logger);
+        // At once: what a later life believes of this must not depend on when it is killed.
+        self.save_ledger();
+    }
+
+    /// Nothing more is to be heard of a logger: once all were, what no logger has is lost.
+    pub(super) fn heard(&mut self, logger: &str) {
+        let mut lost: BTreeMap<String, u64> = BTreeMap::new();
+        self.ledger.hearings.retain_mut(|hearing| {
+            self.ledger_changed |= hearing.silent.remove(logger);
+            if !hearing.silent.is_empty() {
+                return true;
+            }
+            for (stream, heard) in &hearing.heard {
+                let of = |map: &BTreeMap<String, u64>| map.get(stream).copied().unwrap_or(0);
+                let rows = heard.saturating_sub(of(&hearing.known) + of(&hearing.found));
+                *lost.entry(stream.clone()).or_default() += rows;
+            }
+            false
+        });
+        for (stream, rows) in lost.into_iter().filter(|(_, rows)| *rows > 0) {
+            tracing::error!(stream, rows, "a crash of this host lost rows");
+            self.count_dropped(&stream, rows, Reason::HostCrash);
+        }
+    }
+
+    fn acked_by(&self, logger: &str) -> BTreeMap<Arc<str>, u64> {
+        let of = |(stream, tally): (&Arc<str>, &super::ledger::Tally)| {
+            Some((stream.clone(), *tally.acked_by.get(logger)?))
+        };
+        self.totals.iter().filter_map(of).collect()
+    }
+
+    /// Rows that were acked before the ledger noted by whom are those that the logger has.
+    fn attribute(&mut self, logger: &str, written: &BTreeMap<&str, u64>) {
+        for (&stream, &rows) in written {
+            let Some(tally) = self.totals.get(stream) else { continue };
+            let unattributed = tally.acked - tally.acked_by.values().sum::<u64>();
+            let rows = rows.min(unattributed);
+            if rows == 0 || tally.acked_by.contains_key(logger) {
+                continue;
+            }
+            for tallies in [&mut self.totals, &mut self.ledger.settled] {
+                let tally = tallies.entry(stream.into()).or_default();
+                tally.acked_by.insert(logger.to_owned(), rows);
+            }
+            self.ledger_changed = true;
+        }
+    }
+
+    fn reconcile(
+        &mut self,
+        logger: &str,
+        before: &BTreeMap<Arc<str>, u64>,
+        written: &BTreeMap<&str, u64>,
+    ) {
+        let acked = self.acked_by(logger);
+        let mut streams: BTreeSet<Arc<str>> = acked.keys().cloned().collect();
+        streams.extend(written.keys().map(|stream| Arc::from(*stream)));
+        for stream in streams {
+            let acked_rows = acked.get(&stream).copied().unwrap_or(0);
+            let written_rows = written.get(&*stream).copied().unwrap_or(0);
+            if written_rows > acked_rows {
+                self.add_found(logger, &stream, written_rows - acked_rows);
+            } else if written_rows < acked_rows {
+                let just_acked = acked_rows - before.get(&stream).copied().unwrap_or(0);
+                let missing = acked_rows - written_rows;
+                let is_refused = missing <= just_acked;
+                let reason = if is_refused { Reason::Refused } else { Reason::LoggerLost };
+                self.take_back(logger, &stream, missing, reason);
+            }
+        }
+    }
+
+    fn add_found(&mut self, logger: &str, stream: &Arc<str>, rows: u64) {
+        tracing::warn!(peer = logger, %stream, rows, "logger has rows that the ledger had lost");
+        for tallies in [&mut self.totals, &mut self.ledger.settled] {
+            let tally = tallies.entry(stream.clone()).or_default();
+            tally.produced += rows;
+            tally.add_acked(Some(logger), rows);
+        }
+        if let Some(hearing) = self.ledger.hearings.last_mut() {
+            *hearing.found.entry(stream.to_string()).or_default() += rows;
+        }
+        self.ledger_changed = true;
+    }
+
+    fn take_back(&mut self, logger: &str, stream: &Arc<str>, rows: u64, reason: Reason) {
+        tracing::error!(
+            peer = logger, %stream, rows, reason = reason.as_str(),
+            "logger does not have rows that it had acked or passed over"
+        );
+        self.corrections_take(logger, stream, rows, reason);
+        self.ledger_changed = true;
+    }
+
+    /// The batches of those rows may still stand in a segment as acked, so the counts of removed
+    /// segments alone could not be lowered: corrections are kept beside them.
+    fn corrections_take(&mut self, logger: &str, stream: &Arc<str>, rows: u64, reason: Reason) {
+        if let Some(tally) = self.totals.get_mut(stream) {
+            tally.take_back(logger, rows, reason);
+        }
+        let corrections = self.ledger.corrections.entry(stream.to_string()).or_default();
+        let of_logger = corrections.entry(logger.to_owned()).or_default();
+        *of_logger.entry(reason).or_default() += rows;
+    }
+}
