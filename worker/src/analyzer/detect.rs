@@ -59,8 +59,10 @@ pub(super) struct SpecSet(u128);
 #[derive(Debug, Default)]
 pub struct SpareDetections(Vec<Box<Detection>>);
 
-/// Detections that are kept for reuse; each has some 2 KB.
+/// Detections that are kept for reuse.
 const SPARE_MAX: usize = 256;
+/// Bytes of a buffer that is used again. Larger ones would lie with connections that say little.
+const SPARE_BYTES_MAX: usize = 512;
 
 /// What came, in order.
 #[derive(Clone, Copy, Debug)]
@@ -82,10 +84,16 @@ impl SpareDetections {
     }
 
     /// Takes back one that is over.
-    pub(super) fn over(&mut self, detection: Box<Detection>) {
-        if self.0.len() < SPARE_MAX {
-            self.0.push(detection);
+    pub(super) fn over(&mut self, mut detection: Box<Detection>) {
+        if self.0.len() >= SPARE_MAX {
+            return;
         }
+        for bytes in &mut detection.bytes {
+            if bytes.capacity() > SPARE_BYTES_MAX {
+                *bytes = Vec::new();
+            }
+        }
+        self.0.push(detection);
     }
 }
 
@@ -146,7 +154,8 @@ impl Detection {
 
     /// Of a byte stream what is looked at must lie in one piece; of datagrams the latest does.
     fn is_appended(&self, side: Side) -> bool {
-        self.proto != Proto::Udp && self.bytes.get(side.index()).is_some_and(|kept| !kept.is_empty())
+        self.proto != Proto::Udp
+            && self.bytes.get(side.index()).is_some_and(|kept| !kept.is_empty())
     }
 
     /// Bytes of `side` will not come. What is looked at closes up over them.

@@ -25,7 +25,10 @@ const VIOLATIONS_IGNORED: [&str; 2] = ["DCE_RPC", "NTLM"];
 /// Who listens to a stream.
 #[derive(Debug)]
 pub struct Stage {
-    slots: Vec<Slot>,
+    /// Most have one: it lies here, so that what nobody listens to any more is told by one line
+    /// of the cache.
+    first: Option<Slot>,
+    others: Vec<Slot>,
     detection: Option<Box<Detection>>,
 }
 
@@ -64,24 +67,23 @@ impl Stage {
 
     /// A stage to which nobody listens.
     pub const fn deaf() -> Self {
-        Self { slots: Vec::new(), detection: None }
+        Self { first: None, others: Vec::new(), detection: None }
     }
 
     /// Nothing more is delivered to anyone; [`Analyzer::end`] still comes.
     pub fn give_up(&mut self) {
         self.detection = None;
-        self.slots.iter_mut().for_each(|slot| slot.is_live = false);
+        self.slots_mut().for_each(|slot| slot.is_live = false);
     }
 
     /// A stage whose protocol is found by content.
     pub fn detecting(proto: Proto) -> Self {
-        let detection = Some(Box::new(Detection::new(proto)));
-        Self { slots: Vec::new(), detection }
+        Self { detection: Some(Box::new(Detection::new(proto))), ..Self::deaf() }
     }
 
     /// A stage on which one protocol is expected and none looked for.
     pub fn of(spec: &'static Spec, cx: &mut Cx<'_>) -> Self {
-        let mut stage = Self { slots: Vec::new(), detection: None };
+        let mut stage = Self::deaf();
         stage.add(spec, cx);
         stage
     }
@@ -90,7 +92,7 @@ impl Stage {
     /// logon. A violation does not end it (Zeek: analyzers outside of the connection's tree).
     pub fn apart(spec: &'static Spec, cx: &mut Cx<'_>) -> Self {
         let mut stage = Self::of(spec, cx);
-        stage.slots.iter_mut().for_each(|slot| slot.is_apart = true);
+        stage.slots_mut().for_each(|slot| slot.is_apart = true);
         stage
     }
 
@@ -100,28 +102,40 @@ impl Stage {
         if disabled.iter().any(|name| name.eq_ignore_ascii_case(spec.name)) {
             return false;
         }
-        if self.slots.iter().any(|slot| slot.is_live && std::ptr::eq(slot.spec, spec)) {
+        if self.slots().any(|slot| slot.is_live && std::ptr::eq(slot.spec, spec)) {
             return false;
         }
-        if self.slots.len() >= SLOTS_MAX {
+        if self.slots().count() >= SLOTS_MAX {
             cx.shared.stats.analyzers_refused += 1;
             return false;
         }
         let analyzer = cx.within(spec, |cx| (spec.begin)(cx)).0;
-        self.slots.push(Slot {
+        let slot = Slot {
             spec,
             analyzer,
             is_live: true,
             is_confirmed: false,
             violations: 0,
             is_apart: false,
-        });
+        };
+        match self.first {
+            None => self.first = Some(slot),
+            Some(_) => self.others.push(slot),
+        }
         true
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.first.iter().chain(&self.others)
+    }
+
+    fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.first.iter_mut().chain(&mut self.others)
     }
 
     /// Whether somebody still listens, or may yet.
     pub fn is_live(&self) -> bool {
-        self.detection.is_some() || self.slots.iter().any(|slot| slot.is_live)
+        self.detection.is_some() || self.slots().any(|slot| slot.is_live)
     }
 
     /// The next bytes of `side`.
@@ -130,7 +144,7 @@ impl Stage {
         let Some(mut detection) = self.detection.take() else { return };
         for (_, spec) in detection.deliver(side, bytes, cx.conn.resp.port).iter() {
             if self.add(spec, cx)
-                && let Some(slot) = self.slots.last_mut()
+                && let Some(slot) = self.others.last_mut().or(self.first.as_mut())
             {
                 slot.replay(&detection, (side, bytes), cx);
             }
@@ -158,9 +172,7 @@ impl Stage {
 
     /// The roles were swapped.
     pub fn flipped(&mut self) {
-        for slot in &mut self.slots {
-            slot.analyzer.flipped();
-        }
+        self.slots_mut().for_each(|slot| slot.analyzer.flipped());
     }
 
     /// The time that an analyzer asked for has come.
@@ -173,7 +185,7 @@ impl Stage {
         if let Some(detection) = self.detection.take() {
             cx.shared.spare_detections.over(detection);
         }
-        for slot in &mut self.slots {
+        for slot in self.slots_mut() {
             // Those that failed have rows to write, too.
             slot.is_live = true;
             slot.call(cx, |analyzer, cx| analyzer.end(cx));
@@ -182,9 +194,7 @@ impl Stage {
     }
 
     fn each(&mut self, cx: &mut Cx<'_>, mut call: impl FnMut(&mut dyn Analyzer, &mut Cx<'_>)) {
-        for slot in &mut self.slots {
-            slot.call(cx, &mut call);
-        }
+        self.slots_mut().for_each(|slot| slot.call(cx, &mut call));
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Files {
     open: HashMap<Fuid, Option<Box<File>>, KeyedHasher>,
     /// When the silence of files is looked at; one entry per file.
     deadlines: BTreeSet<(Ts, u64, Fuid)>,
+    /// No deadline is before this: it is asked with each packet.
+    next_look: Ts,
     /// By which handles become ids.
     id_key: highway::Key,
     begun: u64,
@@ -59,6 +61,7 @@ impl Files {
         Self {
             open: HashMap::with_hasher(hasher),
             deadlines: BTreeSet::new(),
+            next_look: Ts(0),
             id_key: id_key(),
             begun: 0,
             last_over: None,
@@ -151,6 +154,7 @@ impl Files {
         file.serial = self.begun;
         file.deadline = now.plus_secs(SILENCE_MAX_S);
         self.deadlines.insert((file.deadline, file.serial, fuid));
+        self.next_look = self.next_look.min(file.deadline);
         self.open.insert(fuid, None);
         Some(file)
     }
@@ -158,12 +162,14 @@ impl Files {
     /// The next file that was silent for too long. Those whose time came and that were not are
     /// looked at again later.
     pub(super) fn take_silent(&mut self, now: Ts) -> Option<Box<File>> {
+        if self.next_look > now {
+            return None;
+        }
         let silence_max = Interval::from_secs(SILENCE_MAX_S.cast_signed());
         loop {
-            let &(deadline, serial, fuid) = self.deadlines.first()?;
-            if deadline > now {
-                return None;
-            }
+            let first = self.deadlines.first().copied();
+            self.next_look = first.map_or(Ts(u64::MAX), |(deadline, ..)| deadline);
+            let (_, serial, fuid) = first.filter(|_| self.next_look <= now)?;
             self.deadlines.pop_first();
             let Some(place) = self.open.get_mut(&fuid) else { continue };
             let Some(file) = place else { continue };

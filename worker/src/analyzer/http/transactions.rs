@@ -62,9 +62,10 @@ const PROXY_HEADERS: &[&str] = &[
 /// What is pending on one connection.
 #[derive(Debug, Default)]
 pub struct Transactions {
-    pending: BTreeMap<u64, Transaction>,
+    /// Mostly one: each in a place of its own, for a node of the tree has room for eleven.
+    pending: BTreeMap<u64, Box<Transaction>>,
     /// The one that was written last: what comes late still belongs to it.
-    written: Option<(u64, Transaction)>,
+    written: Option<(u64, Box<Transaction>)>,
     /// The one that was spoken of last, whichever side spoke (Zeek: `c$http`).
     current: Option<u64>,
     request: u64,
@@ -246,7 +247,8 @@ impl Transactions {
     /// The connection was upgraded to WebSocket.
     pub(super) fn websocket(&mut self, cx: &mut Cx<'_>) {
         let mut row = Handshake::established(self.websocket.take(), cx);
-        if let Some(Transaction { row: http, .. }) = self.current() {
+        if let Some(transaction) = self.current() {
+            let http = &transaction.row;
             row.host.clone_from(&http.host);
             row.uri.clone_from(&http.uri);
             row.user_agent.clone_from(&http.user_agent);
@@ -285,19 +287,22 @@ impl Transactions {
         let depth = &mut self.depth;
         self.pending.entry(number).or_insert_with(|| {
             *depth += 1;
-            Transaction {
+            Box::new(Transaction {
                 row: HttpLog::new(cx.now, cx.uid(), cx.id(), *depth),
                 is_range_request: false,
                 entities: [0; 2],
                 entity: None,
-            }
+            })
         })
     }
 
     fn current(&self) -> Option<&Transaction> {
         let number = self.current?;
         let written = self.written.as_ref().filter(|written| written.0 == number);
-        self.pending.get(&number).or_else(|| written.map(|written| &written.1))
+        self.pending
+            .get(&number)
+            .or_else(|| written.map(|written| &written.1))
+            .map(|found| &**found)
     }
 
     fn current_mut(&mut self) -> Option<&mut Transaction> {
@@ -306,7 +311,8 @@ impl Transactions {
 
     fn find_mut(&mut self, number: u64) -> Option<&mut Transaction> {
         let written = self.written.as_mut().filter(|written| written.0 == number);
-        self.pending.get_mut(&number).or_else(|| written.map(|written| &mut written.1))
+        let found = self.pending.get_mut(&number).or_else(|| written.map(|written| &mut written.1));
+        found.map(|found| &mut **found)
     }
 
     fn write(&mut self, number: u64, cx: &mut Cx<'_>) {
