@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use tyto_core::net::{ConnId, Port, Proto};
+use tyto_core::record::condition::Condition;
 use tyto_core::record::json::JsonRow;
+use tyto_core::record::line::{LineError, LineFormat, LineReader, schema_of_header};
 use tyto_core::record::tsv::{TsvRow, header, trailer};
 use tyto_core::record::value::Vector;
 use tyto_core::record::{LogRecord, wire};
@@ -60,6 +62,14 @@ fn sample() -> Sample {
 fn tsv(row: &impl LogRecord) -> Vec<u8> {
     let mut out = Vec::new();
     let mut line = TsvRow::new(&mut out);
+    row.write(&mut line);
+    line.end_row();
+    out
+}
+
+fn json(row: &impl LogRecord, schema: &tyto_core::record::schema::Schema) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut line = JsonRow::new(schema, &mut out);
     row.write(&mut line);
     line.end_row();
     out
@@ -125,7 +135,103 @@ fn rows_of_a_payload_come_back_and_a_torn_tail_is_an_error() {
     assert_eq!(found, [true, false]);
 }
 
+#[test]
+fn a_header_tells_its_schema() {
+    let schema = Sample::schema();
+    let found = schema_of_header(&header(&schema, "2026-11-22-04-00-00")).unwrap();
+    assert_eq!(found.fingerprint(), schema.fingerprint());
+    assert!(schema_of_header("#path\tconn\n#fields\tts\tuid\n#types\ttime\n").is_none());
+}
+
+#[test]
+fn a_line_with_other_columns_is_an_error() {
+    let mut reader = LineReader::new(Sample::schema(), LineFormat::Tsv);
+    let mut out = Vec::new();
+    let fault = reader.replay(b"1.0\tC1\n", &mut TsvRow::new(&mut out)).unwrap_err();
+    assert_eq!(fault, LineError::Columns { found: 2, expected: 16 });
+    let line = String::from_utf8(tsv(&sample())).unwrap();
+    for broken in [line.replace("10.0.0.1", "10.0.0"), line.replace("\tT\t", "\tY\t"), line + "\t"]
+    {
+        assert!(reader.replay(broken.as_bytes(), &mut TsvRow::new(&mut Vec::new())).is_err());
+    }
+}
+
+#[test]
+fn json_of_zeeks_other_time_styles_and_any_order_is_read() {
+    let mut reader = LineReader::new(Sample::schema(), LineFormat::Json);
+    for ts in ["1795000000.123456", "1795000000123", "\"2026-11-18T11:06:40.123Z\""] {
+        let line = format!(
+            "{{\"hits\":7, \"more\":{{\"a\":[1,\"}}\"]}},\"ts\":{ts},\"type\":\"\\u00fc\\ud83e\\udd89\"}}"
+        );
+        let mut out = Vec::new();
+        let mut row = TsvRow::new(&mut out);
+        reader.replay(line.as_bytes(), &mut row).unwrap();
+        row.end_row();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("1795000000.123"), "{text}");
+        assert!(text.contains("\tü🦉\t-\t7\t"), "{text}");
+    }
+}
+
 proptest! {
+    /// What was printed prints the same again, in both formats, and a condition says the same
+    /// of the row, its line of TSV and its line of JSON.
+    #[test]
+    fn lines_come_back(
+        ts in 0_u64..1 << 62, hits in any::<u64>(), offset in any::<i64>(), ratio in any::<Option<f64>>(),
+        spent in prop::option::of(-1_000_000_000_000_i64..1_000_000_000_000), raw in any::<Vec<u8>>(),
+        names in prop::collection::btree_set(".*", 0..4), local in any::<Option<bool>>(),
+        kind in prop::option::of("[a-c\\\\\t,#ü-]{0,3}"), small in 0_u64..4,
+    ) {
+        let mut row = sample();
+        (row.ts, row.hits, row.offset, row.ratio, row.raw) = (Ts(ts), hits, offset, ratio.filter(|r| r.is_finite()), raw);
+        (row.names, row.local, row.kind, row.spent) = (names, local, kind, spent.map(Interval));
+        let schema = Sample::schema();
+        let tsv_line = tsv(&row);
+        let mut again = Vec::new();
+        let mut line = TsvRow::new(&mut again);
+        LineReader::new(schema.clone(), LineFormat::Tsv).replay(&tsv_line, &mut line).unwrap();
+        line.end_row();
+        prop_assert_eq!(String::from_utf8(again), String::from_utf8(tsv_line));
+        let json_line = json(&row, &schema);
+        let mut again = Vec::new();
+        let mut line = JsonRow::new(&schema, &mut again);
+        LineReader::new(schema.clone(), LineFormat::Json).replay(&json_line, &mut line).unwrap();
+        line.end_row();
+        prop_assert_eq!(String::from_utf8(again), String::from_utf8(json_line));
+
+        row.hits = small;
+        let mut wire_row = Vec::new();
+        wire::append_row(&mut wire_row, &row);
+        for text in [
+            "hits > 1 && local", "type == \"a\"", "type contains \"\\\\\"", "type =~ /[b,\\t]/", "?type",
+            "id.orig_h in 10.0.0.0/8 && hits in {0,3}", "spent > 0.5 or offset < 0", "ttls == 60", "ts > 2e9 || names == \"\"",
+        ] {
+            let Ok(condition) = Condition::parse(&text.replace("2e9", "2000000000")) else { panic!("{text}") };
+            let matcher = condition.bind(&schema).unwrap();
+            let expected = matcher.is_match(&wire_row[4..]).unwrap();
+            for (format, line) in [(LineFormat::Tsv, tsv(&row)), (LineFormat::Json, json(&row, &schema))] {
+                let mut answers = matcher.answers();
+                let mut reader = LineReader::new(schema.clone(), format).only(matcher.columns());
+                reader.replay(&line, &mut answers).unwrap();
+                // A set of one empty string prints as an empty one in TSV.
+                let is_told = !text.contains("names") || format == LineFormat::Json;
+                prop_assert!(!is_told || answers.is_match() == expected, "{} {:?}", text, format);
+            }
+        }
+    }
+
+    #[test]
+    fn no_line_makes_the_reader_panic(bytes in any::<Vec<u8>>(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        for (format, mut line) in [(LineFormat::Tsv, tsv(&sample())), (LineFormat::Json, json(&sample(), &Sample::schema()))] {
+            let mut reader = LineReader::new(Sample::schema(), format);
+            reader.replay(&bytes, &mut TsvRow::new(&mut Vec::new())).ok();
+            let at = at.index(line.len());
+            line[at] = byte;
+            reader.replay(&line, &mut TsvRow::new(&mut Vec::new())).ok();
+            reader.replay(&line[..at], &mut TsvRow::new(&mut Vec::new())).ok();
+        }
+    }
     #[test]
     fn wire_replays_what_was_written(
         ts in any::<u64>(), hits in any::<u64>(), offset in any::<i64>(), ratio in any::<Option<f64>>(),

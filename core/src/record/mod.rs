@@ -9,7 +9,9 @@
 //! bytes in a batch ──wire::replay(schema)──▶ impl FieldSink (the same ones, at the logger)
 //! ```
 
+pub mod condition;
 pub mod json;
+pub mod line;
 pub mod schema;
 pub mod sink;
 pub mod tsv;
