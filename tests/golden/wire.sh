@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # For the record scripts: two network namespaces with a cable between them, and a capture of it.
-# The client is 10.40.0.1 and fd40::1, the server 10.40.0.2 and fd40::2.
+# The client is 10.40.0.1 and fd40::1, the server 10.40.0.2 and fd40::2. With the addresses of both,
+# such as 10.30.0.9/24 10.30.0.1/24, `wire_up` gives them those, and no IPv6.
 #
-#   . wire.sh; wire_up; server PROGRAM &; wire_record in.pcap; client PROGRAM; wire_stop
+#   . wire.sh; wire_up; serve PROGRAM; wire_record in.pcap; client PROGRAM; wire_stop
 readonly CLIENT=tyto-wire-client-$$ SERVER=tyto-wire-server-$$
 WORK=$(mktemp -d)
 TCPDUMP=""
@@ -10,6 +11,8 @@ export WORK
 
 client() { ip netns exec "$CLIENT" "$@"; }
 server() { ip netns exec "$SERVER" "$@"; }
+# Runs a program of the server in the background, until the recording is over.
+serve() { server "$@" &> "$WORK/served" & }
 
 wire_down() {
     local netns pids
@@ -23,7 +26,9 @@ wire_down() {
 }
 
 wire_up() {
-    local netns number=1
+    local netns address=${1:-10.40.0.1/24} other=${2:-10.40.0.2/24} v6=fd40::1
+    SERVER_IP=${other%/*}
+    export SERVER_IP
     trap wire_down EXIT
     ip netns add "$CLIENT"
     ip netns add "$SERVER"
@@ -31,12 +36,16 @@ wire_up() {
     for netns in "$CLIENT" "$SERVER"; do
         # Frames as on a wire: no segment larger than the MTU, checksums filled in.
         ip netns exec "$netns" ethtool -K wire tso off gso off gro off tx off rx off > /dev/null
-        ip netns exec "$netns" sysctl -qw net.ipv6.conf.wire.router_solicitations=0
-        ip -n "$netns" address add "10.40.0.$number/24" dev wire
-        ip -n "$netns" address add "fd40::$number/64" dev wire nodad
+        ip -n "$netns" address add "$address" dev wire
+        if [[ $# -eq 0 ]]; then
+            ip netns exec "$netns" sysctl -qw net.ipv6.conf.wire.router_solicitations=0
+            ip -n "$netns" address add "$v6/64" dev wire nodad
+        else
+            ip netns exec "$netns" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+        fi
         ip -n "$netns" link set lo up
         ip -n "$netns" link set wire up
-        number=2
+        address=$other v6=fd40::2
     done
 }
 
@@ -52,7 +61,7 @@ wire_wait() {
 }
 
 wire_record() {
-    ip netns exec "$CLIENT" tcpdump -q -n -U -Z root -i wire -w "$1" "${2:-ip or ip6 and not icmp6}" 2> /dev/null &
+    ip netns exec "$CLIENT" tcpdump -q -n -U -Z root -i wire -s 0 -w "$1" "${2:-ip or ip6 and not icmp6}" 2> /dev/null &
     TCPDUMP=$!
     sleep 1
 }
