@@ -13,7 +13,6 @@
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +21,7 @@ use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::time::Ts;
 use tyto_worker::capture::pcap_file::PcapFile;
 use tyto_worker::capture::{Next, PacketSource};
-use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
+use tyto_worker::output::{Nowhere, Output};
 use tyto_worker::pipeline::Pipeline;
 
 struct Counting;
@@ -55,16 +54,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-struct Nowhere;
-
-impl RowSink for Nowhere {
-    fn row(&mut self, _stream: StreamRef, _row: &[u8]) {}
-    fn claim(&mut self, _claim: Claim, _stream: StreamRef, _row: &[u8]) {}
-    fn finish(&mut self, _last: Ts) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn main() {
     steady_flows();

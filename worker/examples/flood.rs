@@ -7,7 +7,6 @@
 //! ```
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that a person runs")]
 
-use std::io;
 use std::time::Instant;
 
 use tyto_capture::{Frame, LinkType};
@@ -15,21 +14,11 @@ use tyto_core::config::runtime::{AnalysisConfig, FlowsMax};
 use tyto_core::time::Ts;
 use tyto_worker::flow::conn::Conn;
 use tyto_worker::flow::tcp::Tcp;
-use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
+use tyto_worker::output::{Nowhere, Output};
 use tyto_worker::pipeline::Pipeline;
 
 /// Time between two attempts: ten million of them pass before the first is given up.
 const PAUSE_NS: u64 = 400;
-
-struct Nowhere;
-
-impl RowSink for Nowhere {
-    fn row(&mut self, _stream: StreamRef, _row: &[u8]) {}
-    fn claim(&mut self, _claim: Claim, _stream: StreamRef, _row: &[u8]) {}
-    fn finish(&mut self, _last: Ts) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u32>().unwrap());

@@ -1,7 +1,5 @@
 //! One connection with one analyzer and nothing around it.
 
-use std::io;
-
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::net::{Proto, Side};
 use tyto_core::time::Ts;
@@ -13,7 +11,7 @@ use tyto_worker::decode::addr::Addr;
 use tyto_worker::flow::conn::{ConnCore, EndName};
 use tyto_worker::flow::hash::KeyedHasher;
 use tyto_worker::flow::key::FlowKey;
-use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
+use tyto_worker::output::{Nowhere, Output};
 
 use crate::script::Step;
 
@@ -34,18 +32,6 @@ pub(crate) struct Connection {
 }
 
 /// Rows were encoded when they come here: that they can be is what counts.
-struct Nowhere;
-
-impl RowSink for Nowhere {
-    fn row(&mut self, _stream: StreamRef, _row: &[u8]) {}
-
-    fn claim(&mut self, _claim: Claim, _stream: StreamRef, _row: &[u8]) {}
-
-    fn finish(&mut self, _last: Ts) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Connection {
     pub(crate) fn new(spec: &'static Spec, proto: Proto) -> Self {
         let (orig, resp) = (Addr::v4([10, 0, 0, 1]), Addr::v4([192, 0, 2, 80]));
