@@ -201,12 +201,7 @@ impl Ring {
     pub(crate) fn fill_percent(&self) -> u8 {
         let blocks = self.mapping.blocks();
         let is_filled = |ahead: usize| self.mapping.is_ours((self.next + ahead) % blocks);
-        let (mut filled, mut end) = (0, blocks);
-        while filled < end {
-            let middle = filled + (end - filled) / 2;
-            if is_filled(middle) { filled = middle + 1 } else { end = middle }
-        }
-        u8::try_from(filled * 100 / blocks.max(1)).unwrap_or(100)
+        percent_filled(blocks, is_filled)
     }
 
     /// The next frame, in the order in which they came; `None` when the kernel handed over
@@ -441,6 +436,17 @@ use resume_tests::moment;
 #[cfg(test)]
 #[path = "ring/resume_tests.rs"]
 mod resume_tests;
+
+/// The share of `blocks` that are filled, percent: the first ones are, and behind the first that is
+/// not, none is. Looks at as many of them as their number has bits.
+fn percent_filled(blocks: usize, is_filled: impl Fn(usize) -> bool) -> u8 {
+    let (mut filled, mut end) = (0, blocks);
+    while filled < end {
+        let middle = filled + (end - filled) / 2;
+        if is_filled(middle) { filled = middle + 1 } else { end = middle }
+    }
+    u8::try_from(filled * 100 / blocks.max(1)).unwrap_or(100)
+}
 
 #[cfg(test)]
 mod tests;

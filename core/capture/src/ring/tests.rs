@@ -73,3 +73,21 @@ fn ring_has_at_least_two_blocks() {
     assert_eq!(RingSize::new(1 << 27, 1 << 15, 10).blocks, 4096);
     assert_eq!(RingSize::new(1, 1 << 15, 10).blocks, 2);
 }
+
+#[test]
+fn the_fill_is_the_share_of_blocks_that_wait_to_be_read() {
+    let percent = |blocks, filled| percent_filled(blocks, |ahead| ahead < filled);
+    for blocks in [1, 2, 7, 64, 512] {
+        for filled in 0..=blocks {
+            assert_eq!(usize::from(percent(blocks, filled)), filled * 100 / blocks);
+        }
+    }
+    assert_eq!(percent(0, 0), 0, "a ring without blocks holds nothing");
+    // Looking costs little, however large the ring is.
+    let looks = std::cell::Cell::new(0);
+    percent_filled(1 << 20, |ahead| {
+        looks.set(looks.get() + 1);
+        ahead < 1234
+    });
+    assert!(looks.get() <= 21, "{}", looks.get());
+}
