@@ -50,6 +50,8 @@ fn read(capture: &Path) -> Result<BTreeMap<String, String>> {
     // What a case needs besides the defaults, such as a log that is written when asked for.
     let flags = fs::read_to_string(Path::new(&capture).with_file_name("flags")).unwrap_or_default();
     let mut words = vec![program.as_str(), "--read", &capture, "--log-dir", &out];
+    let case = Path::new(&capture).parent().unwrap_or(Path::new(".")).display().to_string();
+    let flags = flags.replace("CASE", &case);
     words.extend(flags.split_whitespace());
     run(&words, LIMIT)?.ok()?;
     logs(dir.path())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::analyzer::SPECS;
 use clap::Parser;
-use tyto_core::config::runtime::{ExtractBytesMax, FlowsMax};
+use tyto_core::config::runtime::{ExtractBytesMax, ExtractTotalBytesMax, FlowsMax};
 
 use crate::capture::shard::Shard;
 
@@ -36,6 +36,18 @@ pub struct Args {
     /// Add the columns ja3, ja3s and ja4 to ssl.log.
     #[arg(long, requires = "read")]
     pub ssl_fingerprints: bool,
+    /// Look whether servers' certificates are trusted: the column validation_status of ssl.log.
+    #[arg(long, requires = "read")]
+    pub validate_certificates: bool,
+    /// The certificates that are trusted (PEM), instead of this host's own store.
+    #[arg(long, value_name = "FILE", requires = "validate_certificates")]
+    pub trusted_certificates: Option<PathBuf>,
+    /// Add the columns of hassh to ssh.log.
+    #[arg(long, requires = "read")]
+    pub ssh_hassh: bool,
+    /// Log the passwords that FTP, HTTP, LDAP and SOCKS send in the clear.
+    #[arg(long, requires = "read")]
+    pub log_passwords: bool,
     /// Leave the hashes of files out.
     #[arg(long, requires = "read")]
     pub no_file_hashes: bool,
@@ -53,6 +65,12 @@ pub struct Args {
     /// Bytes of one file that are written at most.
     #[arg(long, value_name = "N", requires = "read", default_value_t = ExtractBytesMax::default().0)]
     pub extract_bytes_max: u64,
+    /// Bytes of all files in that folder at most.
+    #[arg(
+        long, value_name = "N", requires = "read",
+        default_value_t = ExtractTotalBytesMax::default().0
+    )]
+    pub extract_total_bytes_max: u64,
     /// Take packets with a wrong checksum as good.
     #[arg(long, requires = "read")]
     pub ignore_checksums: bool,

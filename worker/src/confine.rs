@@ -27,6 +27,18 @@ const HOST_READ: [&str; 6] = [
     "/sys/class/net",
 ];
 
+/// Where distributions keep the certificates that their hosts trust, and what the links there
+/// lead to. Read only when the operator wants servers' certificates validated.
+const TRUST_READ: [&str; 7] = [
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/usr/share/pki",
+    "/usr/local/share/ca-certificates",
+    "/var/lib/ca-certificates",
+];
+
 /// Confines this process to what the node needs. A kernel that cannot is told on stderr; the
 /// node runs all the same.
 pub fn enter(config: &NodeConfig) {
@@ -48,6 +60,12 @@ fn confine(config: &NodeConfig) -> Result<RestrictionStatus, RulesetError> {
     // list of peers is read from the one in use.
     let mut read = vec![layout.releases(), layout.tls()];
     read.extend(HOST_READ.map(PathBuf::from));
+    if config.analysis.validate_certificates {
+        match &config.analysis.trusted_certificates {
+            Some(file) => read.push(file.clone()),
+            None => read.extend(TRUST_READ.map(PathBuf::from)),
+        }
+    }
     let rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(RULES))?

@@ -22,6 +22,7 @@ use crate::output::Output;
 use crate::packet_thread::{Gauges, InterfaceWatch, PacketThread};
 use crate::pipeline::Pipeline;
 use crate::ship::{Overflow, Shipper};
+use crate::x509::TrustStore;
 use tyto_capture::Offloads;
 use tyto_capture::account::Account;
 use tyto_capture::live::AfPacket;
@@ -46,6 +47,11 @@ pub async fn run(
         Role::Worker => Some(Identity::load(&config).context("this node has no identity")?),
         other => bail!("a worker cannot run a {other}"),
     };
+    let trust = TrustStore::of(&config.analysis)?;
+    if let Some(skipped) = trust.as_ref().map(|store| store.skipped).filter(|skipped| *skipped > 0)
+    {
+        warn!(skipped, "some of the trusted certificates cannot be read; the others count");
+    }
     // First, so that a wrong interface is told before anything else begins.
     let capture = config.capture.as_ref().map(|capture| open(capture, given)).transpose()?;
     let epoch = health::epoch_now();
@@ -74,6 +80,9 @@ pub async fn run(
             let output = Output::new(Box::new(rows));
             let analysis = analysis_of(&config);
             let mut pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
+            if let Some(store) = trust {
+                pipeline.validate_against(store);
+            }
             pipeline.report_itself();
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
             let account = of_flows;

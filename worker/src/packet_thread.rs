@@ -171,7 +171,7 @@ const TURNS: &str = "packet_thread_turns";
 type Read = fn(&CaptureStats, &PipelineStats) -> u64;
 
 /// What is reported: name and value.
-const GAUGES: [(&str, Read); 23] = [
+const GAUGES: [(&str, Read); 29] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),
@@ -190,6 +190,12 @@ const GAUGES: [(&str, Read); 23] = [
     ("flows_evicted", |_, pipeline| pipeline.flows_evicted),
     ("streams_given_up", |_, pipeline| pipeline.streams_given_up),
     ("stream_bytes_waiting", |_, pipeline| pipeline.beyond_bytes),
+    ("fragments_dropped", |_, pipeline| pipeline.fragments.dropped),
+    ("analyzers_refused", |_, pipeline| pipeline.analyzers_refused),
+    ("dhcp_rows_early", |_, pipeline| pipeline.dhcp_rows_early),
+    ("files_refused", |_, pipeline| pipeline.files.refused),
+    ("files_flushed", |_, pipeline| pipeline.files.flushed),
+    ("extracted_bytes_lost", |_, pipeline| pipeline.files.extracted_lost_bytes),
     ("table_entries_forgotten", |_, pipeline| pipeline.forgotten),
     ("shed_levels_raised", |_, pipeline| pipeline.shed.raised),
     ("shed_undetected", |_, pipeline| pipeline.shed.undetected),

@@ -21,7 +21,7 @@ use crate::decode::fragment::{FragmentStats, Fragments};
 use crate::decode::ip::{IpFault, IpPacket, proto};
 use crate::decode::ip_odd;
 use crate::decode::link::{self, LinkFound};
-use crate::file::FileIo;
+use crate::file::{FileIo, FileStats};
 use crate::flow::conn::{Conn, NEVER, Transport};
 use crate::flow::encapsulation::{TUNNEL_DEPTH_MAX, TunnelKind, TunnelStack};
 use crate::flow::hash::KeyedHasher;
@@ -37,6 +37,7 @@ use crate::output::Output;
 use crate::reassembly::StreamTotals;
 use crate::shed::ShedStats;
 use crate::tunnels::IpTunnels;
+use crate::x509::TrustStore;
 use tyto_capture::{Frame, LinkType};
 
 /// Timers that fire before one packet at most (Zeek: `max_timer_expires`), so that a burst of
@@ -80,6 +81,12 @@ pub struct PipelineStats {
     pub flows_open_by_kind: [u64; 3],
     /// What was left out because packets came too fast.
     pub shed: ShedStats,
+    /// What happened to files.
+    pub files: FileStats,
+    /// Protocols that were found and not followed, because the connection had enough of them.
+    pub analyzers_refused: u64,
+    /// Rows of DHCP written before their time, because there were too many.
+    pub dhcp_rows_early: u64,
     /// Tunnels and known hosts that were forgotten at their limits.
     pub forgotten: u64,
 }
@@ -127,6 +134,11 @@ pub(crate) struct Carrier {
 }
 
 impl Pipeline {
+    /// From now on servers' certificates are to lead into `store`.
+    pub fn validate_against(&mut self, store: TrustStore) {
+        self.shared.certificates.validate_against(store);
+    }
+
     /// A pipeline whose uids and hash keys depend on `uid_seed` alone.
     pub fn new(config: &AnalysisConfig, uid_seed: u64, output: Output) -> Self {
         let hasher = KeyedHasher::with_seed(uid_seed);
@@ -218,7 +230,7 @@ impl Pipeline {
     /// What the capture counted up to now, for stats.log.
     pub fn capture_counted(&mut self, live: LiveCapture) {
         if let Some(reports) = &mut self.reports {
-            reports.stats.live = Some(live);
+            reports.stats.counted(live);
         }
     }
 
@@ -251,6 +263,9 @@ impl Pipeline {
             beyond_bytes: self.streams.beyond_bytes,
             fragment_bytes: self.fragments.bytes() as u64,
             shed: self.shared.shedding.stats,
+            files: self.shared.files.stats(),
+            analyzers_refused: self.shared.stats.analyzers_refused,
+            dhcp_rows_early: self.shared.dhcp.forced(),
             forgotten: self.shared.forgotten() + self.ip_tunnels.forgotten(),
             ..self.stats
         }

@@ -9,7 +9,8 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tyto_core::config::runtime::{
-    AnalysisConfig, ExtractBytesMax, ExtractTo, FlowsMax, HashFiles, LogFormat,
+    AnalysisConfig, ExtractBytesMax, ExtractTo, ExtractTotalBytesMax, FlowsMax, HashFiles,
+    LogFormat,
 };
 use tyto_core::record::json::JsonRow;
 use tyto_core::record::schema::Schema;
@@ -24,6 +25,7 @@ use crate::capture::shard::Shard;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::output::{Claim, Output, RowForm, RowSink, StreamRef};
 use crate::pipeline::{Pipeline, PipelineStats};
+use crate::x509::TrustStore;
 
 /// The seed of all uids and hash keys: a replay gives the same logs on every machine.
 const SEED: u64 = 0;
@@ -63,8 +65,13 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
         disabled_analyzers: args.disable_analyzer.iter().cloned().collect(),
         hash_files: HashFiles(!args.no_file_hashes),
         ssl_fingerprints: args.ssl_fingerprints,
+        validate_certificates: args.validate_certificates,
+        trusted_certificates: args.trusted_certificates.clone(),
+        ssh_hassh: args.ssh_hassh,
+        log_passwords: args.log_passwords,
         extract_files: args.extract_files.is_some(),
         extract_bytes_max: ExtractBytesMax(args.extract_bytes_max),
+        extract_total_bytes_max: ExtractTotalBytesMax(args.extract_total_bytes_max),
         extract_to: args.extract_files.clone().map_or(ExtractTo::Nowhere, ExtractTo::Direct),
         // What a lone process of Zeek calls itself.
         peer: "zeek".to_owned(),
@@ -75,6 +82,11 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
     let format = if args.json { LogFormat::Json } else { LogFormat::Tsv };
     let files = LogFiles::new(log_dir.clone(), format);
     let mut pipeline = Pipeline::new(&config, SEED, Output::new(Box::new(files)));
+    let trust = TrustStore::of(&config)?;
+    let skipped = trust.as_ref().map_or(0, |store| store.skipped);
+    if let Some(store) = trust {
+        pipeline.validate_against(store);
+    }
     if args.stats {
         pipeline.report_itself();
     }
@@ -86,8 +98,13 @@ pub fn run(args: &Args) -> anyhow::Result<Reading> {
     let unmatched = (rejected > 0 && stats.packets == 0)
         .then(|| format!("`{name}`: none of its {rejected} packets matches the filter"));
     let cut_off = source.cut_off().map(|cut_off| format!("`{name}` {cut_off}"));
+    let unread = (skipped > 0)
+        .then(|| format!("{skipped} of the trusted certificates cannot be read; the others count"));
     let wrong = checksums_warning(&stats).map(|text| format!("`{name}`: {text}"));
-    Ok(Reading { stats, warnings: cut_off.into_iter().chain(wrong).chain(unmatched).collect() })
+    Ok(Reading {
+        stats,
+        warnings: cut_off.into_iter().chain(wrong).chain(unmatched).chain(unread).collect(),
+    })
 }
 
 /// Analyses the packets of `source` that the filter lets through and that are in the share.

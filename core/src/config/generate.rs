@@ -9,9 +9,9 @@ use super::fanout;
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
-    AlarmConfig, AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FlowsMax, HashFiles,
-    HostConfig, HostNode, LimitsConfig, LogsConfig, NodeConfig, Peer, PeersConfig, Role,
-    ShipConfig, WatchConfig,
+    AlarmConfig, AnalysisConfig, CaptureConfig, ChecksumMode, ExtractBytesMax,
+    ExtractTotalBytesMax, FlowsMax, HashFiles, HostConfig, HostNode, LimitsConfig, LogsConfig,
+    NodeConfig, Peer, PeersConfig, Role, ShipConfig, WatchConfig,
 };
 
 /// A host whose name was not resolved.
@@ -51,15 +51,17 @@ impl Cluster {
                 flows_max: FlowsMax(settings.flows_max),
                 traceroute: settings.traceroute,
                 unknown_protocols: settings.unknown_protocols,
-                disabled_analyzers: settings
-                    .disabled_analyzers
-                    .iter()
-                    .flat_map(|names| names.split_whitespace().map(str::to_owned))
-                    .collect(),
+                software_version_changes: settings.software_version_changes(),
+                disabled_analyzers: settings.disabled_analyzers(),
                 hash_files: HashFiles(settings.hash_files),
                 ssl_fingerprints: settings.ssl_fingerprints,
+                validate_certificates: settings.validate_certificates,
+                trusted_certificates: settings.trusted_certificates.clone(),
+                ssh_hassh: settings.ssh_hassh,
+                log_passwords: settings.log_passwords,
                 extract_files: settings.extract_files,
                 extract_bytes_max: ExtractBytesMax(settings.extract_bytes_max),
+                extract_total_bytes_max: ExtractTotalBytesMax(settings.extract_total_bytes_max),
                 ..AnalysisConfig::default()
             },
             logs: LogsConfig {

@@ -313,12 +313,28 @@ pub struct AnalysisConfig {
     /// Log fingerprints of TLS hellos: the columns ja3, ja3s and ja4 of ssl.log.
     #[serde(default)]
     pub ssl_fingerprints: bool,
+    /// Log whether servers' certificates lead to one that is trusted: validation_status of
+    /// ssl.log, and a notice (Zeek: policy/protocols/ssl/validate-certs).
+    #[serde(default)]
+    pub validate_certificates: bool,
+    /// File of the certificates that are trusted, PEM; none: the host's own store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_certificates: Option<PathBuf>,
+    /// Log fingerprints of SSH's key exchange: hassh and its companions in ssh.log.
+    #[serde(default)]
+    pub ssh_hassh: bool,
+    /// Log the passwords of FTP, HTTP, LDAP and SOCKS (Zeek: `default_capture_password`).
+    #[serde(default)]
+    pub log_passwords: bool,
     /// Write the content of files onto the disk; a node does so in its spool.
     #[serde(default)]
     pub extract_files: bool,
     /// Bytes of one file that are written at most.
     #[serde(default)]
     pub extract_bytes_max: ExtractBytesMax,
+    /// Bytes of all extracted files of a node at most.
+    #[serde(default)]
+    pub extract_total_bytes_max: ExtractTotalBytesMax,
     /// Where that content goes; set by the process itself.
     #[serde(skip)]
     pub extract_to: ExtractTo,
@@ -361,6 +377,19 @@ impl Default for ExtractBytesMax {
     /// Zeek's `FileExtract::default_limit`.
     fn default() -> Self {
         Self(100 << 20)
+    }
+}
+
+/// Bytes of all extracted files of a node at most; what comes when it is reached is counted and
+/// not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExtractTotalBytesMax(pub u64);
+
+impl Default for ExtractTotalBytesMax {
+    /// 10 GiB: a hundred files of the largest size.
+    fn default() -> Self {
+        Self(10 << 30)
     }
 }
 

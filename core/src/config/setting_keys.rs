@@ -106,6 +106,12 @@ const ANALYZERS: Kind = Kind::Text {
     expected: "names of analyzers with spaces between, such as `REDIS QUIC`",
     is_valid: are_analyzers,
 };
+const PROGRAMS: Kind = Kind::Text {
+    expected: "names of programs as software.log has them, commas between, such as `OpenSSH, Apache`",
+    is_valid: are_programs,
+};
+const ABSOLUTE_PATH: Kind =
+    Kind::Text { expected: "the absolute path of a file", is_valid: is_absolute_path };
 const USER: Kind = Kind::Text { expected: "the name of a user", is_valid: is_user };
 const STREAMS: Kind = Kind::Text {
     expected: "names of log streams with spaces between, such as `stats weird`",
@@ -276,6 +282,12 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "write unknown_protocols.log: what no analyzer below TCP and UDP knows",
     ),
     key(
+        "software_version_changes",
+        Kind::Optional(&PROGRAMS),
+        "",
+        "programs whose change of version is worth a notice, commas between: `OpenSSH, Apache`",
+    ),
+    key(
         "disabled_analyzers",
         Kind::Optional(&ANALYZERS),
         "",
@@ -289,6 +301,25 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ),
     key("ssl_fingerprints", Kind::Bool, "", "add the columns ja3, ja3s and ja4 to ssl.log"),
     key(
+        "validate_certificates",
+        Kind::Bool,
+        "",
+        "add the column validation_status to ssl.log, and notices of servers that are not trusted",
+    ),
+    key(
+        "trusted_certificates",
+        Kind::Optional(&ABSOLUTE_PATH),
+        "",
+        "file of the certificates that are trusted, PEM; nothing: each host's own store",
+    ),
+    key("ssh_hassh", Kind::Bool, "", "add the columns of hassh to ssh.log"),
+    key(
+        "log_passwords",
+        Kind::Bool,
+        "",
+        "log passwords that FTP, HTTP, LDAP and SOCKS send in the clear",
+    ),
+    key(
         "extract_files",
         Kind::Bool,
         "",
@@ -299,6 +330,12 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         whole(1, 1_000_000_000_000),
         "bytes",
         "of one file that are written at most",
+    ),
+    key(
+        "extract_total_bytes_max",
+        whole(1, 1_000_000_000_000_000),
+        "bytes",
+        "of all files in a node's folder at most; what comes then is counted, not written",
     ),
     key(
         "filter",
@@ -416,6 +453,14 @@ fn is_prefix(text: &str) -> bool {
 fn are_analyzers(text: &str) -> bool {
     text.split_whitespace().next().is_some()
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ' '))
+}
+
+fn are_programs(text: &str) -> bool {
+    !text.contains(char::is_control) && text.split(',').all(|name| !name.trim().is_empty())
+}
+
+fn is_absolute_path(text: &str) -> bool {
+    text.starts_with('/') && is_path(text)
 }
 
 fn is_path(text: &str) -> bool {

@@ -1,7 +1,7 @@
 //! tyto.yaml: what ZeekControl keeps in zeekctl.cfg. [`Settings`] holds the values, the keys
 //! with their ranges and words are in [`SETTING_KEYS`]; a test holds the two together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::{At, Fault, FaultKind};
 use super::runtime::{
-    AlarmConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, FanoutMode, FlowsMax, LogFormat,
-    WatchConfig,
+    AlarmConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, ExtractTotalBytesMax, FanoutMode,
+    FlowsMax, LogFormat, WatchConfig,
 };
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 use super::yaml_lines::{KeyLines, key_lines};
@@ -88,16 +88,28 @@ pub struct Settings {
     pub traceroute: bool,
     /// Write unknown_protocols.log.
     pub unknown_protocols: bool,
+    /// Programs of which another version is worth a notice, names with commas between.
+    pub software_version_changes: Option<String>,
     /// Protocols that are not analysed, names with spaces between.
     pub disabled_analyzers: Option<String>,
     /// Log the hashes of files.
     pub hash_files: bool,
     /// Log fingerprints of TLS hellos.
     pub ssl_fingerprints: bool,
+    /// Log whether servers' certificates are trusted.
+    pub validate_certificates: bool,
+    /// File of the certificates that are trusted; the host's own store when not given.
+    pub trusted_certificates: Option<PathBuf>,
+    /// Log fingerprints of SSH's key exchange.
+    pub ssh_hassh: bool,
+    /// Log the passwords that protocols send in the clear.
+    pub log_passwords: bool,
     /// Write the content of files into the spool of each node.
     pub extract_files: bool,
     /// Bytes of one file that are written at most.
     pub extract_bytes_max: u64,
+    /// Bytes of all files of a node that are written at most.
+    pub extract_total_bytes_max: u64,
     /// Only packets that this tcpdump expression matches are captured.
     pub filter: Option<String>,
     /// Bytes kept of each packet.
@@ -202,11 +214,17 @@ impl Default for Settings {
             flows_max: FlowsMax::default().0,
             traceroute: false,
             unknown_protocols: false,
+            software_version_changes: None,
             disabled_analyzers: None,
             hash_files: true,
             ssl_fingerprints: false,
+            validate_certificates: false,
+            trusted_certificates: None,
+            ssh_hassh: false,
+            log_passwords: false,
             extract_files: false,
             extract_bytes_max: ExtractBytesMax::default().0,
+            extract_total_bytes_max: ExtractTotalBytesMax::default().0,
             filter: None,
             snaplen_bytes: CaptureConfig::new("").snaplen_bytes,
             af_packet: AfPacketSettings::default(),
@@ -257,6 +275,18 @@ impl Settings {
         let settings = checker.read(text);
         faults.append(&mut checker.faults);
         (settings.unwrap_or_default(), checker.places)
+    }
+
+    /// Programs whose change of version is worth a notice.
+    pub fn software_version_changes(&self) -> BTreeSet<String> {
+        let names = self.software_version_changes.iter().flat_map(|names| names.split(','));
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
+    /// Protocols that are not analysed.
+    pub fn disabled_analyzers(&self) -> BTreeSet<String> {
+        let names = self.disabled_analyzers.iter().flat_map(|names| names.split_whitespace());
+        names.map(str::to_owned).collect()
     }
 
     /// Every key with its value, in the order of the manual; what is not set is empty.

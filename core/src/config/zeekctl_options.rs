@@ -188,7 +188,10 @@ pub const ZEEKCTL_OPTIONS: &[Group] = &[
                 "not a setting: `env_vars=TYTO_TRACE=debug` in node.cfg makes a node say more",
             ),
             not_there("SaveTraces", "packets are not kept"),
-            not_there("FileExtractDir", "no files are extracted"),
+            by_itself(
+                "FileExtractDir",
+                "`extract_files` in tyto.yaml; they are in the spool of each node, in extract_files",
+            ),
         ],
     ),
     (

@@ -80,25 +80,30 @@ fn is_first_worker(node: &&Node) -> bool {
 }
 
 /// The analysis options of the cluster, as the worker's command line has them.
-fn options(ctx: &Context, node: Option<&Node>) -> Vec<&'static str> {
+fn options(ctx: &Context, node: Option<&Node>) -> Vec<String> {
     let settings = &ctx.cluster.settings;
     let own = node.map(|node| ctx.cluster.checksums(node) == ChecksumMode::Off);
-    let mut options = Vec::new();
-    if own.unwrap_or(settings.ignore_checksums) {
-        options.push("--ignore-checksums");
-    }
-    if settings.community_id {
-        options.push("--community-id");
-    }
-    if settings.traceroute {
-        options.push("--traceroute");
-    }
-    if settings.unknown_protocols {
-        options.push("--unknown-protocols");
-    }
-    if settings.log_format == LogFormat::Json {
-        options.push("--json");
-    }
+    let switches = [
+        (own.unwrap_or(settings.ignore_checksums), "--ignore-checksums"),
+        (settings.community_id, "--community-id"),
+        (settings.traceroute, "--traceroute"),
+        (settings.unknown_protocols, "--unknown-protocols"),
+        (!settings.hash_files, "--no-file-hashes"),
+        (settings.ssl_fingerprints, "--ssl-fingerprints"),
+        (settings.validate_certificates, "--validate-certificates"),
+        (settings.ssh_hassh, "--ssh-hassh"),
+        (settings.log_passwords, "--log-passwords"),
+        (settings.log_format == LogFormat::Json, "--json"),
+    ];
+    let switches = switches.into_iter().filter(|(is_on, _)| *is_on);
+    let mut options: Vec<String> = switches.map(|(_, option)| option.to_owned()).collect();
+    let trusted = settings.trusted_certificates.iter().filter(|_| settings.validate_certificates);
+    options.extend(trusted.map(|path| format!("--trusted-certificates={}", path.display())));
+    let changes = settings.software_version_changes();
+    options.extend(changes.iter().map(|name| format!("--software-version-change={name}")));
+    let disabled = settings.disabled_analyzers();
+    options.extend(disabled.iter().map(|name| format!("--disable-analyzer={name}")));
+    options.push(format!("--flows-max={}", settings.flows_max));
     options
 }
 

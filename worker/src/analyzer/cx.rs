@@ -1,7 +1,7 @@
 //! What an analyzer may see and do while it is called: its connection, the time, the logs, and
 //! what all connections of a worker share.
 
-use tyto_core::net::{ConnId, Proto};
+use tyto_core::net::{ConnId, Proto, Side};
 use tyto_core::record::LogRecord;
 use tyto_core::time::Ts;
 use tyto_core::uid::Uid;
@@ -139,6 +139,18 @@ impl<'a> Cx<'a> {
         let source = self.analyzer.map(|spec| spec.name);
         let weird = Weird { source, ..Weird::new(name).with(addl) };
         self.shared.weird(self.now, self.conn, &weird, self.out);
+    }
+
+    /// A limit of the analysis was reached: a weird, and an `X` in the connection's history.
+    pub fn limit_reached(&mut self, name: &'static str, addl: &str) {
+        self.weird_with(name, addl);
+        self.analysis_is_cut();
+    }
+
+    /// Something of the connection was not analysed: an `X` in its history, once (Zeek:
+    /// `HIST_ANALYZER_LIMIT_REACHED`).
+    pub fn analysis_is_cut(&mut self) {
+        self.conn.history.push_once(Side::Orig, b'X');
     }
 
     /// Something odd that `source`, a helper of the analyzer, found (Zeek: support analyzers).

@@ -67,6 +67,7 @@ impl Nvt {
             }
             if self.line.len() >= LINE_BYTES_MAX {
                 cx.weird_of("NVT", "nvt_line_size_exceeded", "");
+                cx.analysis_is_cut();
                 self.last = 0;
                 return Some(Cow::Owned(std::mem::take(&mut self.line)));
             }

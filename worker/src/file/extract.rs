@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,12 @@ const OPEN_MAX: usize = 64;
 const QUEUE_PIECES_MAX: usize = 4096;
 /// Bytes of a piece in the queue: larger ones are cut. With the former this bounds the queue.
 const QUEUE_PIECE_BYTES_MAX: usize = 16 * 1024;
+
+/// Pieces refused because the folder is full, after which is looked again how full it is: somebody
+/// may have taken files away.
+const LOOK_AGAIN_PIECES: u64 = 4096;
+/// Who may read what was extracted: the node's user, and its group.
+const FILE_MODE: u32 = 0o640;
 
 /// Where content goes.
 #[derive(Debug)]
@@ -55,12 +61,14 @@ impl Extractor {
     /// The extractor that the configuration asks for.
     pub(super) fn new(config: &AnalysisConfig) -> Option<Self> {
         let lost = Arc::new(AtomicU64::new(0));
+        let total_bytes_max = config.extract_total_bytes_max.0;
         let way = match &config.extract_to {
             ExtractTo::Nowhere => return None,
-            ExtractTo::Direct(folder) => Way::Direct(Folder::new(folder)),
+            ExtractTo::Direct(folder) => Way::Direct(Folder::new(folder, total_bytes_max)),
             ExtractTo::Queued(folder) => {
                 let (sender, receiver) = sync_channel(QUEUE_PIECES_MAX);
-                let (folder, lost) = (Folder::new(folder), Arc::clone(&lost));
+                let folder = Folder::new(folder, total_bytes_max);
+                let lost = Arc::clone(&lost);
                 let writer = std::thread::Builder::new()
                     .name("extract".to_owned())
                     .spawn(move || write_all(folder, &receiver, &lost));
@@ -130,18 +138,47 @@ struct Folder {
     path: PathBuf,
     open: HashMap<Arc<str>, fs::File>,
     is_made: bool,
+    /// Bytes of all its files at most.
+    total_bytes_max: u64,
+    /// Bytes of its files: counted when it is made, and what was written since.
+    total_bytes: u64,
+    refused_pieces: u64,
 }
 
 impl Folder {
-    fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), open: HashMap::new(), is_made: false }
+    fn new(path: &Path, total_bytes_max: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            open: HashMap::new(),
+            is_made: false,
+            total_bytes_max,
+            total_bytes: 0,
+            refused_pieces: 0,
+        }
+    }
+
+    /// Takes room for `bytes` more.
+    fn reserve(&mut self, bytes: usize) -> io::Result<()> {
+        if self.refused_pieces >= LOOK_AGAIN_PIECES {
+            self.refused_pieces = 0;
+            self.total_bytes = bytes_of_files(&self.path)?;
+        }
+        let total_bytes = self.total_bytes.saturating_add(bytes as u64);
+        if total_bytes > self.total_bytes_max {
+            self.refused_pieces += 1;
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.total_bytes = total_bytes;
+        Ok(())
     }
 
     fn write(&mut self, name: &Arc<str>, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if !self.is_made {
             fs::create_dir_all(&self.path)?;
+            self.total_bytes = bytes_of_files(&self.path)?;
             self.is_made = true;
         }
+        self.reserve(bytes.len())?;
         if let Some(file) = self.open.get(name) {
             return file.write_all_at(bytes, offset);
         }
@@ -149,22 +186,36 @@ impl Folder {
             self.open.clear();
         }
         let path = self.path.join(&**name);
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(FILE_MODE);
+        let file = options.open(path)?;
         file.write_all_at(bytes, offset)?;
         self.open.insert(Arc::clone(name), file);
         Ok(())
     }
 }
 
+/// Bytes of the files in a folder.
+fn bytes_of_files(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        // One that was taken away meanwhile has none.
+        bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tyto_core::config::runtime::ExtractBytesMax;
+    use std::os::unix::fs::PermissionsExt;
+    use tyto_core::config::runtime::{ExtractBytesMax, ExtractTotalBytesMax};
 
     fn extractor(to: ExtractTo) -> Extractor {
         let config = AnalysisConfig {
             extract_to: to,
             extract_bytes_max: ExtractBytesMax(10),
+            extract_total_bytes_max: ExtractTotalBytesMax(18),
             ..AnalysisConfig::default()
         };
         Extractor::new(&config).unwrap()
@@ -187,8 +238,33 @@ mod tests {
             extractor.finish();
         }
         for way in ["direct", "queued"] {
-            assert_eq!(fs::read(path(way).join("file")).unwrap(), b"abc\0\0fghij");
+            let path = path(way).join("file");
+            assert_eq!(fs::read(&path).unwrap(), b"abc\0\0fghij");
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode & !FILE_MODE, 0, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_full_folder_takes_no_more_until_files_are_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut extractor = extractor(ExtractTo::Direct(folder.path().to_owned()));
+        let [mut one, mut two, mut three] =
+            ["one", "two", "three"].map(|name| Extractor::begin(name.to_owned()));
+        extractor.write(&mut one, 0, b"0123456789");
+        extractor.write(&mut two, 0, b"01234567");
+        assert_eq!(extractor.lost_bytes(), 0);
+        extractor.write(&mut three, 0, b"0");
+        assert_eq!(extractor.lost_bytes(), 1);
+        assert!(!folder.path().join("three").exists());
+        fs::remove_file(folder.path().join("one")).unwrap();
+        for _ in 1..LOOK_AGAIN_PIECES {
+            extractor.write(&mut three, 0, b"0");
+        }
+        assert_eq!(extractor.lost_bytes(), LOOK_AGAIN_PIECES);
+        extractor.write(&mut three, 0, b"0");
+        assert_eq!(extractor.lost_bytes(), LOOK_AGAIN_PIECES);
+        assert!(folder.path().join("three").exists());
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl Cx<'_> {
         self.shared.files.mime_type(file.fuid)
     }
 
+    /// Type of a file that was given up because nothing came for long. Asked once.
+    pub fn file_given_up(&mut self, file: FileRef) -> Option<&'static str> {
+        self.shared.files.take_given_up(file.fuid)
+    }
+
     /// Whether the file is followed: false once it is over.
     pub fn file_is_open(&self, file: FileRef) -> bool {
         self.shared.files.file(file.fuid).is_some()
@@ -157,7 +162,10 @@ impl FileIo<'_> {
     /// Ends files that were silent for too long; `now` has come.
     pub(crate) fn expire(&mut self) {
         while let Some(file) = self.shared.files.take_silent(self.now) {
-            self.over(file, true);
+            let fuid = file.fuid;
+            if let Some(mime_type) = self.over(file, true) {
+                self.shared.files.gave_up(fuid, mime_type);
+            }
         }
     }
 

@@ -20,13 +20,22 @@ const FILES_MAX: usize = 65_536;
 /// Bytes of all files together that wait for those in front of them. At the limit a file takes
 /// what it has, with gaps.
 const WAITING_BYTES_MAX: usize = 256 << 20;
+/// Files given up whose type is remembered. At the limit the types of all are forgotten, and
+/// missing in the rows of messages that go on for long.
+const GIVEN_UP_MAX: usize = 4096;
 /// Silence after which a file is over, seconds (Zeek: `default_file_timeout_interval`). It is
 /// looked at only so often, too.
 const SILENCE_MAX_S: u64 = 120;
 
-/// What happened at the limits.
+/// How many files there are, and what happened at the limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStats {
+    /// Files begun.
+    pub begun: u64,
+    /// Files that are followed now.
+    pub open: u64,
+    /// Bytes that wait now for those in front of them.
+    pub waiting_bytes: u64,
     /// Files that were not followed because there were too many.
     pub refused: u64,
     /// Times that a file was taken with gaps because too many bytes waited.
@@ -49,6 +58,9 @@ pub struct Files {
     begun: u64,
     /// The file that was over last, and its type: who fed it asks right then.
     last_over: Option<(Fuid, Option<&'static str>)>,
+    /// Types of files that were given up in silence, for the protocol that still waits for the
+    /// rest of them.
+    given_up: HashMap<Fuid, &'static str, KeyedHasher>,
     waiting_bytes: usize,
     extractor: Option<Extractor>,
     hashes_files: bool,
@@ -59,7 +71,8 @@ impl Files {
     /// None yet; ids are hashed with `hasher`.
     pub fn new(config: &AnalysisConfig, hasher: KeyedHasher) -> Self {
         Self {
-            open: HashMap::with_hasher(hasher),
+            open: HashMap::with_hasher(hasher.clone()),
+            given_up: HashMap::with_hasher(hasher),
             deadlines: BTreeSet::new(),
             next_look: Ts(0),
             id_key: id_key(),
@@ -72,10 +85,16 @@ impl Files {
         }
     }
 
-    /// What happened at the limits.
+    /// How many there are, and what happened at the limits.
     pub fn stats(&self) -> FileStats {
         let lost = self.extractor.as_ref().map_or(0, Extractor::lost_bytes);
-        FileStats { extracted_lost_bytes: self.stats.extracted_lost_bytes + lost, ..self.stats }
+        FileStats {
+            begun: self.begun,
+            open: self.open.len() as u64,
+            waiting_bytes: self.waiting_bytes as u64,
+            extracted_lost_bytes: self.stats.extracted_lost_bytes + lost,
+            ..self.stats
+        }
     }
 
     /// Begins to extract `file`, if that is asked for. Its name is Zeek's.
@@ -203,6 +222,19 @@ impl Files {
             (None, Some((last, mime_type))) if last == fuid => mime_type,
             (None, _) => None,
         }
+    }
+
+    /// A file of type `mime_type` was given up.
+    pub(super) fn gave_up(&mut self, fuid: Fuid, mime_type: &'static str) {
+        if self.given_up.len() >= GIVEN_UP_MAX {
+            self.given_up.clear();
+        }
+        self.given_up.insert(fuid, mime_type);
+    }
+
+    /// Type of a file that was given up.
+    pub(super) fn take_given_up(&mut self, fuid: Fuid) -> Option<&'static str> {
+        self.given_up.remove(&fuid)
     }
 
     /// Bytes of a file that wait were `before` and are `after`. True when all files together

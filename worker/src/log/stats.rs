@@ -57,18 +57,18 @@ pub struct StatsLog {
     pub timers: Option<u64>,
     /// Timers that wait: one per connection.
     pub active_timers: u64,
-    /// Files begun since the last report; not counted.
-    pub files: Option<u64>,
-    /// Files open; not counted.
-    pub active_files: Option<u64>,
+    /// Files begun since the last report.
+    pub files: u64,
+    /// Files open.
+    pub active_files: u64,
     /// Zeek's own DNS requests; there are none here.
     pub dns_requests: Option<u64>,
     /// Zeek's own DNS requests; there are none here.
     pub active_dns_requests: Option<u64>,
     /// Bytes of TCP streams that wait for others before them.
     pub reassem_tcp_size: u64,
-    /// Bytes of files that wait for others before them; not counted.
-    pub reassem_file_size: Option<u64>,
+    /// Bytes of files that wait for others before them.
+    pub reassem_file_size: u64,
     /// Bytes of IP fragments that wait for others.
     pub reassem_frag_size: u64,
     /// Bytes of others; there are none here.
@@ -101,7 +101,7 @@ pub struct StatsReports {
     /// Where the system tells our memory, opened before the worker confines itself.
     memory: Option<File>,
     /// What the capture told last; none when there is none.
-    pub live: Option<LiveCapture>,
+    live: Option<LiveCapture>,
 }
 
 impl Default for StatsReports {
@@ -112,6 +112,13 @@ impl Default for StatsReports {
 }
 
 impl StatsReports {
+    /// What the capture counted up to now. It counts on over all lives of a worker: the first
+    /// report is of what came since this one began.
+    pub fn counted(&mut self, live: LiveCapture) {
+        self.last.live.get_or_insert(live);
+        self.live = Some(live);
+    }
+
     /// Whether it is time for a report.
     pub fn is_due(&mut self, now: Ts) -> bool {
         let due = *self.due.get_or_insert_with(|| now.plus_secs(INTERVAL_S));
@@ -146,12 +153,12 @@ impl StatsReports {
             icmp_conns: icmp - old_icmp,
             timers: None,
             active_timers: stats.flows_open,
-            files: None,
-            active_files: None,
+            files: stats.files.begun - old.files.begun,
+            active_files: stats.files.open,
             dns_requests: None,
             active_dns_requests: None,
             reassem_tcp_size: stats.beyond_bytes,
-            reassem_file_size: None,
+            reassem_file_size: stats.files.waiting_bytes,
             reassem_frag_size: stats.fragment_bytes,
             reassem_unknown_size: None,
         });

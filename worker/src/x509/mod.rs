@@ -20,9 +20,11 @@ mod name;
 pub mod ocsp;
 mod oid;
 mod time;
+mod validate;
 
 pub use certificate::{AltNames, BasicConstraints, Certificate};
 pub use log::X509Log;
+pub use validate::{TrustStore, TrustStoreError};
 
 use crate::analyzer::Cx;
 use crate::analyzer::state::Shared;
@@ -31,6 +33,7 @@ use crate::flow::hash::KeyedHasher;
 use crate::log::lately::Lately;
 use crate::log::weird::Weird;
 use crate::output::{Claim, ClaimKey, Output};
+use validate::Validator;
 
 /// A certificate is logged again after this, seconds (Zeek:
 /// `X509::relog_known_certificates_after`).
@@ -53,6 +56,8 @@ pub struct Certificates {
     parsed: HashMap<Fingerprint, Arc<Certificate>, KeyedHasher>,
     logged: Lately<(Fingerprint, bool)>,
     known: Lately<(Addr, [u8; 20])>,
+    /// Only where the operator wants it.
+    validator: Option<Box<Validator>>,
 }
 
 /// Who shows a certificate.
@@ -71,6 +76,7 @@ impl Certificates {
             parsed: HashMap::with_hasher(hasher.clone()),
             logged: Lately::new(hasher.clone(), RELOG_S, LOGGED_MAX),
             known: Lately::new(hasher, KNOWN_CERT_EXPIRY_S, LOGGED_MAX),
+            validator: None,
         }
     }
 
@@ -86,14 +92,32 @@ impl Certificates {
         Some(certificate)
     }
 
+    /// From now on servers' chains are validated: they are to lead into `store`.
+    pub fn validate_against(&mut self, store: TrustStore) {
+        let hasher = self.parsed.hasher().clone();
+        self.validator = Some(Box::new(Validator::new(store, hasher)));
+    }
+
+    /// Whether a server's certificate, `own`, leads to one that is trusted, with `others` that it
+    /// sent: `ok`, or what OpenSSL would say. None when that is not asked for.
+    pub fn verdict(
+        &mut self,
+        own: &Certificate,
+        others: &[&Arc<Certificate>],
+        now: Ts,
+    ) -> Option<&'static str> {
+        self.validator.as_mut().map(|validator| validator.verdict(own, others, now))
+    }
+
     /// Whether a certificate on `host` was not told of there within a day.
     pub fn is_new_on_host(&mut self, host: Addr, certificate: &Certificate, now: Ts) -> bool {
         self.known.is_new((host, certificate.sha1), now)
     }
 
     /// Entries forgotten at the limits.
-    pub const fn forgotten(&self) -> u64 {
-        self.logged.forgotten() + self.known.forgotten()
+    pub fn forgotten(&self) -> u64 {
+        let intermediates = self.validator.as_ref().map_or(0, |validator| validator.forgotten);
+        self.logged.forgotten() + self.known.forgotten() + intermediates
     }
 }
 

@@ -95,8 +95,7 @@ pub(super) fn message(
         return;
     };
     if !header.is_tracked() && !is_netbios {
-        cx.weird_with("DNS_unknown_opcode", &header.opcode.to_string());
-        cx.conn.history.push_once(Side::Orig, b'X');
+        cx.limit_reached("DNS_unknown_opcode", &header.opcode.to_string());
         return;
     }
     let is_first = !std::mem::replace(&mut known.saw_message, true);
@@ -177,8 +176,7 @@ impl Message<'_, '_> {
         let [questions, answers, updates, _] = self.header.counts;
         if questions > QUESTIONS_MAX {
             cx.violation("DNS_Conn_count_too_large", &[]);
-            cx.weird_with("DNS_Conn_count_too_large", &format!("{questions} > {QUESTIONS_MAX}"));
-            cx.conn.history.push_once(Side::Orig, b'X');
+            cx.limit_reached("DNS_Conn_count_too_large", &format!("{questions} > {QUESTIONS_MAX}"));
             return Outcome::Ended;
         }
         let is_read = if self.header.is_update() {

@@ -121,8 +121,7 @@ impl<'a> Reader<'a> {
         cx: &mut Cx<'_>,
     ) -> Option<()> {
         if pointers > POINTERS_MAX {
-            cx.conn.history.push_once(tyto_core::net::Side::Orig, b'X');
-            cx.weird_with("DNS_max_compression_chain_depth_exceeded", &format!("{pointers}"));
+            cx.limit_reached("DNS_max_compression_chain_depth_exceeded", &format!("{pointers}"));
             return Some(());
         }
         let start = name.len;

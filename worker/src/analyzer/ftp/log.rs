@@ -20,7 +20,7 @@ pub(super) struct FtpLog {
     pub id: ConnId,
     /// User of the session.
     pub user: Vec<u8>,
-    /// The user's password; `<hidden>` unless the user is a guest.
+    /// The user's password; `<hidden>` unless the user is a guest or the operator wants it.
     pub password: Option<Vec<u8>>,
     /// The command.
     pub command: Option<Vec<u8>>,

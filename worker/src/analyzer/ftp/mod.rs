@@ -81,7 +81,7 @@ impl Ftp {
         if word.len() > COMMAND_LEN_MAX {
             if self.is_confirmed {
                 let addl = format!("{} > {COMMAND_LEN_MAX}", word.len());
-                cx.weird_with("FTP_max_command_length_exceeded", &addl);
+                cx.limit_reached("FTP_max_command_length_exceeded", &addl);
             }
             return false;
         }

@@ -254,7 +254,8 @@ impl Session {
             cx.weird_with("FTP_reply_msg_too_long", &text.len().to_string());
             text.truncate(REPLY_LEN_MAX);
         }
-        let hides = !GUESTS.iter().any(|guest| self.user.eq_ignore_ascii_case(guest));
+        let is_guest = GUESTS.iter().any(|guest| self.user.eq_ignore_ascii_case(guest));
+        let hides = !is_guest && !cx.shared.config.log_passwords;
         if hides && current.name == b"PASS" {
             arg = b"<hidden>".to_vec();
         }

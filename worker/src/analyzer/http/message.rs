@@ -288,7 +288,7 @@ impl Message {
 
     fn begin_child(&mut self, at: usize, env: &mut Env<'_, '_>) {
         if at >= DEPTH_MAX {
-            env.cx.weird_with("exceeded_mime_max_depth", &at.to_string());
+            env.cx.limit_reached("exceeded_mime_max_depth", &at.to_string());
             return;
         }
         let Some(child) = self.entities.get(at).map(Entity::child) else { return };
@@ -383,7 +383,7 @@ impl Message {
         if self.header_lines == 0 {
             self.new_header(at, header::skip_blanks(line), env);
         } else if self.header.len() >= HEADER_BYTES_MAX {
-            env.cx.weird_with("exceeded_mime_max_header_bytes", &self.header.len().to_string());
+            env.cx.limit_reached("exceeded_mime_max_header_bytes", &self.header.len().to_string());
         } else {
             self.header.extend_from_slice(line);
             self.header_lines += 1;
@@ -502,12 +502,12 @@ impl Message {
             return;
         }
         let file = self.entities.get_mut(at).and_then(|entity| entity.file.take());
-        if let Some(mut file) = file
-            && env.cx.file_is_open(file.file)
-        {
-            let mime_type = env.cx.file_end(file.file);
-            Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
-        }
+        let Some(mut file) = file else { return };
+        let mime_type = match env.cx.file_is_open(file.file) {
+            true => env.cx.file_end(file.file),
+            false => env.cx.file_given_up(file.file),
+        };
+        Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
     }
 }
 

@@ -421,7 +421,7 @@ fn authorization(row: &mut HttpLog, value: &[u8], cx: &mut Cx<'_>) {
     if let Some(complaint) = complaint {
         cx.weird_without_source("base64_illegal_encoding", &complaint);
     }
-    let shows_password = false;
+    let shows_password = cx.shared.config.log_passwords;
     match memchr::memchr(b':', &decoded) {
         Some(colon) => {
             row.username = decoded.get(..colon).map(<[u8]>::to_vec);

@@ -7,7 +7,7 @@ use super::log::KerberosLog;
 use super::names;
 use super::parser::{Message, Refusal, Reply, Request};
 use crate::analyzer::Cx;
-use crate::file::FileAbout;
+use crate::file::{FileAbout, handle};
 use crate::x509::Certificate;
 
 /// Errors that only ask to authenticate first: such an exchange is not logged, the next is.
@@ -55,8 +55,10 @@ pub fn message(message: &Message<'_>, cx: &mut Cx<'_>) {
 
 /// Carries a certificate to the files; gives its id there, and its subject.
 fn carry(side: Side, certificate: &[u8], cx: &mut Cx<'_>) -> (Fuid, Option<Vec<u8>>) {
-    let from = if side == Side::Orig { "client" } else { "server" };
-    let handle = format!("KRB {:?} {from}", cx.uid());
+    // Spelt as Zeek does, so that the ids of files are the same.
+    let sender = if side == Side::Orig { ('T', 0) } else { ('F', 1) };
+    let (begun, id) = (handle::time(cx.conn.start), handle::id(&cx.id()));
+    let handle = format!("Analyzer::ANALYZER_KRB{begun}{}{id}{}", sender.0, sender.1);
     let about = FileAbout { mime_type: Some(CERTIFICATE), ..FileAbout::default() };
     let file = cx.file_open(side, handle.as_bytes(), &about);
     cx.file_bytes(file, certificate);

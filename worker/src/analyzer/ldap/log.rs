@@ -29,7 +29,7 @@ pub struct LdapLog {
     pub diagnostic_message: Option<Vec<u8>>,
     /// What it is done to.
     pub object: Option<Vec<u8>>,
-    /// With what; passwords are not shown.
+    /// With what; a password is `REDACTED` unless the operator wants it.
     pub argument: Option<Vec<u8>>,
 }
 

@@ -193,7 +193,7 @@ impl Session {
             }
         }
         if !message.argument.is_empty() {
-            let is_password = row.opcode == Some(BIND_SIMPLE);
+            let is_password = row.opcode == Some(BIND_SIMPLE) && !cx.shared.config.log_passwords;
             let shown: &[u8] = if is_password { b"REDACTED" } else { &message.argument };
             change_text(&mut row.argument, shown, id, "LDAP_message_argument_change", cx);
         }

@@ -19,8 +19,6 @@ const EMPTY_MESSAGE: usize = 35;
 const DEPTH_MAX: u8 = 10;
 /// No further command.
 const END_OF_CHAIN: u8 = 0xff;
-/// Letter of the history for a limit that was reached.
-const LIMIT: u8 = b'X';
 /// What is kept of requests, of each kind. At the limit it is forgotten.
 const REQUESTS_MAX: usize = 1000;
 
@@ -229,12 +227,10 @@ impl Smb {
             self.command1(header, andx.command, next, reader, cx)?;
         }
         if andx.command != END_OF_CHAIN && !advances {
-            cx.weird("smb_andx_offset_not_advancing");
-            cx.conn.history.push_once(Side::Orig, LIMIT);
+            cx.limit_reached("smb_andx_offset_not_advancing", "");
         }
         if andx.command != END_OF_CHAIN && link.depth >= DEPTH_MAX {
-            cx.weird("smb_andx_depth_exceeded");
-            cx.conn.history.push_once(Side::Orig, LIMIT);
+            cx.limit_reached("smb_andx_depth_exceeded", "");
         }
         Ok(())
     }

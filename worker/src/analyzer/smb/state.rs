@@ -12,6 +12,7 @@ use super::arena::{Arena, Key};
 use super::log::{SmbFilesLog, SmbMappingLog};
 use super::things::{Action, File, Times, Tree};
 use crate::analyzer::Cx;
+use crate::file::handle;
 
 /// Commands without an answer, open files, and shares that are remembered. At the limit the
 /// others are forgotten.
@@ -326,11 +327,12 @@ impl State {
         }
         let modified = file.times.map_or(0, |times| times.modified);
         let id = cx.id();
-        let mut handle = format!("SMB {} {} ", id.orig_h, id.resp_h).into_bytes();
-        handle.extend_from_slice(file.path.as_deref().unwrap_or_default());
-        handle.extend_from_slice(file.name.as_deref().unwrap_or_default());
-        handle.extend_from_slice(modified.to_string().as_bytes());
-        Some((handle, file.name.clone(), file.size))
+        // Spelt as Zeek does, so that the ids of files are the same.
+        let path = handle::printable(file.path.as_deref().unwrap_or_default());
+        let name = handle::printable(file.name.as_deref().unwrap_or_default());
+        let (orig, resp) = (id.orig_h, id.resp_h);
+        let handle = format!("Analyzer::ANALYZER_SMB{orig}{resp}{path}{name}{modified}");
+        Some((handle.into_bytes(), file.name.clone(), file.size))
     }
 
     /// Content of the current file is seen on this connection for the first time.

@@ -6,7 +6,7 @@ use super::log::Transaction;
 use crate::analyzer::Cx;
 use crate::analyzer::mime::header::filename;
 use crate::analyzer::mime::{Message, MimeSink};
-use crate::file::{FileAbout, FileRef};
+use crate::file::{FileAbout, FileRef, handle};
 
 /// A message that is being sent.
 #[derive(Debug)]
@@ -90,15 +90,16 @@ impl Sink<'_> {
         if let Some(file) = self.part.file {
             return file;
         }
-        let mut handle = format!("SMTP {} {}", cx.uid(), self.mime_depth).into_bytes();
-        handle.extend_from_slice(&self.transaction.row.trans_depth.to_be_bytes());
+        // Spelt as Zeek does, so that the ids of files are the same.
+        let (begun, depth) = (handle::time(cx.conn.start), self.transaction.row.trans_depth);
+        let handle = format!("Analyzer::ANALYZER_SMTP{begun}{depth}{}", self.mime_depth);
         let filename = self.part.filename.as_deref().filter(|_| self.part.is_open);
         let about = FileAbout {
             depth: *self.mime_depth,
             filename: filename.map(|name| String::from_utf8_lossy(name).into_owned()),
             ..FileAbout::default()
         };
-        let file = cx.file_open(self.part.side, &handle, &about);
+        let file = cx.file_open(self.part.side, handle.as_bytes(), &about);
         self.transaction.file(file.fuid);
         self.part.file = Some(file);
         file

@@ -22,7 +22,7 @@ pub(super) struct SocksLog {
     pub version: u64,
     /// User who logged in at the proxy.
     pub user: Option<Vec<u8>>,
-    /// The password; not kept.
+    /// The password, where the operator wants it.
     pub password: Option<Vec<u8>>,
     /// What the proxy said.
     pub status: Option<String>,

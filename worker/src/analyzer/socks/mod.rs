@@ -96,7 +96,12 @@ impl Socks {
                 let is_login = !WITHOUT.contains(&method);
                 self.phase = Phase { has_method: true, is_login, method };
             }
-            Message::Login(user) => self.row(5, cx).user = Some(user),
+            Message::Login { user, password } => {
+                let password = cx.shared.config.log_passwords.then_some(password);
+                let row = self.row(5, cx);
+                row.user = Some(user);
+                row.password = password.or(row.password.take());
+            }
             Message::LoginReply(code) => {
                 self.phase.is_login = false;
                 self.row(5, cx).status = Some(status_v5(code));

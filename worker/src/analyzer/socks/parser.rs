@@ -13,8 +13,11 @@ pub(super) enum Message {
     Methods,
     /// Version 5: the method that the server chose.
     Method(u8),
-    /// Version 5: user.
-    Login(Vec<u8>),
+    /// Version 5: who it is.
+    Login {
+        user: Vec<u8>,
+        password: Vec<u8>,
+    },
     /// Version 5: did it succeed?
     LoginReply(u8),
     /// A login of a kind that is not read: why.
@@ -81,8 +84,8 @@ fn login(side: Side, method: u8, cursor: &mut Cursor<'_>) -> Option<Message> {
             let len = cursor.u8()?;
             let user = cursor.take(usize::from(len))?.to_vec();
             let len = cursor.u8()?;
-            cursor.skip(usize::from(len))?;
-            Some(Message::Login(user))
+            let password = cursor.take(usize::from(len))?.to_vec();
+            Some(Message::Login { user, password })
         }
         (1, Side::Resp) => cursor.u8().map(Message::LoginReply),
         (version, _) => {

@@ -1,5 +1,7 @@
 //! The algorithms that both sides offer (KEXINIT, RFC 4253 section 7.1) and what they agree on.
 
+use tyto_core::net::Side;
+
 use crate::analyzer::Cx;
 use crate::analyzer::bytes::Cursor;
 
@@ -69,6 +71,21 @@ impl Offer {
         Some(offer)
     }
 
+    /// The lists for what `side` sends: key exchange, encryption, integrity, compression.
+    pub(super) fn sent_by(&self, side: Side) -> [&[u8]; 4] {
+        let [ciphers, macs, compressions] =
+            [&self.ciphers, &self.macs, &self.compressions].map(|[up, down]| match side {
+                Side::Orig => &up[..],
+                Side::Resp => &down[..],
+            });
+        [&self.kex, ciphers, macs, compressions]
+    }
+
+    /// Kinds of host keys.
+    pub(super) fn host_key(&self) -> &[u8] {
+        &self.host_key
+    }
+
     fn tell_limits(&self, cx: &mut Cx<'_>) {
         let [cipher_up, cipher_down] = &self.ciphers;
         let [mac_up, mac_down] = &self.macs;
@@ -86,7 +103,7 @@ impl Offer {
         for (list, weird) in lists {
             let count = list.split(|byte| *byte == b',').count();
             if count > NAMES_MAX {
-                cx.weird_with(weird, &format!("{count} > {NAMES_MAX}"));
+                cx.limit_reached(weird, &format!("{count} > {NAMES_MAX}"));
             }
         }
     }
@@ -143,7 +160,7 @@ pub(super) fn string<'a>(cursor: &mut Cursor<'a>, cx: &mut Cx<'_>) -> Option<&'a
     let len = cursor.be32()?;
     if len > STRING_LEN_MAX {
         let addl = format!("{len} > {STRING_LEN_MAX}");
-        cx.weird_with("SSH_max_string_length_exceeded", &addl);
+        cx.limit_reached("SSH_max_string_length_exceeded", &addl);
     }
     cursor.take(len.min(STRING_LEN_MAX) as usize)
 }
@@ -155,6 +172,15 @@ pub(super) fn first_common<'a>(client: &'a [u8], server: &[u8]) -> Option<&'a [u
         names.any(|other| other == *name)
     };
     client.split(|byte| *byte == b',').take(NAMES_MAX).find(in_server)
+}
+
+/// The names of a list that count: all but those beyond the limit.
+pub(super) fn first_names(list: &[u8]) -> &[u8] {
+    let ends = list.iter().enumerate().filter(|(_, byte)| **byte == b',');
+    match ends.map(|(end, _)| end).nth(NAMES_MAX - 1) {
+        Some(end) => list.get(..end).unwrap_or(list),
+        None => list,
+    }
 }
 
 fn agree(client: &[u8], server: &[u8]) -> String {

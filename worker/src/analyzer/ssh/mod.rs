@@ -2,6 +2,7 @@
 //! encrypted packets, which tell whether a login succeeded.
 
 mod auth;
+mod hassh;
 mod kex;
 mod log;
 mod session;
@@ -183,7 +184,7 @@ impl Ssh {
         if whole > PACKET_LEN_MAX {
             if len > PACKET_LEN_ODD {
                 let addl = format!("{len} > {PACKET_LEN_ODD}");
-                cx.weird_with("SSH_max_packet_length_exceeded", &addl);
+                cx.limit_reached("SSH_max_packet_length_exceeded", &addl);
             }
             return Err(Broken);
         }
@@ -226,6 +227,7 @@ impl Ssh {
         match self.flow(side).state {
             State::KexInit => {
                 let offer = Offer::read(body, cx).ok_or(Broken)?;
+                self.session.offered(side, &offer, cx);
                 self.offer(side, offer, cx);
                 Ok(())
             }

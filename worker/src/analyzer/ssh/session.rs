@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tyto_core::net::Side;
 use tyto_core::record::value::EnumName;
 
+use super::hassh::{Hassh, SshLogWithHassh};
 use super::kex::{Agreed, Offer};
 use super::log::SshLog;
 use crate::analyzer::Cx;
@@ -20,6 +21,8 @@ pub(super) struct Session {
     is_logged: bool,
     is_confirmed: bool,
     is_done: bool,
+    /// Only where the operator wants it.
+    hassh: Option<Box<Hassh>>,
 }
 
 impl Session {
@@ -44,6 +47,13 @@ impl Session {
         let host = IpAddr::from(end.addr);
         let unparsed_version = &unparsed_version[..];
         cx.software(&SoftwareSeen { software_type, host, host_p, unparsed_version });
+    }
+
+    /// A side told what it offers.
+    pub(super) fn offered(&mut self, side: Side, offer: &Offer, cx: &Cx<'_>) {
+        if cx.shared.config.ssh_hassh && self.row.is_some() {
+            self.hassh.get_or_insert_default().offered(side, offer);
+        }
     }
 
     /// Both sides told what they offer.
@@ -84,17 +94,27 @@ impl Session {
             row.auth_attempts += 1;
             self.is_done = success && self.is_confirmed;
         }
-        if success && !std::mem::replace(&mut self.is_logged, true) {
-            cx.row(row);
+        if success {
+            self.write(cx);
         }
     }
 
     /// The connection is over.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
-        if let Some(row) = &self.row
-            && !std::mem::replace(&mut self.is_logged, true)
-        {
-            cx.row(row);
+        self.write(cx);
+    }
+
+    fn write(&mut self, cx: &mut Cx<'_>) {
+        if self.is_logged {
+            return;
+        }
+        let Some(ssh) = &self.row else { return };
+        self.is_logged = true;
+        if cx.shared.config.ssh_hassh {
+            let hassh = self.hassh.take().unwrap_or_default();
+            cx.row(&SshLogWithHassh { ssh: ssh.clone(), hassh: *hassh });
+        } else {
+            cx.row(ssh);
         }
     }
 

@@ -43,6 +43,25 @@ pub struct SslLog {
     pub sni_matches_cert: Option<bool>,
 }
 
+/// What became of a server's certificates.
+#[derive(Clone, Debug, Default, LogRecord)]
+pub struct Validation {
+    /// `ok` when they lead to one that is trusted; otherwise why not, in OpenSSL's words.
+    pub validation_status: Option<String>,
+}
+
+/// A handshake and what became of the server's certificates.
+#[derive(Debug, LogRecord)]
+#[log(stream = "ssl")]
+pub struct SslLogWithValidation {
+    /// What is always told.
+    #[log(flatten)]
+    pub ssl: SslLog,
+    /// Whether the certificates are trusted.
+    #[log(flatten)]
+    pub validation: Validation,
+}
+
 /// A handshake with the fingerprints of its hellos.
 #[derive(Debug, LogRecord)]
 #[log(stream = "ssl")]
@@ -50,6 +69,29 @@ pub struct SslLogWithFingerprints {
     /// What is always told.
     #[log(flatten)]
     pub ssl: SslLog,
+    /// The fingerprints.
+    #[log(flatten)]
+    pub hellos: HelloFingerprints,
+}
+
+/// A handshake with all that can be asked for.
+#[derive(Debug, LogRecord)]
+#[log(stream = "ssl")]
+pub struct SslLogWithBoth {
+    /// What is always told.
+    #[log(flatten)]
+    pub ssl: SslLog,
+    /// Whether the certificates are trusted.
+    #[log(flatten)]
+    pub validation: Validation,
+    /// The fingerprints.
+    #[log(flatten)]
+    pub hellos: HelloFingerprints,
+}
+
+/// Fingerprints of hellos.
+#[derive(Clone, Debug, Default, LogRecord)]
+pub struct HelloFingerprints {
     /// MD5 over what the client's hello offers (JA3).
     pub ja3: Option<String>,
     /// MD5 over what the server's hello chose (JA3S).

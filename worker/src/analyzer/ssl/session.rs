@@ -9,9 +9,13 @@ use tyto_core::record::LogRecord;
 use tyto_core::record::value::Vector;
 use tyto_core::time::Ts;
 
-use super::log::{KnownCertsLog, SslLog, SslLogWithFingerprints};
+use super::log::{
+    HelloFingerprints, KnownCertsLog, SslLog, SslLogWithBoth, SslLogWithFingerprints,
+    SslLogWithValidation, Validation,
+};
 use crate::analyzer::Cx;
 use crate::file::{FileAbout, handle};
+use crate::log::notice::Notice;
 use crate::log::weird::Weird;
 use crate::output::{Claim, ClaimKey};
 use crate::tls::fingerprint::{Carrier, Extensions};
@@ -279,13 +283,48 @@ impl Session {
     pub(super) fn finish(&mut self, cx: &mut Cx<'_>) {
         let Some(ts) = self.begun.filter(|_| !self.is_logged) else { return };
         self.is_logged = true;
+        let validation = Validation { validation_status: self.validate(cx).map(str::to_owned) };
         let ssl = self.row(ts, cx);
-        if !cx.shared.config.ssl_fingerprints {
-            cx.row(&ssl);
-            return;
-        }
         let Fingerprints { ja3, ja3s, ja4, .. } = *self.fingerprints.take().unwrap_or_default();
-        cx.row(&SslLogWithFingerprints { ssl, ja3, ja3s, ja4 });
+        let hellos = HelloFingerprints { ja3, ja3s, ja4 };
+        let config = &cx.shared.config;
+        match (config.validate_certificates, config.ssl_fingerprints) {
+            (false, false) => cx.row(&ssl),
+            (true, false) => cx.row(&SslLogWithValidation { ssl, validation }),
+            (false, true) => cx.row(&SslLogWithFingerprints { ssl, hellos }),
+            (true, true) => cx.row(&SslLogWithBoth { ssl, validation, hellos }),
+        }
+    }
+
+    /// Whether the server's certificates are trusted; a notice when they are not (Zeek:
+    /// policy/protocols/ssl/validate-certs). None when there are none, or nobody asks.
+    fn validate(&self, cx: &mut Cx<'_>) -> Option<&'static str> {
+        let [_, server] = self.chains.as_ref()?;
+        let (own, others) = server.split_first()?;
+        let own = own.as_ref()?;
+        let others: Vec<_> = others.iter().flatten().collect();
+        let verdict = cx.shared.certificates.verdict(own, &others, cx.now)?;
+        if verdict != "ok" {
+            let id = cx.id();
+            let handle = format!("{}0", file_handle(false, cx));
+            let notice = Notice {
+                sub: Some(own.subject.clone()),
+                identifier: Some(format!(
+                    "{}{}{}{verdict}",
+                    id.resp_h, id.resp_p.0, own.fingerprint
+                )),
+                uid: Some(cx.uid()),
+                id: Some(id),
+                proto: Some(cx.proto),
+                fuid: Some(cx.shared.files.fuid(handle.as_bytes())),
+                ..Notice::new(
+                    "SSL::Invalid_Server_Cert",
+                    format!("SSL certificate validation failed with ({verdict})"),
+                )
+            };
+            cx.shared.notice(cx.now, notice, cx.out);
+        }
+        Some(verdict)
     }
 
     fn row(&self, ts: Ts, cx: &Cx<'_>) -> SslLog {
