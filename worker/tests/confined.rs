@@ -10,6 +10,7 @@ use std::process::Command;
 
 use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_worker::confine;
+use tyto_worker::x509::TrustStore;
 
 /// Set in the confined copy of this program: the prefix of its node.
 const PREFIX: &str = "TYTO_TEST_CONFINED";
@@ -84,4 +85,30 @@ fn standalone_node_writes_logs_too() {
     fs::rename(prefix.join("spool/worker-1/conn.log"), prefix.join("logs/2026-11-22/conn.log"))
         .unwrap();
     assert!(refused(fs::read(prefix.join("ca/file"))));
+}
+
+#[test]
+fn trusted_certificates_are_read_only_where_chains_are_validated() {
+    let test = "trusted_certificates_are_read_only_where_chains_are_validated";
+    let Some(prefix) = in_own_process(test) else { return };
+    let named = prefix.join("ca/file");
+    let mut config = config(&prefix, Role::Worker);
+    config.analysis.validate_certificates = true;
+    config.analysis.trusted_certificates = Some(named.clone());
+    confine::enter(&config);
+    assert_eq!(fs::read(named).unwrap(), b"x");
+    assert!(refused(fs::read_dir("/etc/ssl")));
+}
+
+#[test]
+fn the_hosts_own_store_is_read_by_a_confined_worker() {
+    let Some(prefix) = in_own_process("the_hosts_own_store_is_read_by_a_confined_worker") else {
+        return;
+    };
+    let has_store = TrustStore::load(None).is_ok();
+    let mut config = config(&prefix, Role::Worker);
+    config.analysis.validate_certificates = true;
+    confine::enter(&config);
+    assert_eq!(TrustStore::of(&config.analysis).is_ok(), has_store);
+    assert!(refused(fs::read("/etc/passwd")));
 }
