@@ -35,15 +35,13 @@ fn each_golden_capture_gives_the_same_bytes_twice() {
     captures.sort();
     assert!(captures.len() > 30, "{}", captures.len());
     for capture in captures {
-        for json in [false, true] {
-            let first = logs(&capture, &trusted, json);
-            let second = logs(&capture, &trusted, json);
-            assert!(first.keys().any(|path| path.ends_with("conn.log")), "{capture:?}");
-            let names = |logs: &Logs| logs.keys().cloned().collect::<Vec<_>>();
-            assert_eq!(names(&first), names(&second), "{capture:?}");
-            for (name, bytes) in &first {
-                assert!(bytes == &second[name], "{}: {name:?} differs", capture.display());
-            }
+        let first = logs(&capture, &trusted);
+        let second = logs(&capture, &trusted);
+        assert!(first.keys().any(|path| path.ends_with("conn.log")), "{capture:?}");
+        let names = |logs: &Logs| logs.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&first), names(&second), "{capture:?}");
+        for (name, bytes) in &first {
+            assert!(bytes == &second[name], "{}: {name:?} differs", capture.display());
         }
     }
 }
@@ -51,7 +49,7 @@ fn each_golden_capture_gives_the_same_bytes_twice() {
 /// Content of each file that was written, by its path below the folder.
 type Logs = BTreeMap<PathBuf, Vec<u8>>;
 
-fn logs(capture: &Path, trusted: &str, json: bool) -> Logs {
+fn logs(capture: &Path, trusted: &str) -> Logs {
     let folder = tempfile::tempdir().unwrap();
     let (logs, files) = (folder.path().join("logs"), folder.path().join("files"));
     let mut words: Vec<String> = vec!["worker".to_owned()];
@@ -61,7 +59,6 @@ fn logs(capture: &Path, trusted: &str, json: bool) -> Logs {
     pair("--extract-files", files.display().to_string());
     pair("--trusted-certificates", trusted.to_owned());
     words.extend(OPTIONS.map(str::to_owned));
-    words.extend(json.then(|| "--json".to_owned()));
     read::run(&Args::parse_from(words)).unwrap();
     let written = [&logs, &files].into_iter().filter(|folder| folder.is_dir());
     let entries = written.flat_map(|folder| fs::read_dir(folder).unwrap());

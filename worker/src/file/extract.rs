@@ -55,6 +55,8 @@ pub(super) struct Extracted {
     pub(super) name: Arc<str>,
     /// Bytes after which it was cut off.
     pub(super) cut_off_at: Option<u64>,
+    /// It was cut off because the disk did not take it: what comes is lost.
+    is_lost: bool,
 }
 
 impl Extractor {
@@ -80,11 +82,15 @@ impl Extractor {
 
     /// Begins a file.
     pub(super) fn begin(name: String) -> Extracted {
-        Extracted { name: name.into(), cut_off_at: None }
+        Extracted { name: name.into(), cut_off_at: None, is_lost: false }
     }
 
     /// Bytes of the file that stand at `offset`.
     pub(super) fn write(&mut self, file: &mut Extracted, offset: u64, bytes: &[u8]) {
+        if file.is_lost {
+            self.lost.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            return;
+        }
         if file.cut_off_at.is_some() {
             return;
         }
@@ -97,7 +103,14 @@ impl Extractor {
         let mut at = offset;
         for piece in taken.chunks(QUEUE_PIECE_BYTES_MAX) {
             let lost = match &mut self.way {
-                Way::Direct(folder) => folder.write(&file.name, at, piece).is_err(),
+                Way::Direct(_) if file.is_lost => true,
+                Way::Direct(folder) => {
+                    file.is_lost = folder.write(&file.name, at, piece).is_err();
+                    if file.is_lost {
+                        file.cut_off_at = Some(at);
+                    }
+                    file.is_lost
+                }
                 Way::Queued { sender, .. } => {
                     let name = Arc::clone(&file.name);
                     sender.try_send(Piece { name, offset: at, bytes: piece.to_vec() }).is_err()
@@ -249,22 +262,21 @@ mod tests {
     fn a_full_folder_takes_no_more_until_files_are_taken_away() {
         let folder = tempfile::tempdir().unwrap();
         let mut extractor = extractor(ExtractTo::Direct(folder.path().to_owned()));
-        let [mut one, mut two, mut three] =
-            ["one", "two", "three"].map(|name| Extractor::begin(name.to_owned()));
-        extractor.write(&mut one, 0, b"0123456789");
-        extractor.write(&mut two, 0, b"01234567");
-        assert_eq!(extractor.lost_bytes(), 0);
-        extractor.write(&mut three, 0, b"0");
-        assert_eq!(extractor.lost_bytes(), 1);
+        let mut write = |name: &str, bytes: &[u8]| {
+            let mut file = Extractor::begin(name.to_owned());
+            extractor.write(&mut file, 0, bytes);
+            (file.cut_off_at, extractor.lost_bytes())
+        };
+        assert_eq!(write("one", b"0123456789"), (None, 0));
+        assert_eq!(write("two", b"01234567"), (None, 0));
+        assert_eq!(write("three", b"0"), (Some(0), 1));
         assert!(!folder.path().join("three").exists());
         fs::remove_file(folder.path().join("one")).unwrap();
         for _ in 1..LOOK_AGAIN_PIECES {
-            extractor.write(&mut three, 0, b"0");
+            write("three", b"0");
         }
-        assert_eq!(extractor.lost_bytes(), LOOK_AGAIN_PIECES);
-        extractor.write(&mut three, 0, b"0");
-        assert_eq!(extractor.lost_bytes(), LOOK_AGAIN_PIECES);
-        assert!(folder.path().join("three").exists());
+        assert_eq!(write("four", b"0"), (None, LOOK_AGAIN_PIECES));
+        assert_eq!(fs::read(folder.path().join("four")).unwrap(), b"0");
     }
 
     #[test]

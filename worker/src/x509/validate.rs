@@ -186,14 +186,15 @@ impl Validator {
     }
 
     fn judge(&mut self, own: &Certificate, others: &[&Arc<Certificate>], now: Ts) -> &'static str {
+        let in_time = if now < own.not_before {
+            words::NOT_YET_VALID
+        } else if now > own.not_after {
+            words::EXPIRED
+        } else {
+            words::OK
+        };
         if self.store.fingerprints.contains(&own.fingerprint) {
-            return if now < own.not_before {
-                words::NOT_YET_VALID
-            } else if now > own.not_after {
-                words::EXPIRED
-            } else {
-                words::OK
-            };
+            return in_time;
         }
         let own = CertificateDer::from(&own.der[..]);
         let sent: Vec<_> =
@@ -210,6 +211,8 @@ impl Validator {
                 self.remember(between);
                 words::OK
             }
+            // What webpki does not read, such as certificates of version 1, may be over all the same.
+            Err(words::UNSPECIFIED) if in_time != words::OK => in_time,
             Err(verdict) => verdict,
         }
     }
