@@ -288,7 +288,7 @@ impl Message {
 
     fn begin_child(&mut self, at: usize, env: &mut Env<'_, '_>) {
         if at >= DEPTH_MAX {
-            env.cx.limit_reached("exceeded_mime_max_depth", &at.to_string());
+            env.cx.weird_with("exceeded_mime_max_depth", &at.to_string());
             return;
         }
         let Some(child) = self.entities.get(at).map(Entity::child) else { return };
@@ -383,7 +383,7 @@ impl Message {
         if self.header_lines == 0 {
             self.new_header(at, header::skip_blanks(line), env);
         } else if self.header.len() >= HEADER_BYTES_MAX {
-            env.cx.limit_reached("exceeded_mime_max_header_bytes", &self.header.len().to_string());
+            env.cx.weird_with("exceeded_mime_max_header_bytes", &self.header.len().to_string());
         } else {
             self.header.extend_from_slice(line);
             self.header_lines += 1;

@@ -132,7 +132,7 @@ impl Message {
     fn begin_entity(&mut self, sink: &mut impl MimeSink, cx: &mut Cx<'_>) {
         let depth = self.entities.len();
         if depth > DEPTH_MAX {
-            cx.limit_reached("exceeded_mime_max_depth", &DEPTH_MAX.to_string());
+            cx.weird_with("exceeded_mime_max_depth", &DEPTH_MAX.to_string());
             return;
         }
         let encoding = self.entities.last().map_or(Encoding::Binary, |parent| parent.encoding);
@@ -257,7 +257,7 @@ impl Entity {
         match &mut self.header_line {
             Some(field) if is_folded && field.len() >= HEADER_BYTES_MAX => {
                 let len = field.len().to_string();
-                cx.limit_reached("exceeded_mime_max_header_bytes", &len);
+                cx.weird_with("exceeded_mime_max_header_bytes", &len);
             }
             Some(field) if is_folded => field.extend_from_slice(line),
             _ => {
