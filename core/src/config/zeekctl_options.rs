@@ -190,7 +190,7 @@ pub const ZEEKCTL_OPTIONS: &[Group] = &[
             not_there("SaveTraces", "packets are not kept"),
             by_itself(
                 "FileExtractDir",
-                "`extract_files` in tyto.yaml; they are in the spool of each node, in extract_files",
+                "with `extract_files` they are in extract_files of each node's spool",
             ),
         ],
     ),
