@@ -17,8 +17,8 @@ use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 
 use super::Certificate;
 use super::der::{Elements, tag};
-use crate::flow::hash::KeyedHasher;
 use crate::analyzer::text::hex;
+use crate::flow::hash::KeyedHasher;
 
 /// Verdicts that are remembered. At the limit all are forgotten and found again.
 const VERDICTS_MAX: usize = 4096;

@@ -20,7 +20,6 @@ use super::bytes::Cursor;
 use super::stage::Stage;
 use super::text::hex;
 use super::{Analyzer, Cx, First, Match, Spec};
-use crate::analyzer::text::hex;
 use crate::log::weird::Weird;
 use crate::tls::message::{self, Chosen, Event};
 
