@@ -306,7 +306,7 @@ impl Session {
         let verdict = cx.shared.certificates.verdict(own, &others, cx.now)?;
         if verdict != "ok" {
             let id = cx.id();
-            let handle = format!("{}0", file_handle(false, cx));
+            let handle = format!("{}0", file_handle(false, cx.conn.start, &id));
             let notice = Notice {
                 sub: Some(own.subject.clone()),
                 identifier: Some(format!(
