@@ -77,7 +77,9 @@ impl SpareDetections {
         let Some(mut detection) = self.0.pop() else { return Box::new(Detection::new(proto)) };
         let Detection { bytes, pieces, .. } = &mut *detection;
         let [orig, resp] = bytes;
-        (orig.clear(), resp.clear(), pieces.clear());
+        orig.clear();
+        resp.clear();
+        pieces.clear();
         let (bytes, pieces) = (std::mem::take(bytes), std::mem::take(pieces));
         *detection = Detection { bytes, pieces, ..Detection::new(proto) };
         detection

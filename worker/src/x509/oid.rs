@@ -31,11 +31,9 @@ pub(super) fn dotted(bytes: &[u8]) -> Option<String> {
         if text.is_empty() {
             let first = (arc / 40).min(2);
             // Text takes all that is written to it.
-            let _ = write!(text, "{first}.{}", arc - first * 40);
-        } else if let Ok(arc) = u64::try_from(arc) {
-            let _ = write!(text, ".{arc}");
+            write!(text, "{first}.{}", arc - first * 40).ok()?;
         } else {
-            let _ = write!(text, ".{arc}");
+            write!(text, ".{arc}").ok()?;
         }
         arc = 0;
     }

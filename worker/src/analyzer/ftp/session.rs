@@ -302,10 +302,11 @@ impl Session {
     fn url(&self, arg: &[u8], cx: &Cx<'_>) -> Vec<u8> {
         let mut url = Vec::with_capacity(32 + self.cwd.len() + arg.len());
         // A vector takes all that is written to it.
-        let _ = match IpAddr::from(cx.conn.resp.addr) {
+        let written = match IpAddr::from(cx.conn.resp.addr) {
             IpAddr::V4(addr) => write!(url, "ftp://{addr}"),
             IpAddr::V6(addr) => write!(url, "ftp://[{addr}]"),
         };
+        written.unwrap_or_default();
         let path = path::join(&self.cwd, arg);
         if !path.starts_with(b"/") {
             url.push(b'/');

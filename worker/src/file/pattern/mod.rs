@@ -270,9 +270,10 @@ impl ByteSet {
     /// The byte, where there is one only.
     fn only(&self) -> Option<u8> {
         let count: u32 = self.0.iter().map(|word| word.count_ones()).sum();
-        let (word, high) = self.0.iter().zip([0, 64, 128, 192]).find(|(word, _)| **word != 0)?;
-        // Less than 64 for a word that is not 0.
-        (count == 1).then_some(high | word.trailing_zeros() as u8)
+        if count != 1 {
+            return None;
+        }
+        (0..=u8::MAX).find(|byte| self.contains(*byte))
     }
 
     /// With the other case of each letter.
@@ -308,7 +309,7 @@ impl Pattern {
             for _ in 0..min + below((max - min).min(3) + 1) {
                 match step {
                     Step::Literal(literal) => bytes.extend_from_slice(literal),
-                    Step::Any { .. } => bytes.push(below(256) as u8),
+                    Step::Any { .. } => bytes.push(below(256).to_le_bytes()[0]),
                     Step::Group { pattern, .. } => bytes.extend(pattern.sample(below)),
                     Step::Class { set, .. } => {
                         let all: Vec<_> = (0..=u8::MAX).filter(|b| set.contains(*b)).collect();
