@@ -54,7 +54,7 @@ pub fn time(text: &str) -> Option<Ts> {
 fn nanos(text: &str) -> Option<i128> {
     if text.contains(['e', 'E']) {
         let value: f64 = text.parse().ok()?;
-        return value.is_finite().then_some((value * 1e6).round() as i128 * 1_000);
+        return nanos(&format!("{value:.6}"));
     }
     let (digits, sign) = text.strip_prefix('-').map_or((text, 1), |digits| (digits, -1));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
