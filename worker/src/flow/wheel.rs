@@ -153,6 +153,8 @@ impl Wheel {
                     return Some(id);
                 }
             }
+            // Used up before its time: in a flood such lists would keep more than those in use.
+            self.slots[place_of(slot)] = Vec::new();
         }
         None
     }
