@@ -92,7 +92,7 @@ fn faults_of_settings() {
     let broken = yaml("port: [1\nlog_format: x\n");
     assert!(broken.starts_with("tyto.yaml:"), "{broken}");
     for (line, expected) in [
-        ("compress_logs: yes", "true or false"),
+        ("compress_logs: yes", "gzip or zstd or true or false"),
         ("port: 99", "a whole number from 1024 to 65000"),
         ("port: '27760'", "a whole number from 1024 to 65000"),
         ("commit_interval_ms: -1", "a whole number from 0 to 10000"),
@@ -100,7 +100,7 @@ fn faults_of_settings() {
         ("nice: 1.5", "a whole number from -20 to 19"),
         ("memory_bytes_max: 1", "a whole number from 67108864 to 17592186044416, or nothing"),
         ("crash_reports_max: 0", "a whole number from 1 to 1000"),
-        ("log_format: csv", "tsv or json"),
+        ("log_format: csv", "tsv or json or both"),
         ("cluster: My Cluster", "lower-case letters, digits, `-` and `.`, at most 63"),
         (
             "prefix: opt/tyto",

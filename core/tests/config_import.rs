@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tyto_core::config::cluster::{Cluster, ConfigFile, ConfigFiles};
 use tyto_core::config::error::Faults;
 use tyto_core::config::import::{Change, Imported, Installation, import};
+use tyto_core::config::logs::Compression;
 use tyto_core::config::runtime::Role;
 use tyto_core::config::zeekctl_cfg::ZeekctlCfg;
 use tyto_core::config::zeekctl_options::{Fate, ZEEKCTL_OPTIONS, zeekctl_option};
@@ -84,13 +85,14 @@ fn a_fresh_installation_keeps_its_node_cfg_to_the_byte() {
         notes(&imported, Change::Taken),
         [
             "zeekctl.cfg:6 LogRotationInterval: log_rotation_interval_s: 3600",
+            "zeekctl.cfg:7 LogExpireInterval: log_expire_interval: 0",
             "zeekctl.cfg:11 CrashExpireInterval: crash_expire_days: 0",
         ]
     );
     // Each of the other lines is named.
     assert_eq!(
         notes(&imported, Change::LeftOut).len() + notes(&imported, Change::NotNeeded).len(),
-        16
+        15
     );
     assert!(notes(&imported, Change::Changed).is_empty());
 }
@@ -130,12 +132,14 @@ fn each_option_of_a_big_cluster_goes_to_its_place_or_is_named_with_the_reason() 
     assert_eq!((settings.snaplen_bytes, settings.crash_expire_days), (1600, 14));
     assert!(settings.ignore_checksums && !settings.private_address_space_is_local);
     assert_eq!(settings.filter.as_deref(), Some("not (host 192.0.2.9 and port 9200)"));
+    assert_eq!(settings.log_expire_interval.minutes, 30 * 1440);
+    assert_eq!(settings.keep_logs.as_deref(), Some("conn.* dns.*"));
+    assert_eq!(settings.compress_logs, Compression::Zstd);
     let env: Vec<_> = settings.env_vars.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(env, ["LD_PRELOAD=/usr/lib/libtcmalloc.so", "ZEEK_DNS_FAKE=1"]);
     let left_out = notes(&imported, Change::LeftOut);
     for start in [
         "zeekctl.cfg:2 MailTo: nothing is mailed",
-        "zeekctl.cfg:8 LogExpireInterval: archived logs stay",
         "zeekctl.cfg:13 StopTimeout: line 31 says it again, and counts",
         "zeekctl.cfg:18 ZeekArgs policy/tuning/json-logs: Zeek's arguments have no place here",
         "zeekctl.cfg:28 netmap.pipes: it is the option of a plugin that is not there",
@@ -205,7 +209,8 @@ fn an_installation_of_bro_is_one_too() {
     let imported = imported(broctl, nodes, networks);
     let cluster = cluster(&imported);
     assert_eq!(cluster.nodes[0].name, "bro");
-    assert!(cluster.settings.ignore_checksums && cluster.settings.compress_logs);
+    assert!(cluster.settings.ignore_checksums);
+    assert_eq!(cluster.settings.compress_logs, Compression::Gzip);
     assert_eq!(cluster.settings.memory_bytes_max, None);
     let left_out = notes(&imported, Change::LeftOut);
     for start in ["node.cfg:5 brobase=/opt/bro: ", "zeekctl.cfg:4 SitePolicyManager: "] {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tokio_util::sync::CancellationToken;
-use tyto_core::config::runtime::{LogFormat, LogsConfig, Role};
+use tyto_core::config::logs::{Compression, LogFormats, LogsConfig};
+use tyto_core::config::runtime::Role;
 use tyto_core::net::{ConnId, Port, Proto};
 use tyto_core::record::LogRecord;
 use tyto_core::record::wire::append_row;
@@ -89,8 +90,8 @@ fn conn(n: u64, uids: &mut UidMaker) -> Conn {
 fn main() -> Result<()> {
     tls::install_crypto();
     let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
-    store(&folder, LogFormat::Tsv, "LogStore, TSV")?;
-    store(&folder, LogFormat::Json, "LogStore, JSON")?;
+    store(&folder, LogFormats::Tsv, "LogStore, TSV")?;
+    store(&folder, LogFormats::Json, "LogStore, JSON")?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -105,7 +106,7 @@ fn say(what: &str, took: Duration, note: &str) {
 
 /// Encoded beforehand, so that only the store is measured. Commits every 64 batches, as a
 /// logger at full load does.
-fn store(folder: &Path, format: LogFormat, what: &str) -> Result<()> {
+fn store(folder: &Path, format: LogFormats, what: &str) -> Result<()> {
     let dir = tempfile::tempdir_in(folder)?;
     let mut uids = UidMaker::new(1);
     let template: Vec<Conn> = (0..u64::from(BATCH_ROWS)).map(|n| conn(n, &mut uids)).collect();
@@ -122,7 +123,7 @@ fn store(folder: &Path, format: LogFormat, what: &str) -> Result<()> {
         payload: payload.into(),
         times: RowTimes::default(),
     };
-    let mut config = LogsConfig { format, compress: false, ..LogsConfig::default() };
+    let mut config = LogsConfig { format, compress: Compression::Off, ..LogsConfig::default() };
     config.rotation_interval_s = 0;
     let options = StoreOptions {
         logger: "logger".into(),

@@ -39,6 +39,13 @@ const TRUST_READ: [&str; 7] = [
     "/var/lib/ca-certificates",
 ];
 
+/// What a program of the operator's needs besides, the rotation command of a standalone node: to be
+/// read and run, with its libraries and configuration. It is confined as the node is, otherwise.
+const COMMAND_READ: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt"];
+
+/// Where such a program may write.
+const COMMAND_WRITE: [&str; 2] = ["/tmp", "/dev/null"];
+
 /// Confines this process to what the node needs. A kernel that cannot is told on stderr; the
 /// node runs all the same.
 pub fn enter(config: &NodeConfig) {
@@ -66,6 +73,11 @@ fn confine(config: &NodeConfig) -> Result<RestrictionStatus, RulesetError> {
             None => read.extend(TRUST_READ.map(PathBuf::from)),
         }
     }
+    let mut run = Vec::new();
+    if config.role == Role::Standalone && config.logs.rotation_command.is_some() {
+        run.extend(COMMAND_READ.map(PathBuf::from));
+        written.extend(COMMAND_WRITE.map(PathBuf::from));
+    }
     let rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(RULES))?
@@ -73,7 +85,7 @@ fn confine(config: &NodeConfig) -> Result<RestrictionStatus, RulesetError> {
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(RULES))?
         .create()?;
-    for folder in &written {
+    for folder in written.iter().filter(|path| !path.exists()) {
         // One that cannot be made is told by whoever writes there.
         std::fs::create_dir_all(folder).ok();
     }
@@ -85,7 +97,12 @@ fn confine(config: &NodeConfig) -> Result<RestrictionStatus, RulesetError> {
             Some(Ok::<_, RulesetError>(rule))
         })
     };
-    rules.add_rules(beneath(written, writing))?.add_rules(beneath(read, reading))?.restrict_self()
+    let running = reading | AccessFs::Execute;
+    rules
+        .add_rules(beneath(written, writing))?
+        .add_rules(beneath(read, reading))?
+        .add_rules(beneath(run, running))?
+        .restrict_self()
 }
 
 /// Rights of folders make no sense for files.

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use tyto_capture::live::{EXIT_INTERFACE_GONE, FrameSender};
 use tyto_capture::passing;
 use tyto_capture::socket::CaptureSocket;
+use tyto_core::config::logs::Compression;
 use tyto_core::config::runtime::{AnalysisConfig, CaptureConfig, LogsConfig, NodeConfig, Role};
 use tyto_core::layout::Layout;
 use tyto_daemon::channel;
@@ -106,7 +107,11 @@ fn config(prefix: &Path, interface: Option<&str>) -> NodeConfig {
             private_address_space_is_local: true,
             ..AnalysisConfig::default()
         },
-        logs: LogsConfig { compress: false, rotation_interval_s: 0, ..LogsConfig::default() },
+        logs: LogsConfig {
+            compress: Compression::Off,
+            rotation_interval_s: 0,
+            ..LogsConfig::default()
+        },
         ..NodeConfig::new("test", "zeek", Role::Standalone, prefix)
     }
 }

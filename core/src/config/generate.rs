@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::cluster::Cluster;
 use super::fanout;
+use super::logs::{CommandTimeout, CommandTries};
 use super::name::HostName;
 use super::node::Node;
 use super::runtime::{
@@ -66,10 +67,22 @@ impl Cluster {
             },
             logs: LogsConfig {
                 format: settings.log_format,
+                json_timestamps: settings.json_timestamps,
                 rotation_interval_s: settings.log_rotation_interval_s,
                 compress: settings.compress_logs,
+                compress_level: settings.compress_level,
+                parquet: settings.parquet_logs,
                 commit_interval_ms: settings.commit_interval_ms,
                 name_in_archive: loggers > 1,
+                archive_name: settings.archive_name.clone(),
+                expire: settings.log_expire_interval,
+                keep: settings.keep_logs.clone(),
+                archive_bytes_max: settings.log_archive_bytes_max,
+                free_min: settings.log_free_min,
+                rotation_command: settings.rotation_command.clone(),
+                rotation_command_timeout_s: CommandTimeout(settings.rotation_command_timeout_s),
+                rotation_command_tries: CommandTries(settings.rotation_command_tries),
+                streams: settings.streams.clone(),
             },
             ship: ShipConfig {
                 batch_rows_max: settings.batch_rows_max,

@@ -2,6 +2,7 @@
 //! whole by [`cluster`]) and what ctl makes of them for each node ([`generate`] into
 //! [`runtime`]). Reading is pure: text and file name in, values or all faults out.
 
+pub mod archive_name;
 pub mod cfg_file;
 pub mod cluster;
 pub mod error;
@@ -10,6 +11,8 @@ mod fanout;
 mod filter_check;
 pub mod generate;
 pub mod import;
+mod log_checks;
+pub mod logs;
 pub mod name;
 pub mod nearest;
 pub mod networks;
@@ -18,8 +21,10 @@ pub mod node_capture;
 pub mod node_keys;
 pub mod runtime;
 pub mod setting_keys;
+mod setting_kind;
 pub mod settings;
 mod ship;
+mod stream_keys;
 mod unknown_key;
 mod value;
 pub mod yaml_lines;

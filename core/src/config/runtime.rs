@@ -10,6 +10,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use super::logs::{LogFormat, LogFormats, LogsConfig};
 pub use super::ship::ShipConfig;
 
 /// What a node is. The order is ZeekControl's start order.
@@ -405,33 +406,6 @@ pub enum ExtractTo {
     Queued(PathBuf),
 }
 
-/// Format of log files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Zeek's tab-separated format with header.
-    #[default]
-    Tsv,
-    /// One JSON object per line.
-    Json,
-}
-
-/// How log files are written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogsConfig {
-    /// Format of the files.
-    pub format: LogFormat,
-    /// Seconds after which a log is rotated, at whole multiples of it; 0 never.
-    pub rotation_interval_s: u64,
-    /// Compress archived logs with gzip.
-    pub compress: bool,
-    /// How long rows may wait for others before they are synced to disk together, milliseconds.
-    pub commit_interval_ms: u64,
-    /// Archive files carry the logger's name: there is more than one logger.
-    pub name_in_archive: bool,
-}
-
 impl CaptureConfig {
     /// Capture of one interface alone, with the defaults of tyto.yaml.
     pub fn new(interface: impl Into<String>) -> Self {
@@ -450,18 +424,6 @@ impl CaptureConfig {
             checksums: ChecksumMode::Kernel,
             filter: None,
             link_type: None,
-        }
-    }
-}
-
-impl Default for LogsConfig {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Tsv,
-            rotation_interval_s: 3600,
-            compress: true,
-            commit_interval_ms: 50,
-            name_in_archive: false,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The keys of tyto.yaml: kind, range, unit and words of each. The checker, the faults, the
 //! manual and the example file all go by this table.
 
-use std::path::{Component, Path};
-
-/// Bytes of the prefix at most: `PREFIX/run/supervisor.sock` has to fit into the 108 bytes
-/// of a unix socket's address.
-const PREFIX_BYTES_MAX: usize = 80;
+pub use super::setting_kind::Kind;
+use super::setting_kind::{
+    are_analyzers, are_nodes, are_patterns, are_programs, is_absolute_path, is_address,
+    is_cluster_name, is_command, is_path, is_prefix, is_user,
+};
 
 /// Least memory a node can be limited to: less does not hold a ring and a flow table.
 pub(super) const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -26,66 +26,6 @@ pub struct SettingKey {
     pub doc: &'static str,
 }
 
-/// What values a key takes.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// `true` or `false`.
-    Bool,
-    /// A number from `min` to `max`.
-    Whole {
-        /// Smallest.
-        min: u64,
-        /// Largest.
-        max: u64,
-    },
-    /// A number from `min` to `max` that may be negative.
-    Signed {
-        /// Smallest.
-        min: i64,
-        /// Largest.
-        max: i64,
-    },
-    /// A power of two from `min` to `max`.
-    PowerOfTwo {
-        /// Smallest.
-        min: u64,
-        /// Largest.
-        max: u64,
-    },
-    /// One of some words.
-    Choice(&'static [&'static str]),
-    /// Text of a certain form.
-    Text {
-        /// What is expected, in words.
-        expected: &'static str,
-        /// True for text of that form.
-        is_valid: fn(&str) -> bool,
-    },
-    /// An expression of tcpdump.
-    Filter,
-    /// Names and values.
-    EnvVars,
-    /// Another kind, or nothing.
-    Optional(&'static Kind),
-}
-
-impl Kind {
-    /// What is expected, in words, to follow "expected".
-    pub fn expected(&self) -> String {
-        match self {
-            Self::Bool => "true or false".to_owned(),
-            Self::Whole { min, max } => format!("a whole number from {min} to {max}"),
-            Self::Signed { min, max } => format!("a whole number from {min} to {max}"),
-            Self::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
-            Self::Choice(words) => words.join(" or "),
-            Self::Text { expected, .. } => (*expected).to_owned(),
-            Self::Filter => "a tcpdump expression".to_owned(),
-            Self::EnvVars => "lines of `NAME: \"value\"`, indented below it, or {}".to_owned(),
-            Self::Optional(kind) => format!("{}, or nothing", kind.expected()),
-        }
-    }
-}
-
 const fn key(name: &'static str, kind: Kind, unit: &'static str, doc: &'static str) -> SettingKey {
     SettingKey { name, kind, unit, doc }
 }
@@ -94,6 +34,19 @@ const fn whole(min: u64, max: u64) -> Kind {
     Kind::Whole { min, max }
 }
 
+pub(super) const FORMATS: Kind = Kind::Choice(&["tsv", "json", "both"]);
+pub(super) const PARQUET: Kind = Kind::BoolOr(&["only"]);
+const LEVEL: Kind = whole(1, 22);
+const ARCHIVE_BYTES: Kind = whole(1 << 20, 1 << 60);
+const FREE: Kind = Kind::Free;
+const PATTERNS: Kind = Kind::Text {
+    expected: "shell patterns of file names with spaces between, such as `conn.* notice.*`",
+    is_valid: are_patterns,
+};
+const COMMAND: Kind = Kind::Text {
+    expected: "the absolute path of a program, and arguments with spaces between",
+    is_valid: is_command,
+};
 const PORT: Kind = whole(1, 65535);
 const MEMORY: Kind = whole(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
 const FILTER: Kind = Kind::Filter;
@@ -154,8 +107,85 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "seconds",
         "logs are rotated at whole multiples of this; 0 never",
     ),
-    key("log_format", Kind::Choice(&["tsv", "json"]), "", "format of the log files"),
-    key("compress_logs", Kind::Bool, "", "compress archived logs with gzip"),
+    key(
+        "log_format",
+        FORMATS,
+        "",
+        "format of the log files; both: NAME.log is tsv, NAME.json.log beside it is JSON",
+    ),
+    key(
+        "json_timestamps",
+        Kind::Choice(&["epoch", "millis", "millis_unsigned", "iso8601"]),
+        "",
+        "how times print in JSON, as LogAscii::json_timestamps of Zeek",
+    ),
+    key(
+        "compress_logs",
+        Kind::BoolOr(&["gzip", "zstd"]),
+        "",
+        "how archived logs are compressed; true is gzip",
+    ),
+    key(
+        "compress_level",
+        Kind::Optional(&LEVEL),
+        "",
+        "level of that, gzip 1 to 9, zstd 1 to 22; nothing: 6 and 3",
+    ),
+    key(
+        "parquet_logs",
+        PARQUET,
+        "",
+        "write finished logs as Parquet files too; only: instead of text",
+    ),
+    key(
+        "archive_name",
+        Kind::ArchiveName,
+        "",
+        "names of archived logs: codes of strftime for the time of opening, {stream}, {closed:%H%M}",
+    ),
+    key(
+        "log_expire_interval",
+        Kind::Keep,
+        "",
+        "archived logs are removed after this long: `30 day`, `4 hr`; 0 never",
+    ),
+    key(
+        "keep_logs",
+        Kind::Optional(&PATTERNS),
+        "",
+        "archived files that are never removed, shell patterns with spaces between",
+    ),
+    key(
+        "log_archive_bytes_max",
+        Kind::Optional(&ARCHIVE_BYTES),
+        "bytes",
+        "that archived logs of a host may take; past this the oldest go",
+    ),
+    key(
+        "log_free_min",
+        Kind::Optional(&FREE),
+        "",
+        "free space of the archive's file system below which the oldest logs go",
+    ),
+    key(
+        "rotation_command",
+        Kind::Optional(&COMMAND),
+        "",
+        "program run for each archived file: path, stream, opened, closed, logger are its arguments",
+    ),
+    key(
+        "rotation_command_timeout_s",
+        whole(1, 86_400),
+        "seconds",
+        "that the rotation command may take for one file before it is killed",
+    ),
+    key(
+        "rotation_command_tries",
+        whole(1, 1000),
+        "",
+        "how often the rotation command is tried for one file",
+    ),
+    key("streams", Kind::Streams, "", "what is different for single log streams"),
     key(
         "commit_interval_ms",
         whole(0, 10_000),
@@ -427,53 +457,4 @@ pub const SETTING_KEYS: &[SettingKey] = &[
 /// The key of that name.
 pub fn setting_key(name: &str) -> Option<&'static SettingKey> {
     SETTING_KEYS.iter().find(|key| key.name == name)
-}
-
-/// The cluster's name is a trust domain of SPIFFE: lower case, 63 characters here.
-fn is_cluster_name(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-}
-
-fn is_address(text: &str) -> bool {
-    text.parse::<std::net::SocketAddr>().is_ok_and(|address| address.port() != 0)
-}
-
-fn is_prefix(text: &str) -> bool {
-    let path = Path::new(text);
-    text.len() <= PREFIX_BYTES_MAX
-        && path.is_absolute()
-        && path.components().count() > 1
-        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
-}
-
-fn are_analyzers(text: &str) -> bool {
-    text.split_whitespace().next().is_some()
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ' '))
-}
-
-fn are_programs(text: &str) -> bool {
-    !text.contains(char::is_control) && text.split(',').all(|name| !name.trim().is_empty())
-}
-
-fn is_absolute_path(text: &str) -> bool {
-    text.starts_with('/') && is_path(text)
-}
-
-fn is_path(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with('-') && !text.contains(['\n', '\0'])
-}
-
-fn is_user(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with('-')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-\\@+".contains(&b))
-}
-
-fn are_nodes(text: &str) -> bool {
-    text.split_whitespace().next().is_some()
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))
 }

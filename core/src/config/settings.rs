@@ -8,14 +8,19 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 
+use super::archive_name::ArchiveName;
 use super::error::{At, Fault, FaultKind};
+use super::logs::{
+    Compression, FreeSpace, JsonTimestamps, KeepTime, LogFormats, Parquet, StreamLogs,
+};
 use super::runtime::{
     AlarmConfig, CaptureConfig, ChecksumMode, ExtractBytesMax, ExtractTotalBytesMax, FanoutMode,
-    FlowsMax, LogFormat, WatchConfig,
+    FlowsMax, LogsConfig, WatchConfig,
 };
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
+pub(super) use super::setting_kind::plain;
 use super::yaml_lines::{KeyLines, key_lines};
-use super::{filter_check, unknown_key};
+use super::{filter_check, log_checks, stream_keys, unknown_key};
 use crate::config::runtime::ShipConfig;
 
 /// Prometheus is answered on the host itself when nobody says otherwise: the port before the
@@ -34,10 +39,34 @@ pub struct Settings {
     pub port: u16,
     /// Seconds after which logs are rotated; 0 never.
     pub log_rotation_interval_s: u64,
-    /// Format of the log files.
-    pub log_format: LogFormat,
-    /// Compress archived logs.
-    pub compress_logs: bool,
+    /// Formats of the log files.
+    pub log_format: LogFormats,
+    /// How times print in JSON.
+    pub json_timestamps: JsonTimestamps,
+    /// How archived logs are compressed.
+    pub compress_logs: Compression,
+    /// Level of that; the method's own when not given.
+    pub compress_level: Option<u8>,
+    /// Parquet files of finished logs.
+    pub parquet_logs: Parquet,
+    /// Pattern of the names of archived logs.
+    pub archive_name: ArchiveName,
+    /// Archived logs are removed after this long.
+    pub log_expire_interval: KeepTime,
+    /// Names of archived files that never expire, shell patterns with spaces between.
+    pub keep_logs: Option<String>,
+    /// Bytes that the archive may take.
+    pub log_archive_bytes_max: Option<u64>,
+    /// Free space below which the oldest archived logs go.
+    pub log_free_min: Option<FreeSpace>,
+    /// Program and arguments, run for each archived file.
+    pub rotation_command: Option<String>,
+    /// Seconds that it may take.
+    pub rotation_command_timeout_s: u64,
+    /// How often it is tried for one file.
+    pub rotation_command_tries: u32,
+    /// What is different for single log streams.
+    pub streams: BTreeMap<String, StreamLogs>,
     /// How long rows wait for others before they are synced together, milliseconds.
     pub commit_interval_ms: u64,
     /// Rows of a stream that travel together at most.
@@ -182,13 +211,26 @@ pub enum SshMode {
 impl Default for Settings {
     fn default() -> Self {
         let (watch, ship) = (WatchConfig::default(), ShipConfig::default());
+        let logs = LogsConfig::default();
         Self {
             cluster: "tyto".to_owned(),
             prefix: "/opt/tyto".into(),
             port: 27760,
             log_rotation_interval_s: 3600,
-            log_format: LogFormat::Tsv,
-            compress_logs: true,
+            log_format: logs.format,
+            json_timestamps: logs.json_timestamps,
+            compress_logs: logs.compress,
+            compress_level: logs.compress_level,
+            parquet_logs: logs.parquet,
+            archive_name: logs.archive_name,
+            log_expire_interval: logs.expire,
+            keep_logs: logs.keep,
+            log_archive_bytes_max: logs.archive_bytes_max,
+            log_free_min: logs.free_min,
+            rotation_command: logs.rotation_command,
+            rotation_command_timeout_s: logs.rotation_command_timeout_s.0,
+            rotation_command_tries: logs.rotation_command_tries.0,
+            streams: logs.streams,
             commit_interval_ms: 50,
             batch_rows_max: 1000,
             batch_interval_ms: 200,
@@ -345,7 +387,13 @@ impl Checker {
         }
         // The table has let every value pass; serde sees to it that the struct agrees.
         match serde_yaml::from_value(tree) {
-            Ok(settings) => Some(settings),
+            Ok(settings) => {
+                for (key, found, expected, hint) in log_checks::contradictions(&settings) {
+                    let kind = FaultKind::BadSetting { key: key.to_owned(), found, expected };
+                    self.faults.push(Fault::new(&self.at(key), kind).hint(hint));
+                }
+                Some(settings)
+            }
             Err(error) => {
                 self.yaml_fault(&error);
                 None
@@ -395,9 +443,23 @@ impl Checker {
                     if let (Kind::Optional(Kind::Filter), Value::String(text)) = (key.kind, value) {
                         self.check_filter(key.name, text, &at);
                     }
+                    if matches!(key.kind, Kind::Streams) {
+                        self.check_streams(value);
+                    }
                     self.places.0.insert(key.name, at);
                 }
-                Some(key) => self.bad(&at, &path, value, &key.kind.expected()),
+                Some(key) => {
+                    let kind = FaultKind::BadSetting {
+                        key: path,
+                        found: plain(value),
+                        expected: key.kind.expected(),
+                    };
+                    let fault = Fault::new(&at, kind);
+                    self.faults.push(match key.kind.why_not(value) {
+                        Some(hint) => fault.hint(hint),
+                        None => fault,
+                    });
+                }
                 None => {
                     let hint = unknown_key::in_settings(&path);
                     let kind = FaultKind::UnknownSetting { key: path };
@@ -412,6 +474,21 @@ impl Checker {
         let value_at = value.map(|&(column, _)| at.place(at.line, column));
         let (key, link_type) = (format!("`{key}`"), filter_check::ETHERNET);
         self.faults.extend(filter_check::fault(&key, text, link_type, at, value_at.as_ref()));
+    }
+
+    fn check_streams(&mut self, value: &Value) {
+        for fault in stream_keys::check(value) {
+            let (at, key) = (self.at(&fault.path), fault.path);
+            let kind = match fault.found {
+                Some(found) => FaultKind::BadSetting { key, found, expected: fault.expected },
+                None => FaultKind::UnknownSetting { key },
+            };
+            let told = Fault::new(&at, kind);
+            self.faults.push(match fault.hint {
+                Some(hint) => told.hint(hint),
+                None => told,
+            });
+        }
     }
 
     fn bad(&mut self, at: &At, path: &str, value: &Value, expected: &str) {
@@ -432,54 +509,6 @@ impl Checker {
                 Some((above, _)) => path = above,
                 None => return self.file.clone(),
             }
-        }
-    }
-}
-
-/// A value as one would type it.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(value) => value.to_string(),
-        Value::String(text) => text.clone(),
-        Value::Mapping(pairs) => {
-            let pairs: Vec<String> =
-                pairs.iter().map(|(k, v)| format!("{}={}", plain(k), plain(v))).collect();
-            pairs.join(",")
-        }
-        Value::Sequence(values) => {
-            format!("[{}]", values.iter().map(plain).collect::<Vec<_>>().join(", "))
-        }
-        Value::Tagged(tagged) => plain(&tagged.value),
-    }
-}
-
-impl Kind {
-    /// True when a value of the file is of this kind.
-    pub(super) fn accepts(&self, value: &Value) -> bool {
-        match (self, value) {
-            (Self::Bool, Value::Bool(_)) => true,
-            (Self::Optional(_), Value::Null) => true,
-            (Self::Optional(kind), value) => kind.accepts(value),
-            (Self::Whole { min, max }, Value::Number(n)) => {
-                n.as_u64().is_some_and(|n| (*min..=*max).contains(&n))
-            }
-            (Self::Signed { min, max }, Value::Number(n)) => {
-                n.as_i64().is_some_and(|n| (*min..=*max).contains(&n))
-            }
-            (Self::PowerOfTwo { min, max }, Value::Number(n)) => {
-                n.as_u64().is_some_and(|n| (*min..=*max).contains(&n) && n.is_power_of_two())
-            }
-            (Self::Choice(words), Value::String(text)) => words.contains(&text.as_str()),
-            (Self::Text { is_valid, .. }, Value::String(text)) => is_valid(text),
-            (Self::Filter, Value::String(text)) => !text.contains('\0'),
-            (Self::EnvVars, Value::Null) => false,
-            (Self::EnvVars, Value::Mapping(pairs)) => pairs.iter().all(|(name, value)| {
-                let name_fits = name.as_str().is_some_and(super::value::is_env_name);
-                name_fits && value.as_str().is_some_and(|text| !text.contains(['\n', '\0']))
-            }),
-            _ => false,
         }
     }
 }

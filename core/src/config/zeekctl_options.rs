@@ -36,6 +36,12 @@ pub enum Conversion {
     Whole,
     /// `1`, `0`, `true`, `false`.
     Bool,
+    /// The same text.
+    Text,
+    /// As Bool; a method that is taken already stays.
+    Compress,
+    /// The program that compresses.
+    CompressCmd,
     /// Megabytes to bytes.
     Megabytes,
     /// Kilobytes to bytes; `unlimited` is nothing.
@@ -118,25 +124,34 @@ pub const ZEEKCTL_OPTIONS: &[Group] = &[
         "Logs",
         &[
             setting("LogRotationInterval", "log_rotation_interval_s", Conversion::Whole, ""),
-            setting("CompressLogs", "compress_logs", Conversion::Bool, ""),
+            setting(
+                "CompressLogs",
+                "compress_logs",
+                Conversion::Compress,
+                "gzip or zstd, in the logger itself; the level is compress_level",
+            ),
+            setting(
+                "CompressCmd",
+                "compress_logs",
+                Conversion::CompressCmd,
+                "gzip and zstd, in the logger itself; there is no other method",
+            ),
+            by_itself("CompressExtension", "it is that of compress_logs: `gz` or `zst`"),
             not_there(
                 "CompressLogsInFlight",
-                "logs are compressed when they are archived (compress_logs)",
+                "logs are compressed when they are archived (compress_logs, compress_level)",
             ),
             not_there(
-                "CompressCmd",
-                "archived logs are compressed with gzip, by the logger itself",
-            ),
-            not_there("CompressExtension", "it is `gz`, that of gzip"),
-            by_itself(
                 "MakeArchiveName",
-                "archives have ZeekControl's names: YYYY-MM-DD/NAME.HH:MM:SS-HH:MM:SS.log.gz",
+                "archives have ZeekControl's names; other names are a pattern, `archive_name`, no script",
             ),
-            not_there(
+            setting(
                 "LogExpireInterval",
-                "archived logs stay until `find PREFIX/logs -mtime +N -delete` or the like goes",
+                "log_expire_interval",
+                Conversion::Text,
+                "without cron; also by size (log_archive_bytes_max) and free space (log_free_min)",
             ),
-            not_there("KeepLogs", "no archived log is removed, so none has to be kept from it"),
+            setting("KeepLogs", "keep_logs", Conversion::Text, ""),
             not_there(
                 "StatsLogEnable",
                 "there is no stats.log; nodes report their counters to the manager",
@@ -252,7 +267,10 @@ pub const ZEEKCTL_OPTIONS: &[Group] = &[
             not_there("MailAlarmsInterval", NO_MAIL),
             not_there("MailConnectionSummary", NO_MAIL),
             not_there("MailHostUpDown", NO_MAIL),
-            not_there("MailArchiveLogFail", NO_MAIL),
+            not_there(
+                "MailArchiveLogFail",
+                "nothing is mailed; a logger reports `archive_faults`, and its log says why",
+            ),
             not_there("MailReceivingPackets", NO_MAIL),
             not_there("SendMail", NO_MAIL),
             not_there("TraceSummary", "there are no connection summaries"),

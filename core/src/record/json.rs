@@ -1,4 +1,5 @@
-//! Zeek's JSON log format: one object per line, unset columns left out, times as seconds.
+//! Zeek's JSON log format: one object per line, unset columns left out, times in one of the
+//! styles of `LogAscii::json_timestamps`, seconds unless asked for another.
 //! Source of truth: Zeek's JSON formatter with its default options.
 
 use std::net::IpAddr;
@@ -6,6 +7,7 @@ use std::net::IpAddr;
 use super::FieldSink;
 use super::schema::Schema;
 use super::tsv::{is_clean_utf8, print_addr, seconds};
+use crate::config::logs::JsonTimestamps;
 use crate::time::{Interval, Ts};
 
 /// Writes one line into a buffer: columns by the methods of [`FieldSink`], then [`JsonRow::end_row`].
@@ -17,14 +19,20 @@ pub struct JsonRow<'a> {
     column: usize,
     written: usize,
     container: Option<usize>,
+    times: JsonTimestamps,
 }
 
 impl<'a> JsonRow<'a> {
     /// Begins a line behind what `out` holds already.
     pub fn new(schema: &'a Schema, out: &'a mut Vec<u8>) -> Self {
+        Self::with_times(schema, out, JsonTimestamps::Epoch)
+    }
+
+    /// The same, with times in another style.
+    pub fn with_times(schema: &'a Schema, out: &'a mut Vec<u8>, times: JsonTimestamps) -> Self {
         let start = out.len();
         out.push(b'{');
-        Self { schema, out, start, column: 0, written: 0, container: None }
+        Self { schema, out, start, column: 0, written: 0, container: None, times }
     }
 
     /// Ends the line.
@@ -80,11 +88,20 @@ impl FieldSink for JsonRow<'_> {
     }
 
     fn time(&mut self, value: Ts) {
-        self.key();
-        if value.nanos_signed() < 0 {
-            self.out.push(b'-');
+        let nanos = value.nanos_signed();
+        match self.times {
+            JsonTimestamps::Epoch => {
+                self.key();
+                if nanos < 0 {
+                    self.out.push(b'-');
+                }
+                print_seconds(self.out, nanos.unsigned_abs() / 1_000);
+            }
+            // Towards zero, as the cast of a double in Zeek.
+            JsonTimestamps::Millis => self.int(nanos / 1_000_000),
+            JsonTimestamps::MillisUnsigned => self.count((nanos / 1_000_000).cast_unsigned()),
+            JsonTimestamps::Iso8601 => self.text(|out| print_iso8601(out, nanos)),
         }
-        print_seconds(self.out, value.nanos_signed().unsigned_abs() / 1_000);
     }
 
     fn interval(&mut self, value: Interval) {
@@ -160,6 +177,32 @@ fn print_seconds(out: &mut Vec<u8>, micros: u64) {
     }
 }
 
+/// `2026-11-22T09:10:11.123456Z`; cut off behind the microseconds.
+fn print_iso8601(out: &mut Vec<u8>, nanos: i64) {
+    let (seconds, rest) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let micros = rest / 1_000;
+    let text =
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Year, month and day of a day counted from 1970-01-01, by the Gregorian calendar: Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+const fn civil(days: i64) -> (i64, i64, i64) {
+    // Years begin in March, so that leap days come last; eras have 400 years.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year + era * 400 + (month <= 2) as i64, month, day)
+}
+
 /// Shortest text that reads back as the same number, with a point; `null` for what JSON lacks.
 fn print_double(out: &mut Vec<u8>, value: f64) {
     if !value.is_finite() {
@@ -202,6 +245,42 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::schema::{FieldType, Scalar, SchemaField};
+
+    /// Zeek 8.2: `LogAscii::json_timestamps` of each style.
+    #[test]
+    fn times_print_in_each_of_zeeks_styles() {
+        let field = SchemaField {
+            name: "ts".into(),
+            field_type: FieldType::One(Scalar::Time),
+            doc: "".into(),
+        };
+        let schema = Schema { stream: "conn".into(), fields: vec![field] };
+        let printed = |times, nanos: i64| {
+            let mut out = Vec::new();
+            let mut row = JsonRow::with_times(&schema, &mut out, times);
+            row.time(Ts(nanos.cast_unsigned()));
+            row.end_row();
+            String::from_utf8(out).unwrap()
+        };
+        let at = 1_709_210_096_789_012_345;
+        for (times, expected) in [
+            (JsonTimestamps::Epoch, "1709210096.789012"),
+            (JsonTimestamps::Millis, "1709210096789"),
+            (JsonTimestamps::MillisUnsigned, "1709210096789"),
+            (JsonTimestamps::Iso8601, "\"2024-02-29T12:34:56.789012Z\""),
+        ] {
+            assert_eq!(printed(times, at), format!("{{\"ts\":{expected}}}\n"));
+        }
+        let before = -1_500_000_000;
+        for (times, expected) in [
+            (JsonTimestamps::Millis, "-1500"),
+            (JsonTimestamps::MillisUnsigned, "18446744073709550116"),
+            (JsonTimestamps::Iso8601, "\"1969-12-31T23:59:58.500000Z\""),
+        ] {
+            assert_eq!(printed(times, before), format!("{{\"ts\":{expected}}}\n"));
+        }
+    }
 
     proptest! {
         /// As Zeek prints it, from the double.

@@ -69,6 +69,20 @@ pub trait Disk: Debug + Send + Sync {
     /// What a symbolic link points at.
     fn read_link(&self, link: &Path) -> io::Result<PathBuf>;
 
+    /// Free bytes and all bytes of the file system that holds `path`. A disk without a bound has
+    /// nothing but free space.
+    fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
+        let _ = path;
+        Ok((u64::MAX, u64::MAX))
+    }
+
+    /// Takes a lock that other processes see, until what is returned is dropped, or the process
+    /// dies; none when somebody has it. A disk of one process alone has no need of it.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Debug>>> {
+        let _ = path;
+        Ok(Some(Box::new(())))
+    }
+
     /// The whole content of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -101,6 +115,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes all of it durable, but for its name.
     fn sync_all(&self) -> io::Result<()>;
+    /// Sets when it was written last. A disk that keeps no times has nothing to do.
+    fn set_modified(&self, at: SystemTime) -> io::Result<()> {
+        let _ = at;
+        Ok(())
+    }
     /// Its length, bytes.
     fn size(&self) -> io::Result<u64>;
 
@@ -263,6 +282,21 @@ impl Disk for Real {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
     }
+
+    fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok((bytes(found.f_bavail), bytes(found.f_blocks)))
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Debug>>> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
 }
 
 impl DiskFile for File {
@@ -284,6 +318,10 @@ impl DiskFile for File {
 
     fn sync_all(&self) -> io::Result<()> {
         Self::sync_all(self)
+    }
+
+    fn set_modified(&self, at: SystemTime) -> io::Result<()> {
+        Self::set_modified(self, at)
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tyto_core::config::runtime::LogFormat;
-use tyto_core::record::json::JsonRow;
-use tyto_core::record::schema::Schema;
-use tyto_core::record::tsv::TsvRow;
-use tyto_core::record::wire::{self, WireError};
+use tyto_core::config::logs::LogFormat;
+use tyto_core::record::wire::WireError;
 use tyto_core::time::Ts;
 
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::StoreError;
 use crate::journal::FileEntry;
+use crate::plan::{Output, Plan, Selected};
 
 /// Memory that an empty buffer keeps for the next rows, bytes.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
@@ -23,6 +21,7 @@ pub(crate) struct LogFile {
     path: PathBuf,
     pub(crate) stream: Arc<str>,
     pub(crate) fingerprint: u64,
+    pub(crate) format: LogFormat,
     /// Start of the time that the file covers, by its archive name.
     pub(crate) opened: Ts,
     file: Option<Box<dyn DiskFile>>,
@@ -43,11 +42,18 @@ pub(crate) enum BadRows {
 
 impl LogFile {
     /// A file that does not exist yet; the first flush makes it.
-    pub(crate) fn new(path: PathBuf, schema: &Schema, opened: Ts, header: Option<String>) -> Self {
+    pub(crate) fn new(
+        path: PathBuf,
+        stream: Arc<str>,
+        output: &Output,
+        opened: Ts,
+        header: Option<String>,
+    ) -> Self {
         Self {
             path,
-            stream: schema.stream.as_ref().into(),
-            fingerprint: schema.fingerprint(),
+            stream,
+            fingerprint: output.fingerprint,
+            format: output.format,
             opened,
             file: None,
             synced_len: 0,
@@ -65,10 +71,16 @@ impl LogFile {
         entry: &FileEntry,
     ) -> Result<Self, StoreError> {
         let file = cut(disk, &path, entry.len)?;
+        // The configuration may have been another one when it was begun.
+        let mut first = [0];
+        let read = file.read_at(&mut first, 0);
+        read.map_err(|error| StoreError::io("read", &path, error))?;
+        let format = if first == *b"#" { LogFormat::Tsv } else { LogFormat::Json };
         Ok(Self {
             path,
             stream: entry.stream.clone(),
             fingerprint: entry.fingerprint,
+            format,
             opened: Ts(entry.opened_ns),
             file: Some(file),
             synced_len: entry.len,
@@ -96,28 +108,29 @@ impl LogFile {
         self.synced_len
     }
 
-    /// Appends the rows of `payload` behind the first `skip`; all or none. Returns the bytes
-    /// they took.
+    /// Appends rows; all or none. Returns the bytes they took.
     ///
     /// # Errors
-    /// When the payload is not `rows` rows of `schema`.
+    /// When they are not rows of the plan's schema.
     pub(crate) fn push_rows(
         &mut self,
-        schema: &Schema,
+        plan: &Plan,
         format: LogFormat,
-        payload: &[u8],
-        rows: u32,
-        skip: u64,
+        rows: &Selected<'_>,
     ) -> Result<usize, BadRows> {
         let start = self.buffer.len();
-        let pushed = push_rows(&mut self.buffer, schema, format, payload, skip);
-        let fault = match pushed {
-            Ok(count) if count == u64::from(rows) => return Ok(self.buffer.len() - start),
+        let fault = match plan.print(&mut self.buffer, format, rows) {
+            Ok(count) if count == rows.count => return Ok(self.buffer.len() - start),
             Ok(_) => BadRows::Count,
             Err(error) => BadRows::Wire(error),
         };
         self.buffer.truncate(start);
         Err(fault)
+    }
+
+    /// Takes back what was pushed last.
+    pub(crate) fn take_back(&mut self, bytes: usize) {
+        self.buffer.truncate(self.buffer.len().saturating_sub(bytes));
     }
 
     /// Writes the last line behind the committed rows and returns the length with it. It
@@ -179,34 +192,4 @@ pub(crate) fn cut(disk: &dyn Disk, path: &Path, len: u64) -> Result<Box<dyn Disk
         file.set_len(len).and_then(|()| file.sync_all()).map_err(fail)?;
     }
     Ok(file)
-}
-
-fn push_rows(
-    out: &mut Vec<u8>,
-    schema: &Schema,
-    format: LogFormat,
-    payload: &[u8],
-    skip: u64,
-) -> Result<u64, WireError> {
-    let mut count = 0;
-    for row in wire::rows(payload) {
-        let row = row?;
-        count += 1;
-        if count <= skip {
-            continue;
-        }
-        match format {
-            LogFormat::Tsv => {
-                let mut line = TsvRow::new(out);
-                wire::replay(schema, row, &mut line)?;
-                line.end_row();
-            }
-            LogFormat::Json => {
-                let mut line = JsonRow::new(schema, out);
-                wire::replay(schema, row, &mut line)?;
-                line.end_row();
-            }
-        }
-    }
-    Ok(count)
 }

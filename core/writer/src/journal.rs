@@ -47,6 +47,8 @@ pub(crate) enum Entry {
     Position { key: PositionKey, next_seq: u64 },
     /// Rows of a producer in a log stream, over all its lives.
     Written { stream: Arc<str>, node: Arc<str>, rows: u64 },
+    /// Rows of `Written` that go into no file, over all the producer's lives.
+    Filtered { stream: Arc<str>, node: Arc<str>, rows: u64 },
     /// Lives of a producer below this one will not be heard of again.
     Forget { node: Arc<str>, oldest_epoch: u64 },
 }
@@ -62,6 +64,8 @@ pub(crate) struct State {
     pub(crate) positions: BTreeMap<PositionKey, u64>,
     /// Rows per stream and producer.
     pub(crate) written: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    /// Rows per stream and producer that go into no file.
+    pub(crate) filtered: BTreeMap<(Arc<str>, Arc<str>), u64>,
     /// Oldest life of each producer that may still send.
     pub(crate) oldest: BTreeMap<Arc<str>, u64>,
 }
@@ -103,6 +107,9 @@ impl State {
             Entry::Written { stream, node, rows } => {
                 self.written.insert((stream, node), rows);
             }
+            Entry::Filtered { stream, node, rows } => {
+                self.filtered.insert((stream, node), rows);
+            }
             Entry::Forget { node, oldest_epoch } => {
                 self.positions.retain(|(n, epoch, _), _| *n != node || *epoch >= oldest_epoch);
                 self.oldest.insert(node, oldest_epoch);
@@ -127,6 +134,9 @@ impl State {
         }
         for ((stream, node), &rows) in &self.written {
             entries.push(Entry::Written { stream: stream.clone(), node: node.clone(), rows });
+        }
+        for ((stream, node), &rows) in &self.filtered {
+            entries.push(Entry::Filtered { stream: stream.clone(), node: node.clone(), rows });
         }
         entries
     }
@@ -170,6 +180,12 @@ impl Entry {
                 put_bytes(out, node.as_bytes());
                 put_number(out, *rows);
             }
+            Self::Filtered { stream, node, rows } => {
+                out.push(8);
+                put_bytes(out, stream.as_bytes());
+                put_bytes(out, node.as_bytes());
+                put_number(out, *rows);
+            }
             Self::Forget { node, oldest_epoch } => {
                 out.push(7);
                 put_bytes(out, node.as_bytes());
@@ -202,6 +218,9 @@ impl Entry {
                 Self::Written { stream: name, node: fields.text()?.into(), rows: fields.number()? }
             }
             7 => Self::Forget { node: name, oldest_epoch: fields.number()? },
+            8 => {
+                Self::Filtered { stream: name, node: fields.text()?.into(), rows: fields.number()? }
+            }
             _ => return Err(BadBody),
         })
     }
@@ -240,7 +259,16 @@ impl Journal {
         put_in_place(&*disk, &path)?;
         sync_parent(&*disk, &path)?;
         let compact_at = (2 * len).max(COMPACT_BYTES);
-        Ok(Self { disk, path, file, len, compact_at, is_tail_unsure: false, name_unsynced: false, state })
+        Ok(Self {
+            disk,
+            path,
+            file,
+            len,
+            compact_at,
+            is_tail_unsure: false,
+            name_unsynced: false,
+            state,
+        })
     }
 
     /// The state as of the last record.
@@ -367,6 +395,7 @@ mod tests {
             Entry::File { name: "conn.log".into(), file: file.clone() },
             position("worker-1", 10),
             Entry::Written { stream: "conn".into(), node: "worker-1".into(), rows: 10 },
+            Entry::Filtered { stream: "conn".into(), node: "worker-1".into(), rows: 3 },
             Entry::File { name: "dns.log".into(), file },
             Entry::Gone { name: "dns.log".into() },
             Entry::Rotate { name: "conn.log".into(), len: 950, to: "conn-5-9.log".into() },

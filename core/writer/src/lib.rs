@@ -20,6 +20,7 @@ mod file;
 pub mod frame;
 mod journal;
 mod lag;
+mod plan;
 mod rotation;
 pub mod service;
 mod store;

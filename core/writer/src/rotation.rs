@@ -10,10 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tyto_core::config::runtime::LogFormat;
-use tyto_core::record::schema::Schema;
+use tyto_core::config::logs::LogFormat;
 use tyto_core::record::tsv;
-use tyto_core::time::{NANOS, Ts};
+use tyto_core::time::Ts;
 
 use crate::archive::{is_rotated_name_free, rotated_name};
 use crate::clock::local;
@@ -21,14 +20,15 @@ use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::file::{LogFile, cut};
 use crate::journal::{Entry, Journal, sync_parent};
+use crate::plan::{Output, Plan, end_of, rotation_interval_ns};
 use crate::store::{LogStore, StoreOptions};
 
 /// Times in `#open` and `#close`.
 const HEADER_TIME: &str = "%Y-%m-%d-%H-%M-%S";
 
 /// Name of a stream's file.
-pub(crate) fn plain_name(stream: &str) -> String {
-    format!("{stream}.log")
+pub(crate) fn plain_name(stream: &str, end: &str) -> String {
+    format!("{stream}{end}")
 }
 
 impl LogStore {
@@ -37,35 +37,50 @@ impl LogStore {
     /// # Errors
     /// When the disk refuses; the call is to be repeated.
     pub fn tick(&mut self) -> Result<(), StoreError> {
-        if let Some(at) = self.rotate_at.filter(|&at| (self.clock)() >= at) {
+        let now = (self.clock)();
+        let due: Vec<(u64, Ts)> =
+            self.rotate_at.iter().map(|(&interval_ns, &at)| (interval_ns, at)).collect();
+        for (interval_ns, at) in due.into_iter().filter(|&(_, at)| now >= at) {
             self.make_durable()?;
-            let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
-            self.rotate(&all, at)?;
-            self.rotate_at = self.next_rotation();
+            let files = self.files.iter();
+            let files =
+                files.filter(|(_, file)| self.interval_ns(&file.stream) == Some(interval_ns));
+            let names: Vec<Arc<str>> = files.map(|(name, _)| name.clone()).collect();
+            self.rotate(&names, at)?;
+            self.rotate_at.insert(interval_ns, Ts(after(now, interval_ns)));
         }
-        self.archiver.tick();
+        // A clock that was set back must not keep files open for as long as it jumped.
+        for (&interval_ns, at) in &mut self.rotate_at {
+            *at = Ts(at.0.min(after(now, interval_ns)));
+        }
+        self.archiver.tick(now);
         Ok(())
     }
 
-    /// The next whole multiple of the interval; none when logs are not rotated by time.
-    pub(crate) fn next_rotation(&self) -> Option<Ts> {
-        let interval_ns = self.interval_ns()?;
-        Some(Ts(after((self.clock)(), interval_ns)))
+    /// When files of each interval are rotated next: at its next whole multiple.
+    pub(crate) fn plan_rotations(&mut self) {
+        let now = (self.clock)();
+        let config = &self.options.config;
+        // Of a stream that is not named, all others have the interval.
+        let streams = config.streams.keys().map(String::as_str).chain([""]);
+        let intervals = streams.filter_map(|stream| rotation_interval_ns(config, stream));
+        self.rotate_at = intervals.map(|interval| (interval, Ts(after(now, interval)))).collect();
     }
 
-    fn interval_ns(&self) -> Option<u64> {
-        let interval_ns = self.options.config.rotation_interval_s.checked_mul(NANOS)?;
-        (interval_ns > 0).then_some(interval_ns)
+    fn interval_ns(&self, stream: &str) -> Option<u64> {
+        rotation_interval_ns(&self.options.config, stream)
     }
 
     /// Rotates files of an interval that is over: the logger was not there at its end.
     pub(crate) fn rotate_stale(&mut self) -> Result<(), StoreError> {
-        let Some(interval_ns) = self.interval_ns() else { return Ok(()) };
         let now = (self.clock)();
-        let stale = self.files.iter().map(|(name, file)| (name.clone(), file.opened));
-        let stale: Vec<_> =
-            stale.map(|(name, opened)| (name, Ts(after(opened, interval_ns)))).collect();
-        for (name, end) in stale.into_iter().filter(|(_, end)| *end <= now) {
+        let files = self.files.iter();
+        let ends = files.filter_map(|(name, file)| {
+            let interval_ns = self.interval_ns(&file.stream)?;
+            Some((name.clone(), Ts(after(file.opened, interval_ns))))
+        });
+        let stale: Vec<_> = ends.filter(|(_, end)| *end <= now).collect();
+        for (name, end) in stale {
             self.rotate(&[name], end)?;
         }
         Ok(())
@@ -74,17 +89,17 @@ impl LogStore {
     /// Ends files, all of whose rows are durable, and hands them to the archive.
     pub(crate) fn rotate(&mut self, names: &[Arc<str>], closed: Ts) -> Result<(), StoreError> {
         let close = local(closed, &self.options.zone, HEADER_TIME);
-        let trailer = match self.options.config.format {
-            LogFormat::Tsv => tsv::trailer(&close),
-            LogFormat::Json => String::new(),
-        };
         let mut entries = Vec::new();
         let mut given = BTreeSet::new();
         for name in names {
             let Some(file) = self.files.get(name) else { continue };
-            let len = file.write_last(&trailer)?;
+            let len = file.write_last(&match file.format {
+                LogFormat::Tsv => tsv::trailer(&close),
+                LogFormat::Json => String::new(),
+            })?;
             // Two files of one stream, in which two releases write, may cover the same time.
-            let to = self.free_rotated_name(&file.stream, file.opened, closed, &given)?;
+            let to =
+                self.free_rotated_name(&file.stream, file.opened, closed, end_of(name), &given)?;
             given.insert(to.clone());
             entries.push(Entry::Rotate { name: name.clone(), len, to: to.into() });
         }
@@ -99,17 +114,19 @@ impl LogStore {
         Ok(())
     }
 
-    pub(crate) fn new_file(&self, name: &str, schema: &Schema) -> LogFile {
+    pub(crate) fn new_file(&self, name: &str, plan: &Plan, output: &Output) -> LogFile {
         let now = (self.clock)();
-        let header = (self.options.config.format == LogFormat::Tsv)
-            .then(|| tsv::header(schema, &local(now, &self.options.zone, HEADER_TIME)));
+        let header = (output.format == LogFormat::Tsv)
+            .then(|| tsv::header(&plan.written, &local(now, &self.options.zone, HEADER_TIME)));
+        let stream: Arc<str> = plan.schema.stream.as_ref().into();
         // A stream's files follow each other without a gap in their names, as ZeekControl's do.
-        let opened = self.last_closed.get(&*schema.stream).map_or(now, |&closed| {
-            let interval_ns = self.interval_ns().unwrap_or(0);
-            let begun = self.rotate_at.map_or(closed, |at| Ts(at.0.saturating_sub(interval_ns)));
+        let opened = self.last_closed.get(&stream).map_or(now, |&closed| {
+            let interval_ns = self.interval_ns(&stream).unwrap_or(0);
+            let next = self.rotate_at.get(&interval_ns);
+            let begun = next.map_or(closed, |at| Ts(at.0.saturating_sub(interval_ns)));
             closed.max(begun).min(now)
         });
-        LogFile::new(self.options.folder.join(name), schema, opened, header)
+        LogFile::new(self.options.folder.join(name), stream, output, opened, header)
     }
 
     /// Puts files on disk that exist in memory only, journaled first: a crash in between
@@ -154,7 +171,13 @@ impl LogStore {
         let stream = name.split('.').next().unwrap_or_default();
         let now = (self.clock)();
         let target = self.options.folder.join("rotated");
-        let target = target.join(self.free_rotated_name(stream, now, now, &BTreeSet::new())?);
+        let target = target.join(self.free_rotated_name(
+            stream,
+            now,
+            now,
+            end_of(name),
+            &BTreeSet::new(),
+        )?);
         let renamed = self.disk.rename_to_free(&path, &target);
         renamed.map_err(|error| StoreError::io("rename", &path, error))?;
         self.archiver.wake();
@@ -167,16 +190,19 @@ impl LogStore {
         stream: &str,
         opened: Ts,
         closed: Ts,
+        end: &str,
         given: &BTreeSet<String>,
     ) -> Result<String, StoreError> {
         let rotating = &self.journal.state().rotating;
+        // The clock may have been set back meanwhile.
+        let opened = opened.min(closed);
         let mut copy = 0;
         loop {
-            let name = rotated_name(stream, opened, closed, copy);
+            let name = rotated_name(stream, opened, closed, copy, end);
             let intended = rotating.values().any(|(_, to)| **to == *name);
             if !intended
                 && !given.contains(&name)
-                && is_rotated_name_free(&*self.disk, &self.options.folder.join("rotated"), &name)?
+                && is_rotated_name_free(&*self.disk, &self.options.folder, &name)?
             {
                 return Ok(name);
             }
@@ -302,7 +328,8 @@ pub(crate) fn link_current(disk: &dyn Disk, options: &StoreOptions) {
 mod tests {
     use std::fs;
 
-    use tyto_core::config::runtime::LogsConfig;
+    use tyto_core::config::logs::{Compression, LogsConfig};
+    use tyto_core::time::NANOS;
 
     use super::*;
     use crate::journal::FileEntry;
@@ -310,7 +337,7 @@ mod tests {
     const COMMITTED: &str = "#separator \\x09\nrow\n";
 
     fn options(prefix: &Path) -> StoreOptions {
-        let config = LogsConfig { compress: false, ..LogsConfig::default() };
+        let config = LogsConfig { compress: Compression::Off, ..LogsConfig::default() };
         StoreOptions {
             logger: "logger".into(),
             folder: prefix.join("spool/logger"),

@@ -1,6 +1,7 @@
 //! The loop of the thread that owns a [`LogStore`]: commands of many producers in, group
 //! commits, answers out. It never waits for a producer; producers wait for it, by the bound
 //! of the channel in front of it.
+//! Longer than 500 lines: the loop and what it reports of itself belong together.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use tyto_core::lag::LagReport;
 use tyto_core::record::schema::Schema;
 
+use crate::archive::ArchiveReport;
 use crate::batch::{Batch, BatchName, Position, Refusal, Welcome};
 use crate::doubt::DoubtReport;
 use crate::error::{AcceptError, StoreError};
@@ -106,6 +108,10 @@ pub enum Command<P: Peer> {
 pub struct StoreReport {
     /// Rows durable in files: stream, producer, rows over all lives of both.
     pub written: Vec<(Arc<str>, Arc<str>, u64)>,
+    /// Those of them that the configuration of their stream keeps out of its files.
+    pub filtered: Vec<(Arc<str>, Arc<str>, u64)>,
+    /// What the archive did since the start.
+    pub archive: ArchiveReport,
     /// Commits done.
     pub commits: u64,
     /// Commits that the disk refused.
@@ -128,7 +134,7 @@ impl StoreReport {
     /// What is counted, by name, for the node's report of itself. The unit is the last word.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
         let mean_us = self.commit_total_us.checked_div(self.commits).unwrap_or(0);
-        vec![
+        let mut counters = vec![
             ("commits", self.commits),
             ("commit_faults", self.commit_faults),
             ("commit_mean_us", mean_us),
@@ -139,7 +145,10 @@ impl StoreReport {
             ("doubt_copies_not_made", self.doubts.not_made),
             ("disk_refuses", u64::from(self.fault.is_some())),
             ("lag_unmeasured_rows", self.lag.unmeasured_rows),
-        ]
+            ("filtered_rows", self.filtered.iter().map(|(_, _, rows)| rows).sum()),
+        ];
+        counters.extend(self.archive.list());
+        counters
     }
 }
 
@@ -463,6 +472,10 @@ impl<P: Peer> Service<P> {
             written.map(|(stream, node, rows)| (stream.clone(), node.clone(), rows)).collect();
         self.report_lag();
         self.report.doubts = self.store.doubts();
+        let filtered = self.store.filtered();
+        self.report.filtered =
+            filtered.map(|(stream, node, rows)| (stream.clone(), node.clone(), rows)).collect();
+        self.report.archive = self.store.archive_report();
         self.cell.replace(self.report.clone());
         self.reported = (self.now)();
     }

@@ -10,7 +10,7 @@ use tyto_core::layout::Layout;
 use tyto_core::record::schema::Schema;
 use tyto_core::time::Ts;
 
-use crate::archive::{ArchiveOptions, Archiver, Archiving, make_folder};
+use crate::archive::{ArchiveOptions, ArchiveReport, Archiver, Archiving, make_folder};
 use crate::batch::{Batch, BatchName, Position, Welcome};
 use crate::clock::Clock;
 use crate::disk::{self, Disk};
@@ -18,6 +18,7 @@ use crate::doubt::{CopyError, DoubtReport, Doubts};
 use crate::error::{AcceptError, StoreError};
 use crate::file::LogFile;
 use crate::journal::{Entry, Journal, PositionKey};
+use crate::plan::{Output, Plan, end_of};
 use crate::rotation;
 
 /// Bytes of rows in memory at which a commit is due at once.
@@ -76,10 +77,11 @@ pub struct LogStore {
     pub(crate) journal: Journal,
     pub(crate) archiver: Archiver,
     doubts: Doubts,
-    schemas: HashMap<u64, Arc<Schema>>,
+    /// By the fingerprint of the schema.
+    plans: HashMap<u64, Arc<Plan>>,
     /// Open files by name; the journal knows those that exist on disk.
     pub(crate) files: BTreeMap<Arc<str>, LogFile>,
-    /// Per stream the schema of `STREAM.log`, and those it had before.
+    /// Per file name of a stream (`STREAM.log`) what it holds, and what it held before.
     current: HashMap<Arc<str>, CurrentSchema>,
     /// How far rows were taken, on disk or not.
     taken: HashMap<PositionKey, u64>,
@@ -87,13 +89,15 @@ pub struct LogStore {
     touched: BTreeSet<PositionKey>,
     /// Rows taken since the last commit, per stream and producer.
     added: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    /// Those of them that the configuration of their stream keeps out of its files.
+    filtered: BTreeMap<(Arc<str>, Arc<str>), u64>,
     /// Durable, and not reported to the caller yet.
     durable: Vec<(Arc<str>, Position)>,
     pending_bytes: usize,
     /// Files were created without the folder being synced since.
     pub(crate) names_unsynced: bool,
-    /// When all files are rotated next.
-    pub(crate) rotate_at: Option<Ts>,
+    /// When files are rotated next, by their interval (ns).
+    pub(crate) rotate_at: BTreeMap<u64, Ts>,
     /// Where the last file of a stream ended: its next one begins there.
     pub(crate) last_closed: HashMap<Arc<str>, Ts>,
 }
@@ -139,24 +143,20 @@ impl LogStore {
         let files = rotation::resume_files(&*disk, &options.folder, &mut journal)?;
         let mut current: HashMap<Arc<str>, CurrentSchema> = HashMap::new();
         for (name, file) in &files {
-            if **name == *rotation::plain_name(&file.stream) {
-                current.entry(file.stream.clone()).or_default().fingerprint = file.fingerprint;
+            if **name == *rotation::plain_name(&file.stream, end_of(name)) {
+                current.entry(name.clone()).or_default().fingerprint = file.fingerprint;
             }
         }
         let taken = journal.state().positions.iter().map(|(k, v)| (k.clone(), *v)).collect();
         let archive = ArchiveOptions {
             disk: disk.clone(),
-            rotated: rotated.clone(),
+            folder: options.folder.clone(),
             logs: options.logs.clone(),
-            compress: options.config.compress,
-            suffix: if options.config.name_in_archive {
-                format!("-{}", options.logger)
-            } else {
-                String::new()
-            },
+            logger: options.logger.clone(),
+            config: options.config.clone(),
             zone: options.zone.clone(),
         };
-        let archiver = Archiver::start(archive, archiving)
+        let archiver = Archiver::start(archive, archiving, clock())
             .map_err(|error| StoreError::io("archive", &rotated, error))?;
         rotation::link_current(&*disk, &options);
         let doubts = Doubts::open(disk.clone(), &options.folder)
@@ -168,20 +168,21 @@ impl LogStore {
             journal,
             archiver,
             doubts,
-            schemas: HashMap::new(),
+            plans: HashMap::new(),
             files,
             current,
             taken,
             touched: BTreeSet::new(),
             added: BTreeMap::new(),
+            filtered: BTreeMap::new(),
             durable: Vec::new(),
             pending_bytes: 0,
             names_unsynced: false,
-            rotate_at: None,
+            rotate_at: BTreeMap::new(),
             last_closed: HashMap::new(),
         };
         store.rotate_stale()?;
-        store.rotate_at = store.next_rotation();
+        store.plan_rotations();
         Ok(store)
     }
 
@@ -208,9 +209,9 @@ impl LogStore {
     /// Keeps a copy of a batch that is bound to another logger, which is away. False when it
     /// cannot be kept, which is told; the producer has the batch all the same.
     pub fn keep_copy(&mut self, batch: &Batch, logger: &str) -> bool {
-        let kept = match self.schemas.get(&batch.fingerprint) {
-            Some(schema) if *schema.stream == *batch.stream => {
-                self.doubts.keep(batch, schema, logger)
+        let kept = match self.plans.get(&batch.fingerprint) {
+            Some(plan) if *plan.schema.stream == *batch.stream => {
+                self.doubts.keep(batch, &plan.schema, logger)
             }
             _ => Err(CopyError::Refused("unknown schema".to_owned())),
         };
@@ -233,9 +234,20 @@ impl LogStore {
         self.doubts.report()
     }
 
-    /// Rows durable per stream and producer, over all lives of both.
+    /// Rows durable per stream and producer, over all lives of both, those of `filtered` included.
     pub fn written(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, u64)> {
         self.journal.state().written.iter().map(|((stream, node), &rows)| (stream, node, rows))
+    }
+
+    /// Those of the durable rows that are in no file, because the configuration of their stream
+    /// keeps them out.
+    pub fn filtered(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, u64)> {
+        self.journal.state().filtered.iter().map(|((stream, node), &rows)| (stream, node, rows))
+    }
+
+    /// What the archive did since the start.
+    pub fn archive_report(&self) -> ArchiveReport {
+        self.archiver.report()
     }
 
     /// The producer will send nothing of lives before `oldest_epoch`.
@@ -259,7 +271,7 @@ impl LogStore {
     /// When the stream's name is not fit for a file, or too many schemas came.
     pub fn add_schema(&mut self, schema: Schema) -> Result<(), AcceptError> {
         let fingerprint = schema.fingerprint();
-        if self.schemas.contains_key(&fingerprint) {
+        if self.plans.contains_key(&fingerprint) {
             return Ok(());
         }
         if !is_stream_name(&schema.stream) {
@@ -268,10 +280,11 @@ impl LogStore {
                 schema.stream
             )));
         }
-        if self.schemas.len() >= SCHEMAS_MAX {
+        if self.plans.len() >= SCHEMAS_MAX {
             return Err(AcceptError::Refused(format!("more than {SCHEMAS_MAX} schemas")));
         }
-        self.schemas.insert(fingerprint, Arc::new(schema));
+        let plan = Plan::new(Arc::new(schema), &self.options.config);
+        self.plans.insert(fingerprint, Arc::new(plan));
         Ok(())
     }
 
@@ -305,10 +318,10 @@ impl LogStore {
         if batch.epoch < oldest {
             return refused("rows of a life that the producer had closed");
         }
-        let Some(schema) = self.schemas.get(&batch.fingerprint).cloned() else {
+        let Some(plan) = self.plans.get(&batch.fingerprint).cloned() else {
             return refused("unknown schema");
         };
-        if *schema.stream != *batch.stream {
+        if *plan.schema.stream != *batch.stream {
             return refused("schema of another log stream");
         }
         let key = (batch.node.clone(), batch.epoch, batch.stream.clone());
@@ -319,17 +332,45 @@ impl LogStore {
             if !self.taken.contains_key(&key) && self.taken.len() >= POSITIONS_MAX {
                 return refused("too many producers and log streams");
             }
-            let format = self.options.config.format;
-            let file = self.file_for(&schema)?;
-            let bytes = file
-                .push_rows(&schema, format, &batch.payload, batch.rows, skip)
-                .map_err(|error| AcceptError::Refused(error.to_string()))?;
-            self.pending_bytes += bytes;
-            *self.added.entry((batch.stream.clone(), batch.node.clone())).or_default() += new_rows;
+            let written = self.write(&plan, batch, skip)?;
+            let of = (batch.stream.clone(), batch.node.clone());
+            *self.filtered.entry(of.clone()).or_default() += new_rows - written;
+            *self.added.entry(of).or_default() += new_rows;
             self.taken.insert(key.clone(), batch.end_seq());
         }
         self.touched.insert(key);
         Ok(new_rows)
+    }
+
+    /// Puts the rows of a batch behind the first `skip` into the files of their stream, all of
+    /// them or none. Returns how many are written.
+    fn write(&mut self, plan: &Plan, batch: &Batch, skip: u64) -> Result<u64, AcceptError> {
+        let refused = |error: &dyn std::fmt::Display| AcceptError::Refused(error.to_string());
+        let rows =
+            plan.select(&batch.payload, batch.rows, skip).map_err(|error| refused(&error))?;
+        if rows.count == 0 {
+            return Ok(0);
+        }
+        // First all files: making room for one may flush the others.
+        let mut names = Vec::new();
+        for output in &plan.outputs {
+            names.push(self.file_for(plan, output)?);
+        }
+        let mut pushed: Vec<(Arc<str>, usize)> = Vec::new();
+        for (name, output) in names.into_iter().zip(&plan.outputs) {
+            let Some(file) = self.files.get_mut(&name) else { continue };
+            match file.push_rows(plan, output.format, &rows) {
+                Ok(bytes) => pushed.push((name, bytes)),
+                Err(error) => {
+                    for (name, bytes) in pushed {
+                        self.files.entry(name).and_modify(|file| file.take_back(bytes));
+                    }
+                    return Err(refused(&error));
+                }
+            }
+        }
+        self.pending_bytes += pushed.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        Ok(if plan.outputs.is_empty() { 0 } else { rows.count })
     }
 
     /// Makes everything taken durable. The positions may be acked.
@@ -350,7 +391,7 @@ impl LogStore {
         let all: Vec<Arc<str>> = self.files.keys().cloned().collect();
         let now = (self.clock)();
         self.rotate(&all, now)?;
-        self.archiver.tick();
+        self.archiver.tick(now);
         // Waits for the archive's thread.
         drop(self);
         Ok(durable)
@@ -371,6 +412,7 @@ impl LogStore {
             self.durable.push((node, Position { epoch, stream, next_seq }));
         }
         self.added.clear();
+        self.filtered.clear();
         self.pending_bytes = 0;
         Ok(())
     }
@@ -390,36 +432,40 @@ impl LogStore {
                 entries.push(Entry::Position { key: key.clone(), next_seq });
             }
         }
-        for ((stream, node), added) in &self.added {
-            let (stream, node) = (stream.clone(), node.clone());
-            let before = state.written.get(&(stream.clone(), node.clone())).copied();
-            entries.push(Entry::Written { stream, node, rows: before.unwrap_or(0) + added });
+        for (of, added) in &self.added {
+            let before = state.written.get(of).copied().unwrap_or(0);
+            let (stream, node) = of.clone();
+            entries.push(Entry::Written { stream, node, rows: before + added });
+        }
+        for (of, added) in self.filtered.iter().filter(|(_, added)| **added > 0) {
+            let before = state.filtered.get(of).copied().unwrap_or(0);
+            let (stream, node) = of.clone();
+            entries.push(Entry::Filtered { stream, node, rows: before + added });
         }
         entries
     }
 
-    /// The file that takes rows of `schema`. A schema that the stream did not have yet ends
-    /// its file. One that was replaced (nodes restart one after another when a release
+    /// Name of the file that takes rows of `output`. Columns or a format that the stream did not
+    /// have yet end its file. What was replaced (nodes restart one after another when a release
     /// changes columns) goes to a file beside it, so that the two do not rotate each other.
-    fn file_for(&mut self, schema: &Arc<Schema>) -> Result<&mut LogFile, AcceptError> {
-        let stream: Arc<str> = schema.stream.as_ref().into();
-        let fingerprint = schema.fingerprint();
-        let plain: Arc<str> = rotation::plain_name(&stream).into();
-        let current = self.current.get(&stream);
+    fn file_for(&mut self, plan: &Plan, output: &Output) -> Result<Arc<str>, AcceptError> {
+        let (stream, fingerprint) = (&plan.schema.stream, output.fingerprint);
+        let plain: Arc<str> = rotation::plain_name(stream, output.end).into();
+        let current = self.current.get(&plain);
         let is_current = current.is_some_and(|current| current.fingerprint == fingerprint);
         let name = match current {
             Some(current) if current.superseded.contains(&fingerprint) => {
-                format!("{stream}.{fingerprint:016x}.log").into()
+                rotation::plain_name(&format!("{stream}.{fingerprint:016x}"), output.end).into()
             }
             Some(_) if !is_current => {
                 self.make_durable()?;
                 let now = (self.clock)();
                 self.rotate(std::slice::from_ref(&plain), now)?;
-                plain
+                plain.clone()
             }
-            _ => plain,
+            _ => plain.clone(),
         };
-        let current = self.current.entry(stream).or_default();
+        let current = self.current.entry(plain).or_default();
         if !is_current && !current.superseded.contains(&fingerprint) {
             let before = std::mem::replace(&mut current.fingerprint, fingerprint);
             current.superseded.insert(before);
@@ -428,10 +474,10 @@ impl LogStore {
             if self.files.len() >= FILES_MAX {
                 return Err(AcceptError::Refused(format!("more than {FILES_MAX} log files")));
             }
-            let file = self.new_file(&name, schema);
+            let file = self.new_file(&name, plan, output);
             self.files.insert(name.clone(), file);
         }
-        self.files.get_mut(&name).ok_or_else(|| AcceptError::Refused("no log file".to_owned()))
+        Ok(name)
     }
 }
 

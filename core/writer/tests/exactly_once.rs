@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tyto_core::config::runtime::{LogFormat, LogsConfig};
+use tyto_core::config::logs::{Compression, LogFormat, LogFormats, LogsConfig, StreamLogs};
 use tyto_core::record::LogRecord;
 use tyto_core::record::wire::append_row;
 use tyto_core::time::{NANOS, Ts};
@@ -77,17 +77,23 @@ struct Producer {
 struct World {
     dir: TempDir,
     now: Arc<AtomicU64>,
-    format: LogFormat,
+    format: LogFormats,
+    condition: Option<String>,
     store: Option<LogStore>,
     producers: Vec<Producer>,
 }
 
 impl World {
-    fn new(format: LogFormat) -> Self {
+    fn new(format: LogFormats) -> Self {
+        Self::with(format, None)
+    }
+
+    fn with(format: LogFormats, condition: Option<&str>) -> Self {
+        let condition = condition.map(str::to_owned);
         let now = Arc::new(AtomicU64::new(1_000 * 3_600 * NANOS));
         let producers = (0..3).map(|_| Producer::default()).collect();
         let dir = tempfile::tempdir().unwrap();
-        let mut world = Self { dir, now, format, store: None, producers };
+        let mut world = Self { dir, now, format, condition, store: None, producers };
         world.open();
         world
     }
@@ -96,9 +102,14 @@ impl World {
         let config = LogsConfig {
             format: self.format,
             rotation_interval_s: 3_600,
-            compress: false,
+            compress: Compression::Off,
             ..LogsConfig::default()
         };
+        let mut config = config;
+        if let Some(condition) = self.condition.clone() {
+            let stream = StreamLogs { condition: Some(condition), ..StreamLogs::default() };
+            config.streams.insert("conn".into(), stream);
+        }
         let options = StoreOptions {
             logger: "logger".into(),
             folder: self.dir.path().join("spool/logger"),
@@ -184,6 +195,15 @@ impl World {
         }
     }
 
+    /// What the producers wrote, each row once, as far as its sequence number fits.
+    fn expected(&self, fits: fn(u64) -> bool) -> BTreeMap<(u64, u64), u32> {
+        let producers = self.producers.iter().enumerate();
+        let rows = producers.flat_map(|(producer, at)| {
+            (0..at.next_seq).filter(|&seq| fits(seq)).map(move |seq| ((producer as u64, seq), 1))
+        });
+        rows.collect()
+    }
+
     fn tear_logs(&self, torn: usize) {
         for entry in fs::read_dir(self.dir.path().join("spool/logger")).unwrap() {
             let path = entry.unwrap().path();
@@ -196,14 +216,26 @@ impl World {
     }
 
     /// Orderly end; returns how often each row stands in the archive.
-    fn archived_rows(mut self) -> BTreeMap<(u64, u64), u32> {
+    fn archived_rows(self) -> BTreeMap<(u64, u64), u32> {
+        let mut each = self.archived();
+        let rows = each.remove(&LogFormat::Tsv).unwrap_or_default();
+        let json = each.remove(&LogFormat::Json);
+        assert!(json.is_none() || rows.is_empty() || json.as_ref() == Some(&rows));
+        json.unwrap_or(rows)
+    }
+
+    /// The same by format.
+    fn archived(mut self) -> BTreeMap<LogFormat, BTreeMap<(u64, u64), u32>> {
         self.commit();
         self.store.take().unwrap().close().unwrap();
         let left = fs::read_dir(self.dir.path().join("spool/logger")).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| !name.to_str().unwrap().ends_with(".log")), "{left:?}");
         let mut rows = BTreeMap::new();
-        read_rows(&self.dir.path().join("logs"), self.format, &mut rows);
+        for &(format, _) in self.format.files() {
+            rows.insert(format, BTreeMap::new());
+        }
+        read_rows(&self.dir.path().join("logs"), &mut rows);
         rows
     }
 }
@@ -245,21 +277,23 @@ fn tear_journal(path: &Path, cut: &prop::sample::Index) {
     fs::write(path, &bytes[..last + cut.index(bytes.len() - last)]).unwrap();
 }
 
-fn read_rows(folder: &Path, format: LogFormat, rows: &mut BTreeMap<(u64, u64), u32>) {
+fn read_rows(folder: &Path, rows: &mut BTreeMap<LogFormat, BTreeMap<(u64, u64), u32>>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_symlink() {
             continue;
         }
         if path.is_dir() {
-            read_rows(&path, format, rows);
+            read_rows(&path, rows);
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
+        let format = if text.starts_with('{') { LogFormat::Json } else { LogFormat::Tsv };
         if format == LogFormat::Tsv {
             assert!(text.starts_with("#separator"), "{path:?}: {text}");
             assert!(text.lines().last().unwrap().starts_with("#close\t"), "{path:?}: {text}");
         }
+        let rows = rows.get_mut(&format).unwrap_or_else(|| panic!("{path:?}: {text}"));
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let digits = |text: &str| {
                 text.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap()
@@ -282,14 +316,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-fn each_row_once(format: LogFormat, steps: &[Step]) {
+fn each_row_once(format: LogFormats, steps: &[Step]) {
     let mut world = World::new(format);
     steps.iter().for_each(|step| world.run(step));
-    let mut expected = BTreeMap::new();
-    for (producer, at) in world.producers.iter().enumerate() {
-        expected.extend((0..at.next_seq).map(|seq| ((producer as u64, seq), 1)));
+    let expected = world.expected(|_| true);
+    for (format, rows) in world.archived() {
+        assert_eq!(rows, expected, "{format:?}");
     }
-    assert_eq!(world.archived_rows(), expected);
 }
 
 proptest! {
@@ -297,18 +330,41 @@ proptest! {
 
     #[test]
     fn each_row_is_in_a_tsv_file_once(steps in steps()) {
-        each_row_once(LogFormat::Tsv, &steps);
+        each_row_once(LogFormats::Tsv, &steps);
     }
 
     #[test]
     fn each_row_is_in_a_json_file_once(steps in steps()) {
-        each_row_once(LogFormat::Json, &steps);
+        each_row_once(LogFormats::Json, &steps);
+    }
+
+    #[test]
+    fn each_row_is_once_in_the_tsv_file_and_once_in_the_json_file(steps in steps()) {
+        each_row_once(LogFormats::Both, &steps);
+    }
+
+    /// Written and filtered rows together are those that the producers wrote, whatever dies.
+    #[test]
+    fn filtered_rows_are_counted_once_and_the_others_written_once(steps in steps()) {
+        let mut world = World::with(LogFormats::Both, Some("seq >= 10"));
+        steps.iter().for_each(|step| world.run(step));
+        world.commit();
+        let sum = |rows: Vec<u64>| rows.iter().sum::<u64>();
+        let store = world.store();
+        let filtered = sum(store.filtered().map(|(_, _, rows)| rows).collect());
+        let written = sum(store.written().map(|(_, _, rows)| rows).collect());
+        let (all, expected) = (world.expected(|_| true), world.expected(|seq| seq >= 10));
+        prop_assert_eq!(written, all.len() as u64);
+        prop_assert_eq!(written - filtered, expected.len() as u64);
+        for (_, rows) in world.archived() {
+            prop_assert_eq!(&rows, &expected);
+        }
     }
 }
 
 #[test]
 fn rows_taken_twice_are_written_once_and_acked_again() {
-    let mut world = World::new(LogFormat::Tsv);
+    let mut world = World::new(LogFormats::Tsv);
     world.run(&Step::Rows { producer: 0, rows: 5 });
     world.commit();
     world.send(0, 0, 5, false);
@@ -323,7 +379,7 @@ fn rows_taken_twice_are_written_once_and_acked_again() {
 
 #[test]
 fn a_batch_with_a_wrong_checksum_schema_or_row_count_is_refused_whole() {
-    let mut world = World::new(LogFormat::Tsv);
+    let mut world = World::new(LogFormats::Tsv);
     let good = batch(0, 0, 3, false);
     let unknown = Batch { fingerprint: 1, ..good.clone() };
     let damaged = Batch { crc32: good.crc32 ^ 1, ..good.clone() };
@@ -337,7 +393,7 @@ fn a_batch_with_a_wrong_checksum_schema_or_row_count_is_refused_whole() {
 
 #[test]
 fn names_that_leave_the_folder_are_refused() {
-    let mut world = World::new(LogFormat::Tsv);
+    let mut world = World::new(LogFormats::Tsv);
     for stream in ["../conn", "", ".conn", "a/b", "stdout", "stderr"] {
         let mut schema = Conn::schema();
         schema.stream = stream.to_owned().into();
@@ -347,7 +403,7 @@ fn names_that_leave_the_folder_are_refused() {
 
 #[test]
 fn a_closed_life_of_a_producer_is_forgotten_and_refused() {
-    let mut world = World::new(LogFormat::Tsv);
+    let mut world = World::new(LogFormats::Tsv);
     world.run(&Step::Rows { producer: 0, rows: 5 });
     world.commit();
     let store = world.store();
@@ -359,7 +415,7 @@ fn a_closed_life_of_a_producer_is_forgotten_and_refused() {
 /// ZeekControl's archive: `conn.13:00:00-14:00:00.log` in the folder of its start.
 #[test]
 fn files_follow_each_other_at_whole_multiples_of_the_interval() {
-    let mut world = World::new(LogFormat::Tsv);
+    let mut world = World::new(LogFormats::Tsv);
     for _ in 0..2 {
         world.run(&Step::Wait { seconds: 1_800 });
         world.run(&Step::Rows { producer: 0, rows: 1 });
@@ -372,4 +428,117 @@ fn files_follow_each_other_at_whole_multiples_of_the_interval() {
         fs::read_dir(logs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["conn.16:30:00-17:00:00.log", "conn.17:00:00-18:00:00.log"]);
+}
+
+fn stream(change: impl Fn(&mut StreamLogs)) -> World {
+    let mut world = World::new(LogFormats::Tsv);
+    world.store.take().unwrap().close().unwrap();
+    let mut config = LogsConfig { compress: Compression::Off, ..LogsConfig::default() };
+    change(config.streams.entry("conn".into()).or_default());
+    let options = StoreOptions {
+        logger: "logger".into(),
+        folder: world.dir.path().join("spool/logger"),
+        logs: world.dir.path().join("logs"),
+        config,
+        zone: TimeZone::UTC,
+    };
+    let now = world.now.clone();
+    let clock = Box::new(move || Ts(now.load(Ordering::Relaxed)));
+    let mut store = LogStore::open(options, clock).unwrap();
+    store.add_schema(Conn::schema()).unwrap();
+    store.add_schema(LaterConn::schema()).unwrap();
+    world.store = Some(store);
+    world
+}
+
+fn texts(world: &mut World) -> Vec<(String, String)> {
+    world.store.take().unwrap().close().unwrap();
+    let day = fs::read_dir(world.dir.path().join("logs/1970-02-11")).into_iter().flatten();
+    let mut texts: Vec<_> = day
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path))
+        .map(|(name, path)| (name, fs::read_to_string(path).unwrap()))
+        .collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn columns_are_chosen_or_left_out_by_name() {
+    for (fields, exclude) in [(Some(vec!["seq"]), None), (None, Some(vec!["producer", "more"]))] {
+        let owned = |names: &Option<Vec<&str>>| {
+            names.as_ref().map(|names| names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let mut world = stream(|conn| {
+            conn.fields = owned(&fields);
+            conn.exclude_fields = owned(&exclude);
+        });
+        world.run(&Step::Rows { producer: 1, rows: 2 });
+        // The other release has a column more, of which nothing is written: one file takes both.
+        world.run(&Step::Upgrade { producer: 1 });
+        world.run(&Step::Rows { producer: 1, rows: 1 });
+        world.commit();
+        let texts = texts(&mut world);
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        assert!(texts[0].1.contains("#fields\tseq\n#types\tcount\n0\n1\n2\n#close"), "{texts:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_written_is_counted_and_acked() {
+    let mut world = stream(|conn| conn.write = Some(false));
+    world.run(&Step::Rows { producer: 0, rows: 7 });
+    world.commit();
+    assert!(world.producers[0].unacked.is_empty());
+    let filtered: Vec<u64> = world.store().filtered().map(|(_, _, rows)| rows).collect();
+    let written: Vec<u64> = world.store().written().map(|(_, _, rows)| rows).collect();
+    assert_eq!((filtered, written), (vec![7], vec![7]));
+    assert_eq!(texts(&mut world), []);
+}
+
+#[test]
+fn a_stream_has_an_interval_of_its_own() {
+    let mut world = stream(|conn| conn.rotation_interval_s = Some(600));
+    world.run(&Step::Rows { producer: 0, rows: 1 });
+    world.run(&Step::Wait { seconds: 601 });
+    world.run(&Step::Rows { producer: 0, rows: 1 });
+    world.run(&Step::Wait { seconds: 600 });
+    world.commit();
+    let names: Vec<String> = texts(&mut world).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["conn.16:00:00-16:10:00.log", "conn.16:10:00-16:20:00.log"]);
+}
+
+/// Tyto's own clock steps: an hour forward and back again, and an hour back.
+#[test]
+fn a_clock_that_jumps_neither_doubles_names_nor_loses_rows() {
+    for jumps in [[3_600_i64, -3_600], [-3_600, 3_600], [-3_600, 0], [7_200, -7_100]] {
+        let mut world = World::new(LogFormats::Tsv);
+        for jump in jumps {
+            for _ in 0..3 {
+                world.run(&Step::Rows { producer: 0, rows: 1 });
+                world.run(&Step::Wait { seconds: 1_500 });
+            }
+            let now = world.now.load(Ordering::Relaxed).cast_signed() + jump * NANOS.cast_signed();
+            world.now.store(now.cast_unsigned(), Ordering::Relaxed);
+            world.store().tick().unwrap();
+        }
+        let expected = world.expected(|_| true);
+        assert_eq!(world.archived_rows(), expected, "{jumps:?}");
+    }
+}
+
+/// What was tab-separated in the last life is not continued in JSON.
+#[test]
+fn another_format_after_a_crash_ends_the_file() {
+    let mut world = World::new(LogFormats::Tsv);
+    world.run(&Step::Rows { producer: 0, rows: 2 });
+    world.commit();
+    world.format = LogFormats::Json;
+    world.run(&Step::Crash { torn: 3 });
+    world.run(&Step::Rows { producer: 0, rows: 2 });
+    world.commit();
+    let texts = texts(&mut world);
+    let first: Vec<char> = texts.iter().map(|(_, text)| text.chars().next().unwrap()).collect();
+    assert_eq!(first.len(), 2);
+    assert!(first.contains(&'#') && first.contains(&'{'), "{texts:?}");
 }

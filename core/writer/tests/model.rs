@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::read::GzDecoder;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use tyto_core::config::runtime::LogsConfig;
+use tyto_core::config::logs::{Compression, LogsConfig};
 use tyto_core::record::LogRecord;
 use tyto_core::record::wire::append_row;
 use tyto_core::time::{NANOS, Ts};
@@ -152,7 +152,7 @@ impl World {
         }
         let config = LogsConfig {
             rotation_interval_s: 3_600,
-            compress: self.compress,
+            compress: if self.compress { Compression::Gzip } else { Compression::Off },
             ..LogsConfig::default()
         };
         let options = StoreOptions {

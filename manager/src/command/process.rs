@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, value_parser};
 use serde_json::json;
 use tokio::process::Command as Process;
 use tyto_core::config::node::Node;
-use tyto_core::config::runtime::{ChecksumMode, LogFormat, Role};
+use tyto_core::config::runtime::{ChecksumMode, LogFormats, Role};
 
 use super::{Command, Run};
 use crate::context::Context;
@@ -93,7 +93,7 @@ fn options(ctx: &Context, node: Option<&Node>) -> Vec<String> {
         (settings.validate_certificates, "--validate-certificates"),
         (settings.ssh_hassh, "--ssh-hassh"),
         (settings.log_passwords, "--log-passwords"),
-        (settings.log_format == LogFormat::Json, "--json"),
+        (settings.log_format == LogFormats::Json, "--json"),
     ];
     let switches = switches.into_iter().filter(|(is_on, _)| *is_on);
     let mut options: Vec<String> = switches.map(|(_, option)| option.to_owned()).collect();

@@ -156,7 +156,8 @@ impl Detection {
 
     /// Of a byte stream what is looked at must lie in one piece; of datagrams the latest does.
     fn is_appended(&self, side: Side) -> bool {
-        self.proto != Proto::Udp && self.bytes.get(side.index()).is_some_and(|kept| !kept.is_empty())
+        self.proto != Proto::Udp
+            && self.bytes.get(side.index()).is_some_and(|kept| !kept.is_empty())
     }
 
     /// Bytes of `side` will not come. What is looked at closes up over them.

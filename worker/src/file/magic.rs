@@ -20,7 +20,8 @@ const WORDS: [(&str, &str); 6] = [
     ("{script}", r"#![^\x0a]{1,15}bin/(?:env[\x09-\x0d ]+)?"),
 ];
 
-static PATTERNS: [OnceLock<Option<Pattern>>; MAGIC.len()] = [const { OnceLock::new() }; MAGIC.len()];
+static PATTERNS: [OnceLock<Option<Pattern>>; MAGIC.len()] =
+    [const { OnceLock::new() }; MAGIC.len()];
 static BY_FIRST_BYTE: OnceLock<Vec<Vec<u16>>> = OnceLock::new();
 
 /// The type of a file that begins with `begin`.

@@ -61,7 +61,12 @@ fn take(option: &ZeekctlOption, line: &OptionLine, taken: &mut Taken, notes: &mu
     if conversion == Conversion::ZeekArgs {
         return zeek_args(line, taken, notes);
     }
-    let value = convert(conversion, &line.value);
+    let value = match conversion {
+        Conversion::Compress | Conversion::CompressCmd => {
+            return compress(conversion, line, taken, notes);
+        }
+        conversion => convert(conversion, &line.value),
+    };
     match value {
         Some(Value::Null) => {
             notes.add(at, name, Change::LeftOut, format!("`{}` is the default", line.value));
@@ -108,8 +113,43 @@ fn convert(conversion: Conversion, text: &str) -> Option<Value> {
             let pairs = vars.into_iter().map(|(name, value)| (name.into(), value.into()));
             Value::Mapping(pairs.collect())
         }),
-        Conversion::ZeekArgs => None,
+        Conversion::Text => Some(text.into()),
+        Conversion::ZeekArgs | Conversion::Compress | Conversion::CompressCmd => None,
     }
+}
+
+/// CompressLogs says whether, CompressCmd how, in any order.
+fn compress(conversion: Conversion, line: &OptionLine, taken: &mut Taken, notes: &mut Notes) {
+    const KEY: &str = "compress_logs";
+    let (at, name) = (&line.at, line.name.as_str());
+    let before = taken.get(KEY).map(|(value, _)| value.clone());
+    let value: Value = if conversion == Conversion::Compress {
+        match (convert(Conversion::Bool, &line.value), before) {
+            (Some(Value::Bool(true)), Some(method)) => {
+                let text = format!("{KEY}: {}", super::super::settings::plain(&method));
+                return notes.add(at, name, Change::Taken, text);
+            }
+            (Some(value), _) => value,
+            (None, _) => {
+                let why = format!("`{}` is not what ZeekControl takes", line.value);
+                return notes.add(at, name, Change::LeftOut, why);
+            }
+        }
+    } else {
+        let program = line.value.split_whitespace().next().unwrap_or_default();
+        match program.rsplit('/').next().unwrap_or_default() {
+            _ if before == Some(Value::Bool(false)) => {
+                return notes.add(at, name, Change::NotNeeded, "nothing is compressed");
+            }
+            "gzip" | "pigz" => "gzip".into(),
+            "zstd" | "zstdmt" | "pzstd" => "zstd".into(),
+            _ => {
+                let why = "the logger compresses by itself, with gzip or zstd (`compress_logs`)";
+                return notes.add(at, name, Change::LeftOut, why);
+            }
+        }
+    };
+    set(KEY, value, at, name, taken, notes);
 }
 
 /// Zeek's command line: `-f EXPRESSION` and `-C` have their keys, nothing else has.

@@ -30,10 +30,21 @@ pub(super) struct Pattern {
 enum Step {
     Literal(Vec<u8>),
     /// One byte of a set, `min` to `max` times.
-    Class { set: ByteSet, min: usize, max: usize },
+    Class {
+        set: ByteSet,
+        min: usize,
+        max: usize,
+    },
     /// Any byte, `min` to `max` times.
-    Any { min: usize, max: usize },
-    Group { pattern: Pattern, min: usize, max: usize },
+    Any {
+        min: usize,
+        max: usize,
+    },
+    Group {
+        pattern: Pattern,
+        min: usize,
+        max: usize,
+    },
 }
 
 /// A set of bytes.
