@@ -159,7 +159,7 @@ async fn loopback(folder: &Path) -> Result<()> {
     let (dir, pki) = (tempfile::tempdir_in(folder)?, Pki::new()?);
     let peers = [loopback_peer(Role::Logger, "logger")?];
     let mut logger = pki.enroll(&dir.path().join("l"), Role::Logger, "logger", &peers)?;
-    logger.logs.compress = false;
+    logger.logs.compress = Compression::Off;
     let worker = pki.enroll(&dir.path().join("w"), Role::Worker, "worker-1", &peers)?;
     let end = CancellationToken::new();
     let logging = tokio::spawn(tyto_logger::run(logger, end.clone()));

@@ -229,7 +229,7 @@ const OCTETS: [([u8; 4], usize); 256] = {
         let mut unit = 100;
         while unit > 0 {
             if octet >= unit || unit == 1 {
-                text[*len] = b'0' + (octet / unit % 10) as u8;
+                text[*len] = b"0123456789"[octet / unit % 10];
                 *len += 1;
             }
             unit /= 10;

@@ -57,6 +57,7 @@ pub(super) struct SpecSet(u128);
 
 /// Detections that are over: the next connections take their buffers.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a connection gets the box as it is, without a copy")]
 pub struct SpareDetections(Vec<Box<Detection>>);
 
 /// Detections that are kept for reuse.
