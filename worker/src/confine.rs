@@ -73,6 +73,9 @@ fn confine(config: &NodeConfig) -> Result<RestrictionStatus, RulesetError> {
             None => read.extend(TRUST_READ.map(PathBuf::from)),
         }
     }
+    // The names of its folders are synced at each start, up to the prefix: whoever made them may
+    // have died before. Syncing a folder asks for the right to list it.
+    let listed = (config.role == Role::Standalone).then(|| layout.prefix().to_owned());
     let mut run = Vec::new();
     if config.role == Role::Standalone && config.logs.rotation_command.is_some() {
         run.extend(COMMAND_READ.map(PathBuf::from));
@@ -101,6 +104,7 @@ fn confine(config: &NodeConfig) -> Result<RestrictionStatus, RulesetError> {
     rules
         .add_rules(beneath(written, writing))?
         .add_rules(beneath(read, reading))?
+        .add_rules(beneath(listed.into_iter().collect(), AccessFs::ReadDir.into()))?
         .add_rules(beneath(run, running))?
         .restrict_self()
 }

@@ -47,11 +47,7 @@ pub async fn run(
         Role::Worker => Some(Identity::load(&config).context("this node has no identity")?),
         other => bail!("a worker cannot run a {other}"),
     };
-    let trust = TrustStore::of(&config.analysis)?;
-    if let Some(skipped) = trust.as_ref().map(|store| store.skipped).filter(|skipped| *skipped > 0)
-    {
-        warn!(skipped, "some of the trusted certificates cannot be read; the others count");
-    }
+    let trust = trust(&config)?;
     // First, so that a wrong interface is told before anything else begins.
     let capture = config.capture.as_ref().map(|capture| open(capture, given)).transpose()?;
     let epoch = health::epoch_now();
@@ -109,6 +105,16 @@ pub async fn run(
     shipper.stop().await;
     reporter.stop().await;
     result
+}
+
+/// The certificates that servers' are validated against, if they are to be.
+fn trust(config: &NodeConfig) -> anyhow::Result<Option<TrustStore>> {
+    let trust = TrustStore::of(&config.analysis)?;
+    if let Some(skipped) = trust.as_ref().map(|store| store.skipped).filter(|skipped| *skipped > 0)
+    {
+        warn!(skipped, "some of the trusted certificates cannot be read; the others count");
+    }
+    Ok(trust)
 }
 
 /// What counts the rows of shipping, those of the packet thread, and open connections, where the

@@ -291,7 +291,7 @@ impl Pipeline {
     pub(crate) fn ip(&mut self, carrier: &Carrier, offset: usize, bytes: &[u8]) {
         if let Err(fault) = self.try_ip(carrier, offset, bytes) {
             self.stats.unread += 1;
-            self.odd(carrier, None, &ip_weird(fault.name()));
+            self.odd(carrier, None, &Weird::of_ip(fault.name()));
         }
     }
 
@@ -338,14 +338,14 @@ impl Pipeline {
             self.odd_headers(bytes);
         }
         if packet.total_len == 0 && self.ignore_checksums {
-            self.odd(carrier, None, &ip_weird(IpFault::ZeroLength.name()));
+            self.odd(carrier, None, &Weird::of_ip(IpFault::ZeroLength.name()));
         }
         let wire_len = carrier.wire_len.saturating_sub(offset);
         // Offload leaves lengths and checksums empty: who ignores the one copes with the other.
         packet.check(wire_len, self.ignore_checksums)?;
         if packet.is_v4 && !self.ignore_checksums && !checksum::is_valid(packet.header()) {
             self.stats.bad_checksums += 1;
-            self.odd(carrier, Some(&packet), &ip_weird("bad_IP_checksum"));
+            self.odd(carrier, Some(&packet), &Weird::of_ip("bad_IP_checksum"));
             return Ok(());
         }
         let Some(fragment) = packet.fragment else {
@@ -353,7 +353,7 @@ impl Pipeline {
             return Ok(());
         };
         if bytes.len() < packet.total_len as usize {
-            self.odd(carrier, Some(&packet), &ip_weird("incompletely_captured_fragment"));
+            self.odd(carrier, Some(&packet), &Weird::of_ip("incompletely_captured_fragment"));
             // Cut: nothing to put together. The first still tells what it belongs to.
             if fragment.offset == 0 {
                 self.transport(carrier, &packet);
@@ -368,7 +368,7 @@ impl Pipeline {
         let whole = IpPacket::parse(&whole)?;
         if u32::from(whole.hdr_len) > whole.total_len {
             self.stats.unread += 1;
-            self.odd(carrier, Some(&whole), &ip_weird(IpFault::HeaderSize.name()));
+            self.odd(carrier, Some(&whole), &Weird::of_ip(IpFault::HeaderSize.name()));
             return Ok(());
         }
         let len = whole.total_len as usize + offset;
@@ -380,7 +380,7 @@ impl Pipeline {
         if packet.is_opaque {
             // Behind ESP nothing is read; a mobility header must be the last.
             if packet.next_proto != proto::NONE {
-                self.odd(carrier, Some(packet), &ip_weird("mobility_piggyback"));
+                self.odd(carrier, Some(packet), &Weird::of_ip("mobility_piggyback"));
             }
             return;
         }
@@ -394,7 +394,7 @@ impl Pipeline {
                 // In Teredo it is a bubble, which keeps the tunnel open.
                 let tunnel = carrier.tunnels.last().map(|tunnel| tunnel.kind);
                 if tunnel != Some(TunnelKind::Teredo) {
-                    self.odd(carrier, Some(packet), &ip_weird("ipv6_no_next"));
+                    self.odd(carrier, Some(packet), &Weird::of_ip("ipv6_no_next"));
                 }
             }
             _ => self.unknown_transport(carrier, packet),
@@ -478,10 +478,6 @@ impl Pipeline {
         }
         self.flows.remove(id);
     }
-}
-
-const fn ip_weird(name: &'static str) -> Weird<'static> {
-    Weird::new(name).from("IP")
 }
 
 /// Whether one of the timers that are due at `now` ends the connection. Sets the next ones.

@@ -444,7 +444,8 @@ impl Checker {
                         self.check_filter(key.name, text, &at);
                     }
                     if matches!(key.kind, Kind::Streams) {
-                        self.check_streams(value);
+                        let faults = stream_keys::faults(value, |path| self.at(path));
+                        self.faults.extend(faults);
                     }
                     self.places.0.insert(key.name, at);
                 }
@@ -474,21 +475,6 @@ impl Checker {
         let value_at = value.map(|&(column, _)| at.place(at.line, column));
         let (key, link_type) = (format!("`{key}`"), filter_check::ETHERNET);
         self.faults.extend(filter_check::fault(&key, text, link_type, at, value_at.as_ref()));
-    }
-
-    fn check_streams(&mut self, value: &Value) {
-        for fault in stream_keys::check(value) {
-            let (at, key) = (self.at(&fault.path), fault.path);
-            let kind = match fault.found {
-                Some(found) => FaultKind::BadSetting { key, found, expected: fault.expected },
-                None => FaultKind::UnknownSetting { key },
-            };
-            let told = Fault::new(&at, kind);
-            self.faults.push(match fault.hint {
-                Some(hint) => told.hint(hint),
-                None => told,
-            });
-        }
     }
 
     fn bad(&mut self, at: &At, path: &str, value: &Value, expected: &str) {

@@ -3,6 +3,7 @@
 
 use serde_yaml::Value;
 
+use super::error::{At, Fault, FaultKind};
 use super::nearest::nearest;
 use super::setting_keys::{FORMATS, Kind, PARQUET};
 use super::settings::plain;
@@ -33,8 +34,25 @@ pub(super) struct StreamFault {
     pub(super) hint: Option<String>,
 }
 
+/// What is wrong below `streams:`; `at` knows the places of keys.
+pub(super) fn faults(streams: &Value, at: impl Fn(&str) -> At) -> Vec<Fault> {
+    let told = check(streams).into_iter().map(|fault| {
+        let (at, key) = (at(&fault.path), fault.path);
+        let kind = match fault.found {
+            Some(found) => FaultKind::BadSetting { key, found, expected: fault.expected },
+            None => FaultKind::UnknownSetting { key },
+        };
+        let told = Fault::new(&at, kind);
+        match fault.hint {
+            Some(hint) => told.hint(hint),
+            None => told,
+        }
+    });
+    told.collect()
+}
+
 /// Checks what stands below `streams:`.
-pub(super) fn check(streams: &Value) -> Vec<StreamFault> {
+fn check(streams: &Value) -> Vec<StreamFault> {
     let mut faults = Vec::new();
     for (name, keys) in streams.as_mapping().into_iter().flatten() {
         let name = plain(name);

@@ -289,6 +289,11 @@ impl<'a> Weird<'a> {
         Self { name, addl: "", source: None, in_tunnel: false }
     }
 
+    /// `name`, of the IP layer.
+    pub const fn of_ip(name: &'static str) -> Self {
+        Self::new(name).from("IP")
+    }
+
     /// With a word more.
     pub const fn with(self, addl: &'a str) -> Self {
         Self { addl, ..self }
