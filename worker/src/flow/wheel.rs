@@ -3,7 +3,7 @@
 //! and not before its deadline.
 //!
 //! A slot is a list of (deadline, number) that is only appended to. An entry that was taken back
-//! or moved stays where it is and is passed over when its turn comes: the owner's [`Clock`]
+//! or moved stays where it is and is passed over when its turn comes: the owner's `Clock`
 //! says which one counts. So a connection that comes and goes touches its own clock and the end
 //! of a list, and those of a slot are looked at side by side.
 
@@ -89,7 +89,7 @@ impl Wheel {
         self.place(id);
     }
 
-    /// `id` goes on, and is asked whether it does at `at`, then every [`QUESTION_S`] seconds.
+    /// `id` goes on, and is asked whether it does at `at`, then every `QUESTION_S` seconds.
     pub fn ask(&mut self, id: u32, at: Ts) {
         self.clock(id).question = at;
         self.place(id);
