@@ -7,12 +7,12 @@
 //! 1. the copies (compressed text, Parquet) are written to `logs/.archiving/LOGGER/` and synced;
 //! 2. the source gets the suffix `.archived`: from here on, only the copies count;
 //! 3. each copy gets its name in the archive, never over a file that is there; with a rotation
-//!    command, a note of that name is synced first ([`command`]);
+//!    command, a note of that name is synced first (`command.rs`);
 //! 4. the source is removed, and the rotation command may run.
 //!
 //! At the next start a source without the suffix begins at 1 (over the old copies), one with it
 //! at 3, or at 4 when no copy is left in `.archiving`.
-//! The same thread lets old logs expire ([`expire`]).
+//! The same thread lets old logs expire (`expire.rs`).
 
 mod command;
 mod copy;
