@@ -101,18 +101,8 @@ impl World {
         world
     }
 
-    fn open(&mut self) {
-        let config = LogsConfig {
-            format: self.format,
-            rotation_interval_s: 3_600,
-            compress: Compression::Off,
-            ..LogsConfig::default()
-        };
-        let mut config = config;
-        if let Some(condition) = self.condition.clone() {
-            let stream = StreamLogs { condition: Some(condition), ..StreamLogs::default() };
-            config.streams.insert("conn".into(), stream);
-        }
+    /// Opens the store on what is there, with its two schemas.
+    fn open_with(&mut self, config: LogsConfig) {
         let options = StoreOptions {
             logger: "logger".into(),
             folder: self.dir.path().join("spool/logger"),
@@ -126,6 +116,20 @@ impl World {
         store.add_schema(Conn::schema()).unwrap();
         store.add_schema(LaterConn::schema()).unwrap();
         self.store = Some(store);
+    }
+
+    fn open(&mut self) {
+        let mut config = LogsConfig {
+            format: self.format,
+            rotation_interval_s: 3_600,
+            compress: Compression::Off,
+            ..LogsConfig::default()
+        };
+        if let Some(condition) = self.condition.clone() {
+            let stream = StreamLogs { condition: Some(condition), ..StreamLogs::default() };
+            config.streams.insert("conn".into(), stream);
+        }
+        self.open_with(config);
         for producer in 0..self.producers.len() {
             self.resend(producer);
         }

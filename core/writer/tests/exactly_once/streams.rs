@@ -7,19 +7,7 @@ fn stream(change: impl Fn(&mut StreamLogs)) -> World {
     world.store.take().unwrap().close().unwrap();
     let mut config = LogsConfig { compress: Compression::Off, ..LogsConfig::default() };
     change(config.streams.entry("conn".into()).or_default());
-    let options = StoreOptions {
-        logger: "logger".into(),
-        folder: world.dir.path().join("spool/logger"),
-        logs: world.dir.path().join("logs"),
-        config,
-        zone: TimeZone::UTC,
-    };
-    let now = world.now.clone();
-    let clock = Box::new(move || Ts(now.load(Ordering::Relaxed)));
-    let mut store = LogStore::open(options, clock).unwrap();
-    store.add_schema(Conn::schema()).unwrap();
-    store.add_schema(LaterConn::schema()).unwrap();
-    world.store = Some(store);
+    world.open_with(config);
     world
 }
 
