@@ -336,8 +336,18 @@ async fn rotate(ctx: &Context, flag: Option<&str>) -> anyhow::Result<Report> {
 /// Has all hosts do what the phase of `state` asks; true when all nodes have confirmed it.
 async fn complete(rollout: &Rollout<'_>, state: &CaState, report: &mut Report) -> bool {
     let surveys = rollout.look().await;
-    all_answer(&surveys, report)
-        && rollout.bring(state, &surveys, |_| false, report).await.is_some()
+    if !all_answer(&surveys, report) {
+        return false;
+    }
+    // Files may say that both CAs are trusted before the processes have read them; a certificate
+    // of the other CA would be refused meanwhile.
+    if matches!(state.phase, Some(Phase::Reissue | Phase::Undo))
+        && !(rollout.bring_trust(state, &surveys, report).await
+            && rollout.confirm(state, report).await)
+    {
+        return false;
+    }
+    rollout.bring(state, &surveys, |_| false, report).await.is_some()
         && rollout.confirm(state, report).await
 }
 

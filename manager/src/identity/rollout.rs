@@ -18,7 +18,7 @@ use super::check::{self, Certificate, renewal};
 use super::issue::{CaHost, Wanted, issue};
 use crate::context::Context;
 use crate::deploy::survey::{Questions, Survey, look};
-use crate::hosts::Hosts;
+use crate::hosts::{Host, Hosts};
 use crate::remote::error::RemoteError;
 use crate::report::{Report, hinted};
 
@@ -137,19 +137,50 @@ impl<'a> Rollout<'a> {
         forced: impl Fn(&Node) -> bool,
         report: &mut Report,
     ) -> Option<usize> {
-        let mut names = Vec::new();
-        let mut wanted = Vec::new();
-        for host in self.hosts.iter() {
-            let Some(survey) = surveys.hosts.get(&host.name) else { continue };
-            let subjects = self.due(&host.name, survey, state, &forced);
-            if subjects.is_empty() && survey.ca.as_ref() == Some(&state.bundle) {
-                continue;
-            }
-            names.push(host.name.clone());
+        let wanted = self.wanted(state, surveys, |host, survey| {
+            self.due(host, survey, state, &forced)
+        });
+        self.hand_out(state, wanted, report).await
+    }
+
+    /// Has all hosts trust what `state` says, without new certificates. False when it failed on
+    /// a host, which is told.
+    pub async fn bring_trust(
+        &self,
+        state: &CaState,
+        surveys: &Surveys,
+        report: &mut Report,
+    ) -> bool {
+        let wanted = self.wanted(state, surveys, |_, _| Vec::new());
+        self.hand_out(state, wanted, report).await.is_some()
+    }
+
+    /// What the hosts lack: those that trust something else, or have nodes that are `due`.
+    fn wanted(
+        &self,
+        state: &CaState,
+        surveys: &Surveys,
+        due: impl Fn(&HostName, &Survey) -> Vec<Subject>,
+    ) -> Vec<(HostName, Wanted)> {
+        let of = |host: &Host| {
+            let survey = surveys.hosts.get(&host.name)?;
+            let subjects = due(&host.name, survey);
+            let lacks = !subjects.is_empty() || survey.ca.as_ref() != Some(&state.bundle);
             let (remote, bin) = (host.remote.clone(), host.layout.current().join("bin"));
-            wanted.push(Wanted { remote, bin, subjects });
-        }
-        let counts: Vec<usize> = wanted.iter().map(|wanted| wanted.subjects.len()).collect();
+            lacks.then(|| (host.name.clone(), Wanted { remote, bin, subjects }))
+        };
+        self.hosts.iter().filter_map(of).collect()
+    }
+
+    /// The number of nodes that got a certificate; none when it failed on a host, which is told.
+    async fn hand_out(
+        &self,
+        state: &CaState,
+        wanted: Vec<(HostName, Wanted)>,
+        report: &mut Report,
+    ) -> Option<usize> {
+        let counts: Vec<usize> = wanted.iter().map(|(_, wanted)| wanted.subjects.len()).collect();
+        let (names, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
         let (layout, deadline) = (&self.ctx.layout, self.deadline());
         let parallel_max = self.ctx.cluster.settings.ssh.parallel_max;
         let results = issue(&self.ca, &state.bundle, layout, wanted, parallel_max, deadline).await;
