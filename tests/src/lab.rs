@@ -158,7 +158,12 @@ impl Lab {
 }
 
 impl Drop for Lab {
+    /// Takes the hosts down; with `TYTO_LAB_STAYS` set they stay to be looked at.
     fn drop(&mut self) {
+        if std::env::var_os("TYTO_LAB_STAYS").is_some() {
+            eprintln!("lab `{}` stays: tests/lab/lab down {0}", self.name);
+            return;
+        }
         let words = lab_words(&["down", &self.name]);
         if let Err(error) = run(&words, LAB_LIMIT).and_then(Outcome::ok) {
             eprintln!("lab `{}` is not down: {error:#}", self.name);
