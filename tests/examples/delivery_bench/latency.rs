@@ -34,23 +34,25 @@ async fn at(folder: &Path, rate: u64) -> Result<()> {
     let pair = Pair::start(folder, 1 << 30)?;
     let (mut output, log) = (pair.output()?, pair.conn_log());
     // The way is open, the file is there.
-    output.row(&conn(0, clock::now(), &mut UidMaker::new(7)));
-    output.idle(clock::now());
-    hand_over(&mut output, 1_000, Instant::now(), 1);
-    pair.acked(1_001).await?;
+    let mut output = spawn_blocking(move || {
+        hand_over(&mut output, 1_000, Instant::now(), 1);
+        output
+    })
+    .await?;
+    pair.acked(1_000).await?;
     let rows = rate * SECONDS;
     let begun = Instant::now();
     let is_over = Arc::new(AtomicBool::new(false));
     let reading = {
         let is_over = is_over.clone();
-        spawn_blocking(move || watch(&log, 1_001, begun, &is_over))
+        spawn_blocking(move || watch(&log, 1_000, begun, &is_over))
     };
     let writing = spawn_blocking(move || {
         let handed = hand_over(&mut output, rate, begun, SECONDS);
         output.finish(clock::now()).map(|()| handed)
     });
     let handed = writing.await??;
-    pair.acked(rows + 1_001).await?;
+    pair.acked(rows + 1_000).await?;
     is_over.store(true, Ordering::Relaxed);
     let seen = reading.await??;
     let mut samples = seen.iter().peekable();

@@ -51,7 +51,8 @@ impl Daemon {
         let config = format!(
             "global(workDirectory=\"{dir}\" maxMessageSize=\"64k\")\n\
              module(load=\"imtcp\")\n\
-             input(type=\"imtcp\" port=\"{port}\" address=\"127.0.0.1\" ruleset=\"r\")\n\
+             input(type=\"imtcp\" port=\"{port}\" address=\"127.0.0.1\" ruleset=\"r\" \
+               supportOctetCountedFraming=\"off\")\n\
              template(name=\"line\" type=\"string\" string=\"%rawmsg%\\n\")\n\
              ruleset(name=\"r\" queue.type=\"LinkedList\" queue.size=\"200000\" \
                queue.dequeueBatchSize=\"4096\") {{\n\
@@ -68,6 +69,7 @@ impl Daemon {
             .arg(&path)
             .arg("-i")
             .arg(&pid)
+            .stderr(fs::File::create(dir.join("rsyslogd.log"))?)
             .spawn()
             .context("cannot start rsyslogd; hint: apt-get install rsyslog")?;
         Ok(Self { child, port, file })
