@@ -6,8 +6,11 @@
 //!     └──────────────────────────── acks ───────────────────────────────────┘
 //! ```
 
+mod follow;
 mod receive;
+mod sink;
 
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -19,12 +22,15 @@ use tyto_daemon::health::{self, Phase};
 use tyto_daemon::tls::Identity;
 use tyto_daemon::{channel, clock, stream};
 use tyto_proto::convert::lag_to_wire;
+use tyto_proto::v1::log_follow_server::LogFollowServer;
 use tyto_proto::v1::log_sink_server::LogSinkServer;
 use tyto_proto::v1::{LedgerRow, NodeHealth, Written};
 use tyto_writer::service::{self, Command, ReportCell, StoreReport};
 use tyto_writer::{LogStore, StoreOptions};
 
+use follow::Follow;
 use receive::{COMMANDS_MAX, Receive};
+use sink::{SinkCounters, Sinks};
 
 /// Threads of the runtime: receiving is TLS and copying; the store has a thread of its own.
 pub const RUNTIME_THREADS: usize = 2;
@@ -42,9 +48,11 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     let address = config.listen.context("a logger needs `listen` in its configuration")?;
     let report = ReportCell::default();
     let (filled, cell) = (report.clone(), report.clone());
+    let sinks = Sinks::start(&config, &shutdown);
+    let sink_counters = sinks.counters();
     let reporter =
         health::spawn_reporter(&config, Some(&identity), health::epoch_now(), move |health| {
-            fill(health, &filled.latest());
+            fill(health, &filled.latest(), &sink_counters);
         })?;
     let store = LogStore::open(StoreOptions::of(&config), Box::new(clock::now))
         .context("cannot open the log files")?;
@@ -63,6 +71,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
         .context("cannot start the thread that writes logs")?;
     let receive = Receive::new(&config.cluster, &config.node, commands.clone(), shutdown.clone());
     let server = channel::server()
+        .add_service(LogFollowServer::new(Follow::new(&config, shutdown.clone())))
         .add_service(
             LogSinkServer::new(receive).max_decoding_message_size(channel::MESSAGE_BYTES_MAX),
         )
@@ -81,7 +90,9 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     let closed = tokio::task::spawn_blocking(move || {
         // Closed: the thread has ended already, and says why.
         commands.send(Command::Close).ok();
-        writer.join()
+        let written = writer.join();
+        sinks.join();
+        written
     })
     .await?;
     reporter.stop().await;
@@ -89,9 +100,10 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     served.context("cannot receive rows")
 }
 
-fn fill(health: &mut NodeHealth, report: &StoreReport) {
+fn fill(health: &mut NodeHealth, report: &StoreReport, sinks: &[Arc<SinkCounters>]) {
     let counters = report.counters().into_iter();
     health.counters.extend(counters.map(|(name, value)| health::counter(name, value)));
+    health.counters.extend(sinks.iter().flat_map(|sink| sink.report()));
     health.log_lag = lag_to_wire(&report.lag);
     for (stream, node, rows) in &report.written {
         let written = Written { producer: node.to_string(), rows: *rows };

@@ -53,6 +53,8 @@ pub struct Context {
     pub etc: PathBuf,
     /// Folder of this ctl and the programs that came with it.
     pub bin: PathBuf,
+    /// The answer shall be JSON.
+    pub json: bool,
     /// Tells the operator what goes on.
     pub progress: Progress,
     /// The ways to hosts, each made once. Locked for a moment only, never while waiting.
@@ -135,9 +137,9 @@ impl Context {
             *path = path.take().map(|path| from_file(&path, &etc, home.as_deref()));
         }
         let layout = Layout::new(&cluster.settings.prefix);
-        let progress = Progress::new(!options.json);
+        let (progress, json) = (Progress::new(!options.json), options.json);
         let pool = Mutex::new(Pool::new(cluster.settings.ssh.clone()));
-        Ok(Self { cluster, layout, etc, bin, progress, pool })
+        Ok(Self { cluster, layout, etc, bin, json, progress, pool })
     }
 
     /// The nodes that the arguments of a command name ([`crate::command::nodes_arg`]); all

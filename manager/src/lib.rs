@@ -11,6 +11,8 @@ pub mod hosts;
 pub mod identity;
 pub mod lock;
 pub mod log_lag;
+mod log_rows;
+mod log_time;
 pub mod progress;
 pub mod remote;
 pub mod report;

@@ -25,6 +25,8 @@ pub struct Report {
     warnings: Vec<Message>,
     errors: Vec<Message>,
     failed: bool,
+    /// The answer is on standard output already.
+    is_printed: bool,
     result: Value,
 }
 
@@ -66,6 +68,12 @@ impl Report {
     /// A report that says nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The answer is printed while the command runs (`print_line`); with `--json` no object
+    /// follows, and warnings and errors go to standard error.
+    pub fn rows_were_printed(&mut self) {
+        self.is_printed = true;
     }
 
     /// Adds a line for people.
@@ -176,7 +184,7 @@ impl Report {
 
     /// Prints the report of `command`.
     pub fn print(&self, command: &str, json: bool) {
-        if json {
+        if json && !self.is_printed {
             let envelope = json!({
                 "command": command,
                 "ok": self.is_good(),

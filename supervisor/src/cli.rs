@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tyto_core::layout::Layout;
 use tyto_daemon::telemetry;
 
-use crate::{boot, cert, connect, csr, daemon, exec_node, hold_lock, launch};
+use crate::{boot, cert, connect, csr, daemon, exec_node, hold_lock, launch, read_logs};
 
 /// Starts and watches the nodes of one host.
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ enum Command {
     Cert(csr::NodesArgs),
     /// Hold the lock on changes of the cluster until stdin ends
     HoldLock(At),
+    /// Print rows of a log stream from all loggers of this host, for ctl
+    ReadLogs(read_logs::ReadArgs),
     /// Arrange what starts the supervisor when this host boots
     Boot {
         /// What to do
@@ -107,6 +109,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::HoldLock(at) => hold_lock::run(&at.layout()?)?,
         Command::Csr(args) => csr::run(&args, &mut io::stdout().lock())?,
         Command::Cert(args) => cert::run(&args, io::stdin().lock())?,
+        Command::ReadLogs(args) => read_logs::run(&args)?,
         Command::Boot { action, at } => {
             // Told in JSON either way: ctl reads it.
             let (boot, code) = match boot::run(&at.layout()?, action) {

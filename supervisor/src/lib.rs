@@ -40,6 +40,7 @@ mod partner;
 mod pid_lock;
 mod privileges;
 mod process;
+mod read_logs;
 mod record;
 mod rpc;
 mod usage;

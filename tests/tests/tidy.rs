@@ -27,9 +27,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     // The model of a disk is for tests.
     ("tyto-writer", &["tyto-core", "tyto-model-disk"]),
     ("tyto-model-disk", &["tyto-writer"]),
+    ("tyto-reader", &["tyto-core", "tyto-writer"]),
     ("tyto-capture", &["tyto-core"]),
     ("tyto-daemon", &["tyto-core", "tyto-proto"]),
-    ("tyto-supervisor", &["tyto-core", "tyto-capture", "tyto-proto", "tyto-daemon"]),
+    ("tyto-supervisor", &["tyto-core", "tyto-capture", "tyto-proto", "tyto-daemon", "tyto-reader"]),
     (
         "tyto-worker",
         &[
@@ -41,7 +42,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "tyto-model-disk",
         ],
     ),
-    ("tyto-logger", &["tyto-core", "tyto-proto", "tyto-daemon", "tyto-writer"]),
+    ("tyto-logger", &["tyto-core", "tyto-proto", "tyto-daemon", "tyto-writer", "tyto-reader"]),
     ("tyto-proxy", &["tyto-core", "tyto-proto", "tyto-daemon"]),
     ("tyto-manager", &["tyto-core", "tyto-proto", "tyto-daemon"]),
 ];

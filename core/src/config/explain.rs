@@ -120,6 +120,7 @@ const FIELDS: &[(&str, Origin)] = &[
     ("logs.rotation_command_timeout_s", Setting("rotation_command_timeout_s")),
     ("logs.rotation_command_tries", Setting("rotation_command_tries")),
     ("logs.streams", Setting("streams")),
+    ("sinks", Setting("sinks")),
     ("logs.name_in_archive", Made("name_in_archive", "archive files carry the logger's name")),
     ("limits.memory_bytes_max", Key("memory_bytes_max")),
     ("limits.nice", Key("nice")),

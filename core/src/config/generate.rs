@@ -93,6 +93,7 @@ impl Cluster {
                 doubt_timeout_s: settings.doubt_timeout_s,
             },
             alarms: self.alarms(),
+            sinks: settings.sinks.clone(),
             peers: Vec::new(),
         };
         Ok(without_foreign_sections(config))
@@ -219,6 +220,9 @@ fn without_foreign_sections(mut config: NodeConfig) -> NodeConfig {
     if !matches!(config.role, Role::Worker | Role::Standalone) {
         config.analysis = AnalysisConfig::default();
         config.ship = ShipConfig::default();
+    }
+    if config.role != Role::Logger {
+        config.sinks.clear();
     }
     if !matches!(config.role, Role::Logger | Role::Standalone) {
         config.logs = LogsConfig::default();

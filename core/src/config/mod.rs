@@ -24,6 +24,7 @@ pub mod setting_keys;
 mod setting_kind;
 pub mod settings;
 mod ship;
+pub mod sinks;
 mod stream_keys;
 mod unknown_key;
 mod value;

@@ -167,7 +167,8 @@ impl Reader<'_> {
 
     fn role(&mut self) -> Option<Role> {
         let before = self.faults.len();
-        let role = self.required("type", |text| text.parse::<Role>().ok());
+        let is_of_node = |role: &Role| Role::ALL.contains(role);
+        let role = self.required("type", |text| text.parse::<Role>().ok().filter(is_of_node));
         let found = self.values.get("type").map_or("", |entry| entry.value.as_str());
         let known = Role::ALL.map(Role::as_str);
         if let (Some(fault), Some(known)) =

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::logs::{LogFormat, LogFormats, LogsConfig};
 pub use super::ship::ShipConfig;
+use super::sinks::SinkConfig;
 
 /// What a node is. The order is ZeekControl's start order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,10 +28,12 @@ pub enum Role {
     Proxy,
     /// Captures and analyses.
     Worker,
+    /// Reads rows from loggers: a program of others, with a certificate of the cluster. No node.
+    Subscriber,
 }
 
 impl Role {
-    /// All roles, in start order.
+    /// All roles that a node can have, in start order.
     pub const ALL: [Self; 5] =
         [Self::Standalone, Self::Logger, Self::Manager, Self::Proxy, Self::Worker];
 
@@ -42,6 +45,7 @@ impl Role {
             Self::Manager => "manager",
             Self::Proxy => "proxy",
             Self::Worker => "worker",
+            Self::Subscriber => "subscriber",
         }
     }
 
@@ -69,7 +73,8 @@ impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        Self::ALL.into_iter().find(|r| r.as_str() == text).ok_or_else(|| UnknownRole(text.into()))
+        let mut roles = Self::ALL.into_iter().chain([Self::Subscriber]);
+        roles.find(|r| r.as_str() == text).ok_or_else(|| UnknownRole(text.into()))
     }
 }
 
@@ -188,6 +193,9 @@ pub struct NodeConfig {
     /// When alarms are raised; the manager only.
     #[serde(default)]
     pub alarms: AlarmConfig,
+    /// Where rows go besides the files; loggers only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// `etc/peers.yaml`: whom the nodes of a cluster can dial.
@@ -448,6 +456,7 @@ impl NodeConfig {
             logs: LogsConfig::default(),
             ship: ShipConfig::default(),
             alarms: AlarmConfig::default(),
+            sinks: Vec::new(),
         }
     }
 

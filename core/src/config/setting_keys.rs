@@ -451,6 +451,12 @@ pub const SETTING_KEYS: &[SettingKey] = &[
         "",
         "process: one ssh process per command, for a jump host with agent forwarding",
     ),
+    key(
+        "sinks",
+        Kind::Sinks,
+        "",
+        "receivers of rows besides the log files: JSON lines by TCP or TLS",
+    ),
     key("env_vars", Kind::EnvVars, "", "environment variables of every node; node.cfg wins"),
 ];
 

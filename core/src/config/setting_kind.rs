@@ -7,6 +7,7 @@ use serde_yaml::Value;
 
 use super::archive_name::ArchiveName;
 use super::logs::{FreeSpace, KeepTime};
+use super::sinks;
 use super::value::is_env_name;
 
 /// Bytes of the prefix at most: `PREFIX/run/supervisor.sock` has to fit into the 108 bytes
@@ -62,6 +63,8 @@ pub enum Kind {
     Streams,
     /// An expression of tcpdump.
     Filter,
+    /// Receivers of rows.
+    Sinks,
     /// Names and values.
     EnvVars,
     /// Another kind, or nothing.
@@ -87,6 +90,7 @@ impl Kind {
             Self::Names => "a list of columns such as `[ts, uid, id.orig_h]`".to_owned(),
             Self::Streams => "names of log streams with their keys below, or {}".to_owned(),
             Self::Filter => "a tcpdump expression".to_owned(),
+            Self::Sinks => "a list of sinks, each with `name` and `to`, or []".to_owned(),
             Self::EnvVars => "lines of `NAME: \"value\"`, indented below it, or {}".to_owned(),
             Self::Optional(kind) => format!("{}, or nothing", kind.expected()),
         }
@@ -121,6 +125,7 @@ impl Kind {
             }
             (Self::Streams, Value::Mapping(_)) => true,
             (Self::Filter, Value::String(text)) => !text.contains('\0'),
+            (Self::Sinks, value) => sinks::read(value).is_ok(),
             (Self::EnvVars, Value::Null) => false,
             (Self::EnvVars, Value::Mapping(pairs)) => pairs.iter().all(|(name, value)| {
                 let name_fits = name.as_str().is_some_and(is_env_name);
@@ -137,6 +142,7 @@ impl Kind {
             Self::ArchiveName => {
                 plain(value).parse::<ArchiveName>().err().map(|why| why.to_string())
             }
+            Self::Sinks => sinks::read(value).err().map(|(what, hint)| format!("{what}; {hint}")),
             Self::Keep => Some("the units are day, hr and min; a bare number is days".to_owned()),
             _ => None,
         }

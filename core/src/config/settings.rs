@@ -19,6 +19,7 @@ use super::runtime::{
 };
 use super::setting_keys::{Kind, SETTING_KEYS, setting_key};
 pub(super) use super::setting_kind::plain;
+use super::sinks::SinkConfig;
 use super::yaml_lines::{KeyLines, key_lines};
 use super::{filter_check, log_checks, stream_keys, unknown_key};
 use crate::config::runtime::ShipConfig;
@@ -147,6 +148,8 @@ pub struct Settings {
     pub af_packet: AfPacketSettings,
     /// How ctl reaches hosts.
     pub ssh: SshSettings,
+    /// Where loggers send rows besides their files.
+    pub sinks: Vec<SinkConfig>,
     /// Environment variables of every node.
     pub env_vars: BTreeMap<String, String>,
 }
@@ -271,6 +274,7 @@ impl Default for Settings {
             snaplen_bytes: CaptureConfig::new("").snaplen_bytes,
             af_packet: AfPacketSettings::default(),
             ssh: SshSettings::default(),
+            sinks: Vec::new(),
             env_vars: BTreeMap::new(),
         }
     }

@@ -238,22 +238,7 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(StoreError::io("read", &path, error)),
         };
-        // A file shorter than its magic was never written to the end: nothing was committed.
-        let mut state = State::default();
-        if bytes.len() >= MAGIC.len() {
-            let corrupt = |at: usize| StoreError::Corrupt { path: path.clone(), at: at as u64 };
-            let frames = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt(0))?;
-            let mut bad = None;
-            let (len, tail) = frame::read(frames, |at, body| {
-                if apply_body(&mut state, body).is_err() {
-                    bad.get_or_insert(at);
-                }
-            });
-            let damaged = bad.or((tail == Tail::Corrupt).then_some(len));
-            if let Some(at) = damaged {
-                return Err(corrupt(at + MAGIC.len()));
-            }
-        }
+        let state = state_of(&path, &bytes)?;
         // Starting anew also cuts a torn tail, by the same atomic step as each compaction.
         let (file, len) = write_beside(&*disk, &path, &state)?;
         put_in_place(&*disk, &path)?;
@@ -338,6 +323,31 @@ impl Journal {
             self.name_unsynced = false;
         }
         Ok(())
+    }
+}
+
+/// What the `bytes` of the journal at `path` say. A record that is not whole at their end is being
+/// written, or never was.
+///
+/// # Errors
+/// When they are damaged before their end.
+pub(crate) fn state_of(path: &Path, bytes: &[u8]) -> Result<State, StoreError> {
+    let mut state = State::default();
+    // A file shorter than its magic was never written to the end: nothing was committed.
+    if bytes.len() < MAGIC.len() {
+        return Ok(state);
+    }
+    let corrupt = |at: usize| StoreError::Corrupt { path: path.to_owned(), at: at as u64 };
+    let frames = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt(0))?;
+    let mut bad = None;
+    let (len, tail) = frame::read(frames, |at, body| {
+        if apply_body(&mut state, body).is_err() {
+            bad.get_or_insert(at);
+        }
+    });
+    match bad.or((tail == Tail::Corrupt).then_some(len)) {
+        Some(at) => Err(corrupt(at + MAGIC.len())),
+        None => Ok(state),
     }
 }
 

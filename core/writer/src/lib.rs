@@ -13,15 +13,19 @@
 pub mod archive;
 pub mod batch;
 pub mod clock;
+pub mod committed;
+mod current;
 pub mod disk;
 pub mod doubt;
 pub mod error;
 mod file;
 pub mod frame;
+pub mod index;
 mod journal;
 mod lag;
 mod plan;
 mod rotation;
+pub mod schemas;
 pub mod service;
 mod store;
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tyto_core::config::logs::LogFormat;
@@ -19,9 +19,10 @@ use crate::clock::local;
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::file::{LogFile, cut};
+use crate::index;
 use crate::journal::{Entry, Journal, sync_parent};
 use crate::plan::{Output, Plan, end_of, rotation_interval_ns};
-use crate::store::{LogStore, StoreOptions};
+use crate::store::LogStore;
 
 /// Times in `#open` and `#close`.
 const HEADER_TIME: &str = "%Y-%m-%d-%H-%M-%S";
@@ -200,9 +201,11 @@ impl LogStore {
         loop {
             let name = rotated_name(stream, opened, closed, copy, end);
             let intended = rotating.values().any(|(_, to)| **to == *name);
+            let (disk, folder) = (&*self.disk, &self.options.folder);
             if !intended
                 && !given.contains(&name)
-                && is_rotated_name_free(&*self.disk, &self.options.folder, &name)?
+                && is_rotated_name_free(disk, folder, &name)?
+                && !index::knows(disk, folder, stream, &name)?
             {
                 return Ok(name);
             }
@@ -302,28 +305,6 @@ pub(crate) fn resume_files(
     Ok(files)
 }
 
-/// Points `logs/current` at the files being written. Logs are written without it as well.
-pub(crate) fn link_current(disk: &dyn Disk, options: &StoreOptions) {
-    let relative = options.folder.file_name().filter(|_| {
-        options.folder.parent().and_then(Path::parent) == options.logs.parent()
-            && options.folder.parent().is_some_and(|spool| spool.ends_with("spool"))
-    });
-    let target = relative
-        .map_or_else(|| options.folder.clone(), |name| PathBuf::from("../spool").join(name));
-    let (link, beside) = (options.logs.join("current"), options.logs.join(".current.new"));
-    if disk.read_link(&link).is_ok_and(|found| found == target) {
-        return;
-    }
-    let made = disk
-        .remove_file(&beside)
-        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        .and_then(|()| disk.symlink(&target, &beside))
-        .and_then(|()| disk.rename(&beside, &link));
-    if let Err(error) = made {
-        tracing::warn!(link = %link.display(), %error, "cannot link the current logs");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -332,6 +313,7 @@ mod tests {
     use tyto_core::time::NANOS;
 
     use super::*;
+    use crate::StoreOptions;
     use crate::journal::FileEntry;
 
     const COMMITTED: &str = "#separator \\x09\nrow\n";
@@ -438,13 +420,5 @@ mod tests {
         let (_dir, options) = crashed(vec![file], &[]);
         reopen(&options);
         assert_eq!(archived(&options), []);
-    }
-
-    #[test]
-    fn current_points_at_the_files_being_written() {
-        let (_dir, options) = crashed(Vec::new(), &[]);
-        reopen(&options);
-        let link = fs::read_link(options.logs.join("current")).unwrap();
-        assert_eq!(link, Path::new("../spool/logger"));
     }
 }

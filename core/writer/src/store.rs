@@ -19,7 +19,7 @@ use crate::error::{AcceptError, StoreError};
 use crate::file::LogFile;
 use crate::journal::{Entry, Journal, PositionKey};
 use crate::plan::{Output, Plan, end_of};
-use crate::rotation;
+use crate::{current, rotation, schemas};
 
 /// Bytes of rows in memory at which a commit is due at once.
 pub(crate) const PENDING_BYTES_MAX: usize = 8 << 20;
@@ -158,7 +158,7 @@ impl LogStore {
         };
         let archiver = Archiver::start(archive, archiving, clock())
             .map_err(|error| StoreError::io("archive", &rotated, error))?;
-        rotation::link_current(&*disk, &options);
+        current::link_current(&*disk, &options);
         let doubts = Doubts::open(disk.clone(), &options.folder)
             .map_err(|error| StoreError::io("read", &options.folder.join("doubt"), error))?;
         let mut store = Self {
@@ -284,6 +284,7 @@ impl LogStore {
             return Err(AcceptError::Refused(format!("more than {SCHEMAS_MAX} schemas")));
         }
         let plan = Plan::new(Arc::new(schema), &self.options.config);
+        schemas::keep(&*self.disk, &self.options.folder, &plan.written);
         self.plans.insert(fingerprint, Arc::new(plan));
         Ok(())
     }

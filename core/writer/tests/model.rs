@@ -20,6 +20,7 @@ use tyto_core::record::wire::append_row;
 use tyto_core::time::{NANOS, Ts};
 use tyto_model_disk::{Fault, Faults, ModelDisk};
 use tyto_writer::archive::Archiving;
+use tyto_writer::index;
 use tyto_writer::{AcceptError, Batch, LogStore, RowTimes, StoreError, StoreOptions};
 
 #[derive(LogRecord)]
@@ -314,7 +315,10 @@ impl World {
                 read_rows(&path, &bytes, &mut rows);
             } else {
                 let name = path.strip_prefix("/tyto/spool/logger").unwrap();
-                assert!(name.starts_with("journal"), "{} is left", path.display());
+                let name = name.to_str().unwrap();
+                let may_stay = ["journal", "index", "schemas"];
+                let may_stay = may_stay.iter().any(|start| name.starts_with(start));
+                assert!(may_stay, "{} is left", path.display());
             }
         }
         let mut expected = BTreeMap::new();
@@ -325,6 +329,26 @@ impl World {
             }
         }
         assert_eq!(rows, expected);
+        STREAMS.iter().for_each(|stream| self.check_index(stream));
+    }
+
+    /// The numbers of a stream's rows: each archived file has its own, without a gap.
+    fn check_index(&self, stream: &str) {
+        let folder = Path::new("/tyto/spool/logger");
+        let files: BTreeMap<_, _> = self.disk.files().into_iter().collect();
+        let (mut next_row, mut archived) = (0, 0);
+        for line in index::lines_on(&*self.disk.disk(), folder, stream).unwrap() {
+            assert_eq!(line.first_row, next_row, "{line:?}");
+            let mut rows = BTreeMap::new();
+            read_rows(&line.path, files.get(&line.path).unwrap(), &mut rows);
+            assert_eq!(rows.len() as u64, line.rows, "{line:?}");
+            next_row += line.rows;
+            archived += 1;
+        }
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let of_stream = |path: &Path| name(path).starts_with(&format!("{stream}."));
+        let logs = files.keys().filter(|path| path.starts_with("/tyto/logs") && of_stream(path));
+        assert_eq!(logs.count(), archived);
     }
 }
 

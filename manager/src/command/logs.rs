@@ -1,223 +1,257 @@
-//! `ctl logs`: the rows of a log stream that is being written, of all loggers together. Takes
-//! no lock.
+//! `ctl logs`: the rows of a log stream from all loggers as one archive in the order of time, or
+//! as they are written. Takes no lock.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
-use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use jiff::Zoned;
 use tokio::sync::mpsc;
 use tyto_core::config::node::Node;
 use tyto_core::config::runtime::Role;
+use tyto_core::record::condition::Condition;
 
 use super::{Command, Run};
 use crate::context::Context;
 use crate::hosts::{Host, Hosts};
-use crate::remote::Input;
+use crate::log_rows::{HostRows, Merged, Row, RowsError};
+use crate::log_time;
 use crate::remote::error::RemoteError;
-use crate::remote::shell::quote_path;
+use crate::remote::shell::{quote, quote_path};
 use crate::report::{self, Report, hinted};
 
 /// Rows on their way to the screen; past that, hosts wait.
 const FOLLOWED_ROWS_MAX: usize = 1024;
-/// Exit code of the script for a log that is not there.
-const EXIT_NO_LOG: i32 = 3;
 
 pub(super) const COMMAND: Command = Command {
     name: "logs",
-    summary: "Shows rows of a log that is being written",
-    details: "The last rows of the stream from each logger, in the order of their time, with the \
-              header once. Rotated logs are in logs/YYYY-MM-DD below the prefix.",
+    summary: "Shows rows of a log stream, of all loggers",
+    details: "Without times: the last rows that were written. With --since or --until: all rows of \
+              that time, in its order, from the archive and from the files being written, of all \
+              hosts. Times: `2026-11-22 06:00`, `06:00`, `yesterday`, `-1h`, `10 min ago`. \
+              --where takes a condition (docs/conditions.md): `id.resp_p == 443 && proto == tcp`. \
+              With --json each row is an object on a line of its own.",
     args: || {
+        let text = |name: &'static str, value: &'static str| {
+            Arg::new(name).long(name).value_name(value).allow_hyphen_values(true)
+        };
         vec![
             Arg::new("stream")
                 .value_name("STREAM")
                 .default_value("conn")
                 .help("Log stream, such as conn"),
+            text("since", "TIME").help("Rows from this time on"),
+            text("until", "TIME").help("Rows before this time [default: now, with --since]"),
+            text("where", "CONDITION").help("Rows for which this holds"),
+            text("fields", "NAMES").help("These fields, with commas between: ts,uid,id.orig_h"),
             Arg::new("rows")
                 .short('n')
                 .long("rows")
                 .value_name("N")
-                .value_parser(value_parser!(u32))
-                .default_value("10")
-                .help("Rows shown of each logger"),
+                .value_parser(value_parser!(u32).range(1..=100_000))
+                .help("The last N rows [default: 10 without --since and --until]"),
             Arg::new("follow")
                 .short('f')
                 .long("follow")
                 .action(ArgAction::SetTrue)
-                .help("Go on with new rows until interrupted"),
+                .conflicts_with_all(["since", "until"])
+                .help("Go on with new rows, as they are written, until interrupted"),
         ]
     },
     run: Run::Cluster(|ctx, args| Box::pin(run(ctx, args))),
 };
 
 async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
-    let stream = args.get_one::<String>("stream").map_or("conn", String::as_str);
-    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    if stream.is_empty() || !stream.bytes().all(is_word) {
-        return Err(hinted(format!("`{stream}` is no log stream"), "such as conn, known_hosts"));
-    }
-    let rows = args.get_one::<u32>("rows").copied().unwrap_or(10);
-    let writes = |role| matches!(role, Role::Logger | Role::Standalone);
-    let loggers: Vec<&Node> =
-        ctx.cluster.ordered().into_iter().filter(|node| writes(node.role)).collect();
-    let hosts = Hosts::of(ctx, &loggers)?;
-    if args.get_flag("follow") {
-        return follow(&hosts, &loggers, stream, rows).await;
-    }
-    let results = hosts
+    let words = words(args, ctx.json, &Zoned::now())?;
+    let nodes = ctx.cluster.ordered();
+    // Loggers that left the cluster have their files where they were: all hosts are asked.
+    let hosts = Hosts::of(ctx, &nodes)?;
+    let has_logger = |name: &str| {
+        let writes = |node: &&&Node| matches!(node.role, Role::Logger | Role::Standalone);
+        nodes.iter().filter(writes).any(|node| *node.host.as_str() == *name)
+    };
+    let mut screen = Screen { header: "".into(), rows: 0 };
+    let mut report = Report::new();
+    report.rows_were_printed();
+    let opened = hosts
         .each(|host| {
-            let scripts = scripts(&host, &loggers, |path| last_rows(path, rows), stream);
-            async move {
-                let mut texts = Vec::new();
-                for script in scripts {
-                    let output = host.remote.run(&script, Input::None, host.deadline).await?;
-                    if output.code != EXIT_NO_LOG {
-                        texts.push(output.stdout_text());
-                    }
-                }
-                Ok(texts)
-            }
+            let script = script(&host, &words);
+            async move { HostRows::open(&host, &script).await }
         })
         .await;
-    Ok(show(results, stream))
-}
-
-fn show(
-    results: Vec<(tyto_core::config::name::HostName, Result<Vec<String>, RemoteError>)>,
-    stream: &str,
-) -> Report {
-    let mut report = Report::new();
-    let mut texts = Vec::new();
-    for (host, result) in results {
+    let (mut rows, mut faults) = (Vec::new(), Vec::new());
+    for (host, result) in opened {
         match result {
-            Ok(more) => texts.extend(more),
-            Err(error) => report.remote_error(&host, &error),
+            Ok(opened) => rows.push(opened),
+            Err(error) => faults.push((host.to_string(), RowsError::Remote(error))),
         }
     }
-    if texts.is_empty() && report.is_good() {
-        report.error_hint(
-            format!("no logger is writing `{stream}.log`"),
-            "a log begins with its first row; `ctl exec ls PREFIX/logs/current` lists them",
+    let mut warnings: Vec<(String, String)> = Vec::new();
+    if args.get_flag("follow") {
+        follow(rows, &mut screen, &mut faults).await;
+    } else {
+        let last = args.get_one::<u32>("rows").copied();
+        let mut merged = Merged::new(rows).await;
+        show(&mut merged, last.or(words.last), &mut screen).await;
+        warnings.extend(merged.warnings().map(|(host, text)| (host.to_owned(), text.to_owned())));
+        for (host, text) in merged.doubts() {
+            report.warn(format!("{host}: {text}"));
+        }
+        faults.append(&mut merged.faults);
+    }
+    for (host, text) in warnings {
+        report.warn(format!("{host}: {text}"));
+        report.fail();
+    }
+    tell(&mut report, faults, has_logger);
+    if screen.rows == 0 && report.is_good() {
+        report.warn_hint(
+            "no such row",
+            "a log begins with its first row; `ctl logs conn` shows connections",
         );
-    }
-    let (header, rows) = merge(&texts);
-    header.iter().chain(&rows).for_each(|line| report.line(line.clone()));
-    report.json(&json!({ "stream": stream, "header": header, "rows": rows }));
-    report
-}
-
-/// Header of the first text, rows of all by their first column, which is the time.
-fn merge(texts: &[String]) -> (Vec<String>, Vec<String>) {
-    let is_header = |line: &&str| line.starts_with('#');
-    let header = texts.first().map(|text| text.lines().filter(is_header));
-    let header = header.into_iter().flatten().filter(|line| !line.starts_with("#close"));
-    let mut rows: Vec<&str> =
-        texts.iter().flat_map(|text| text.lines().filter(|line| !is_header(line))).collect();
-    rows.sort_by(|a, b| time_of(a).total_cmp(&time_of(b)));
-    (header.map(str::to_owned).collect(), rows.into_iter().map(str::to_owned).collect())
-}
-
-/// Time of a TSV row, or of a JSON one; rows without keep their place at the front.
-fn time_of(row: &str) -> f64 {
-    let json = row.split_once("\"ts\":").map(|(_, rest)| rest);
-    let text = json.unwrap_or(row);
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    text.get(..digits).and_then(|number| number.parse().ok()).unwrap_or(0.0)
-}
-
-fn scripts(
-    host: &Host,
-    loggers: &[&Node],
-    script: impl Fn(&str) -> String,
-    stream: &str,
-) -> Vec<String> {
-    let here = loggers.iter().filter(|node| node.host == host.name);
-    let path = |node: &&&Node| {
-        quote_path(&host.layout.node_spool(&node.name).join(format!("{stream}.log")))
-    };
-    here.map(|node| script(&path(&node))).collect()
-}
-
-/// Header and last rows. The header is within the first lines; `#close` is a line of its own.
-fn last_rows(path: &str, rows: u32) -> String {
-    let more = u64::from(rows) + 1;
-    format!(
-        "[ -r {path} ] || exit {EXIT_NO_LOG}; head -n 20 {path} | grep '^#'; \
-         tail -n {more} {path} | grep -v '^#' | tail -n {rows}; exit 0"
-    )
-}
-
-async fn follow(
-    hosts: &Hosts,
-    loggers: &[&Node],
-    stream: &str,
-    rows: u32,
-) -> anyhow::Result<Report> {
-    let (lines, mut screen) = mpsc::channel::<String>(FOLLOWED_ROWS_MAX);
-    let mut tasks = tokio::task::JoinSet::new();
-    for host in hosts.iter() {
-        // -F: goes on with the new file after a rotation.
-        let script = |path: &str| format!("exec tail -n {rows} -F {path} 2>/dev/null");
-        for script in scripts(host, loggers, script, stream) {
-            let (host, lines) = (host.clone(), lines.clone());
-            tasks.spawn(async move { copy_lines(&host, &script, &lines).await });
-        }
-    }
-    drop(lines);
-    let mut has_header = false;
-    while let Some(line) = screen.recv().await {
-        if !line.starts_with('#') {
-            report::print_line(&line);
-        } else if line.starts_with("#fields") && !has_header {
-            has_header = true;
-            report::print_line(&line);
-        }
-    }
-    let mut report = Report::new();
-    while let Some(ended) = tasks.join_next().await {
-        if let Ok(Err(error)) = ended {
-            report.remote_error("logger", &error);
-        }
     }
     Ok(report)
 }
 
-async fn copy_lines(
-    host: &Host,
-    script: &str,
-    lines: &mpsc::Sender<String>,
-) -> Result<(), RemoteError> {
-    let stream = host.remote.open(script, Duration::from_secs(10)).await?;
-    let mut from = BufReader::new(stream.reader).lines();
-    let lost = |error: std::io::Error| RemoteError::Lost {
-        host: host.name.to_string(),
-        said: error.to_string(),
-    };
-    while let Some(line) = from.next_line().await.map_err(lost)? {
-        if lines.send(line).await.is_err() {
-            break;
+fn tell(report: &mut Report, faults: Vec<(String, RowsError)>, has_logger: impl Fn(&str) -> bool) {
+    let mut told = None;
+    for (host, fault) in faults {
+        match fault {
+            RowsError::Query { message, hint } => {
+                if told.as_ref() != Some(&message) {
+                    report.error_hint(message.clone(), hint);
+                }
+                told = Some(message);
+            }
+            RowsError::Remote(error) if has_logger(&host) => {
+                report.warn(format!("rows of `{host}` are missing"));
+                report.remote_error(&host, &error);
+            }
+            // Nothing of ours runs there that could have rows, unless of an earlier logger.
+            RowsError::Remote(RemoteError::NotInstalled { .. }) => {}
+            RowsError::Remote(error) => {
+                report.warn(format!("{error}; rows of a logger that it had once would be missing"));
+            }
         }
     }
-    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::merge;
+/// What `supervisor read-logs` is asked for.
+#[derive(Debug)]
+struct Words {
+    args: Vec<String>,
+    last: Option<u32>,
+}
 
-    #[test]
-    fn rows_of_all_loggers_stand_in_the_order_of_their_time_under_one_header() {
-        let one = "#separator x\n#fields\tts\n1.5\ta\n10.25\tb\n".to_owned();
-        let two = "#separator x\n#fields\tts\n9.75\tc\n#close\t2026\n".to_owned();
-        let (header, rows) = merge(&[one, two]);
-        assert_eq!(header, ["#separator x", "#fields\tts"]);
-        assert_eq!(rows, ["1.5\ta", "9.75\tc", "10.25\tb"]);
+fn words(args: &ArgMatches, json: bool, now: &Zoned) -> anyhow::Result<Words> {
+    let text = |name: &str| args.get_one::<String>(name).map(String::as_str);
+    let stream = text("stream").unwrap_or("conn");
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if stream.is_empty() || !stream.bytes().all(is_word) {
+        return Err(hinted(format!("`{stream}` is no log stream"), "such as conn, known_hosts"));
     }
+    let mut words = vec![format!("--stream={stream}")];
+    for (name, word) in [("since", "--since-us"), ("until", "--until-us")] {
+        let Some(text) = text(name) else { continue };
+        let at = log_time::parse(text, now).ok_or_else(|| {
+            let hint = "such as '2026-11-22 06:00', 06:00, yesterday, -1h or '10 min ago'";
+            hinted(format!("--{name}: `{text}` is not a time"), hint)
+        })?;
+        words.push(format!("{word}={at}"));
+    }
+    if let Some(text) = text("where") {
+        Condition::parse(text).map_err(|error| {
+            let hint = error.suggestion().unwrap_or("docs/conditions.md has the language");
+            hinted(format!("--where: {error}"), hint)
+        })?;
+        words.push(format!("--where={text}"));
+    }
+    if let Some(fields) = text("fields") {
+        words.push(format!("--fields={}", fields.replace(' ', "")));
+    }
+    if json {
+        words.push("--json".to_owned());
+    }
+    let is_timed = text("since").is_some() || text("until").is_some();
+    let last = args.get_one::<u32>("rows").copied().or((!is_timed).then_some(10));
+    words.extend(last.map(|last| format!("--last={last}")));
+    if args.get_flag("follow") {
+        words.push("--follow".to_owned());
+    } else if !is_timed {
+        words.push("--written".to_owned());
+    }
+    Ok(Words { args: words, last })
+}
 
-    #[test]
-    fn json_rows_are_sorted_too() {
-        let texts = ["{\"ts\":3.5,\"uid\":\"a\"}\n{\"ts\":1.5}\n".to_owned()];
-        assert_eq!(merge(&texts).1, ["{\"ts\":1.5}", "{\"ts\":3.5,\"uid\":\"a\"}"]);
+fn script(host: &Host, words: &Words) -> String {
+    let program = quote_path(&host.layout.current_bin("supervisor"));
+    let prefix = quote_path(host.layout.prefix());
+    let words: Vec<String> = words.args.iter().map(|word| quote(word)).collect();
+    format!("exec {program} read-logs --prefix {prefix} {}", words.join(" "))
+}
+
+/// Prints rows, and a header where columns change.
+struct Screen {
+    header: Arc<str>,
+    rows: u64,
+}
+
+impl Screen {
+    fn print(&mut self, row: &Row) {
+        if row.header != self.header {
+            self.header = Arc::clone(&row.header);
+            if !self.header.is_empty() {
+                report::print_line("#separator \\x09");
+                report::print_line(&self.header);
+            }
+        }
+        self.rows += 1;
+        report::print_line(&row.line);
+    }
+}
+
+async fn show(merged: &mut Merged, last: Option<u32>, screen: &mut Screen) {
+    let Some(last) = last else {
+        while let Some(row) = merged.next().await {
+            screen.print(&row);
+        }
+        return;
+    };
+    // Each host gave its last rows: those of all are among them.
+    let mut kept = std::collections::VecDeque::new();
+    while let Some(row) = merged.next().await {
+        if kept.len() >= last as usize {
+            kept.pop_front();
+        }
+        kept.push_back(row);
+    }
+    kept.iter().for_each(|row| screen.print(row));
+}
+
+/// Prints rows of all hosts as they come.
+async fn follow(hosts: Vec<HostRows>, screen: &mut Screen, faults: &mut Vec<(String, RowsError)>) {
+    let (rows, mut shown) = mpsc::channel::<Row>(FOLLOWED_ROWS_MAX);
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut host in hosts {
+        let rows = rows.clone();
+        tasks.spawn(async move {
+            loop {
+                match host.next().await {
+                    Ok(Some(row)) => {
+                        if rows.send(row).await.is_err() {
+                            return None;
+                        }
+                    }
+                    Ok(None) => return None,
+                    Err(error) => return Some((host.host().to_owned(), error)),
+                }
+            }
+        });
+    }
+    drop(rows);
+    while let Some(row) = shown.recv().await {
+        screen.print(&row);
+    }
+    while let Some(ended) = tasks.join_next().await {
+        faults.extend(ended.ok().flatten());
     }
 }

@@ -151,8 +151,11 @@ async fn stop_what_left(job: &Job<'_>, report: &mut Report) -> anyhow::Result<()
 fn switches(job: &Job<'_>) -> BTreeMap<HostName, Switch> {
     let writes = |member: &&Member| matches!(member.role, Role::Logger | Role::Standalone);
     let of = |host: &HostName| {
-        let mut members = job.members.iter().filter(|member| member.host == *host);
-        members.find(writes).map(|member| member.node.clone())
+        let members = job.members.iter().filter(|member| member.host == *host);
+        let mut writers = members.filter(writes);
+        let first = writers.next().map(|member| member.node.clone());
+        // Several make a folder with a link for each of them.
+        if writers.next().is_some() { None } else { first }
     };
     let hosts = job.plan.hosts.iter();
     hosts

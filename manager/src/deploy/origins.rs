@@ -63,6 +63,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("logs.rotation_command_timeout_s", "", "rotation_command_timeout_s"),
     ("logs.rotation_command_tries", "", "rotation_command_tries"),
     ("logs.streams", "", "streams"),
+    ("sinks", "", "sinks"),
     ("ship.batch_rows_max", "", "batch_rows_max"),
     ("ship.batch_interval_ms", "", "batch_interval_ms"),
     ("ship.spool_bytes_max", "", "spool_bytes_max"),

@@ -32,7 +32,7 @@ const START_WAIT: Duration = Duration::from_secs(20);
 pub struct Switch {
     /// Its id.
     pub release: String,
-    /// The node whose logs `logs/current` shows.
+    /// The node whose logs `logs/current` shows; of several, each sees to that itself.
     pub logger: Option<String>,
 }
 

@@ -137,9 +137,8 @@ impl<'a> Rollout<'a> {
         forced: impl Fn(&Node) -> bool,
         report: &mut Report,
     ) -> Option<usize> {
-        let wanted = self.wanted(state, surveys, |host, survey| {
-            self.due(host, survey, state, &forced)
-        });
+        let wanted =
+            self.wanted(state, surveys, |host, survey| self.due(host, survey, state, &forced));
         self.hand_out(state, wanted, report).await
     }
 

@@ -83,6 +83,11 @@ impl Plain {
         Some(Self { name: name.to_owned(), stream, opened, closed, end })
     }
 
+    /// Whether it is the stream's own file, not one with the same rows in another form.
+    pub(super) fn is_own(&self) -> bool {
+        self.end == End::Log
+    }
+
     pub(super) fn copy_name(&self, kind: Kind) -> String {
         format!("{}{}", self.name, kind.extension())
     }

@@ -4,10 +4,11 @@
 //!
 //! A thread of its own, because compressing takes long. Each step can be cut off by a crash:
 //!
+//! 0. the file gets the numbers of its rows (`index.rs`);
 //! 1. the copies (compressed text, Parquet) are written to `logs/.archiving/LOGGER/` and synced;
 //! 2. the source gets the suffix `.archived`: from here on, only the copies count;
-//! 3. each copy gets its name in the archive, never over a file that is there; with a rotation
-//!    command, a note of that name is synced first (`command.rs`);
+//! 3. each copy gets its name in the archive, never over a file that is there; the index says
+//!    where it will be first, and, with a rotation command, a synced note (`command.rs`);
 //! 4. the source is removed, and the rotation command may run.
 //!
 //! At the next start a source without the suffix begins at 1 (over the old copies), one with it
@@ -23,6 +24,7 @@ mod parquet;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use tyto_core::time::Ts;
 
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::index::{self, Finished};
 use crate::journal::sync_parent;
 
 use command::Commands;
@@ -90,6 +93,7 @@ pub enum Archiving {
 #[derive(Debug)]
 pub(crate) struct Archive {
     disk: Arc<dyn Disk>,
+    folder: PathBuf,
     rotated: PathBuf,
     logs: PathBuf,
     /// Copies on their way; a folder per logger, because rotation times are the same for all.
@@ -135,6 +139,7 @@ impl Archive {
             rules: expire::Rules::of(&config),
             now: Arc::new(AtomicU64::new(now.0)),
             disk,
+            folder,
             logs,
             names,
             config,
@@ -151,9 +156,31 @@ impl Archive {
         let names = self.disk.read_dir(&self.rotated);
         let names = names.map_err(|error| StoreError::io("read", &self.rotated, error))?;
         let mut first = Ok(names.len());
+        let mut waiting = BTreeSet::new();
         for name in names {
             let Some(name) = name.to_str() else { continue };
-            if let Err(error) = self.archive(name) {
+            let plain_name = name.strip_suffix(DONE_SUFFIX).unwrap_or(name);
+            let source = self.rotated.join(name);
+            let Some(plain) = Plain::parse(plain_name) else {
+                tracing::warn!(file = %source.display(), "not a rotated log; left alone");
+                continue;
+            };
+            // Rows are numbered in the order of their files: where one got no numbers, those
+            // behind it wait.
+            if waiting.contains(&plain.stream) {
+                continue;
+            }
+            // One with copies was noted before they were made, and may have its name already.
+            let noted = if name == plain_name {
+                self.note(&plain, plain_name, &source, &source)
+            } else {
+                Ok(())
+            };
+            if noted.is_err() {
+                waiting.insert(plain.stream.clone());
+            }
+            let archived = noted.and_then(|()| self.archive(name, plain_name, &source, &plain));
+            if let Err(error) = archived {
                 self.counts.archive_faults.add(1);
                 first = first.and(Err(error));
             }
@@ -161,18 +188,34 @@ impl Archive {
         first
     }
 
-    fn archive(&self, name: &str) -> Result<(), StoreError> {
-        let plain_name = name.strip_suffix(DONE_SUFFIX).unwrap_or(name);
-        let source = self.rotated.join(name);
-        let Some(plain) = Plain::parse(plain_name) else {
-            tracing::warn!(file = %source.display(), "not a rotated log; left alone");
+    /// Notes a file of a stream's own in the index; those beside it have the same rows.
+    fn note(
+        &self,
+        plain: &Plain,
+        rotated: &str,
+        source: &Path,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        if !plain.is_own() {
             return Ok(());
-        };
+        }
+        let (stream, times) = (plain.stream.as_str(), (plain.opened, plain.closed));
+        let file = Finished { stream, times, rotated, source };
+        index::note(&*self.disk, &self.folder, file, path)
+    }
+
+    fn archive(
+        &self,
+        name: &str,
+        plain_name: &str,
+        source: &Path,
+        plain: &Plain,
+    ) -> Result<(), StoreError> {
         let done = self.rotated.join(format!("{plain_name}{DONE_SUFFIX}"));
         if name == plain_name {
-            self.write_copies(&source, &plain)?;
-            let renamed = self.disk.rename(&source, &done);
-            renamed.map_err(|error| StoreError::io("rename", &source, error))?;
+            self.write_copies(source, plain)?;
+            let renamed = self.disk.rename(source, &done);
+            renamed.map_err(|error| StoreError::io("rename", source, error))?;
             sync_parent(&*self.disk, &done)?;
         }
         // A copy that is not there may have been named by a try that came no further. Its name has
@@ -182,7 +225,7 @@ impl Archive {
         for kind in Kind::ALL {
             let copy = self.copies.join(plain.copy_name(kind));
             if self.exists(&copy)? {
-                self.publish(&copy, &plain, kind)?;
+                self.publish(&copy, plain, kind, (plain_name, &done))?;
             }
         }
         let removed = self.disk.remove_file(&done);
@@ -195,7 +238,13 @@ impl Archive {
     }
 
     /// Gives the copy the first name of the archive that is free.
-    fn publish(&self, copy: &Path, plain: &Plain, kind: Kind) -> Result<(), StoreError> {
+    fn publish(
+        &self,
+        copy: &Path,
+        plain: &Plain,
+        kind: Kind,
+        (rotated, source): (&str, &Path),
+    ) -> Result<(), StoreError> {
         let disk = &*self.disk;
         let end = plain.archive_end(kind);
         for number in 0..NAMES_MAX {
@@ -204,6 +253,7 @@ impl Archive {
             if self.exists(&target)? {
                 continue;
             }
+            self.note(plain, rotated, source, &target)?;
             if let Some(commands) = &self.commands {
                 commands.note(plain, kind, &target)?;
             }
