@@ -1,9 +1,10 @@
 //! `LogFollow.Follow`: committed rows for subscribers, from the files. A subscriber has a thread of
 //! its own that reads at the subscriber's pace: HTTP/2's window closes, the thread waits, and
-//! nothing else does. Protocol: docs/follow.md.
+//! nothing else does. Protocol: docs/sinks.md.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -13,11 +14,11 @@ use tonic::{Request, Response, Status};
 use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_core::layout::Layout;
 use tyto_core::record::condition::Condition;
-use tyto_daemon::{telemetry, tls};
+use tyto_daemon::{health, telemetry, tls};
 use tyto_proto::v1::follow_reply::Kind;
 use tyto_proto::v1::follow_request::From as Start;
 use tyto_proto::v1::log_follow_server::LogFollow;
-use tyto_proto::v1::{FollowAlive, FollowGone, FollowReply, FollowRequest, FollowRow, FollowRows};
+use tyto_proto::v1::{Counter, FollowAlive, FollowGone, FollowReply, FollowRequest, FollowRow, FollowRows};
 use tyto_reader::ReadError;
 use tyto_reader::follow::{Follower, Step};
 use tyto_reader::query::{LineQuery, Query};
@@ -42,18 +43,44 @@ pub(crate) struct Follow {
     folder: PathBuf,
     logs: PathBuf,
     places: Arc<Semaphore>,
+    counters: Arc<FollowCounters>,
     shutdown: CancellationToken,
+}
+
+/// What subscribers get, for the health report.
+#[derive(Debug, Default)]
+pub(crate) struct FollowCounters {
+    subscribers: AtomicU64,
+    rows: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl FollowCounters {
+    /// As the health report names them.
+    pub(crate) fn report(&self) -> Vec<Counter> {
+        let counter = |name, value: &AtomicU64| health::counter(name, value.load(Ordering::Relaxed));
+        vec![
+            counter("subscribers", &self.subscribers),
+            counter("subscriber_rows", &self.rows),
+            counter("subscribers_refused", &self.refused),
+        ]
+    }
 }
 
 impl Follow {
     /// The service of the logger of `config`; its calls end at `shutdown`.
-    pub(crate) fn new(config: &NodeConfig, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: &NodeConfig,
+        counters: Arc<FollowCounters>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let layout = Layout::new(&config.prefix);
         Self {
             cluster: config.cluster.clone(),
             folder: layout.node_spool(&config.node),
             logs: layout.logs(),
             places: Arc::new(Semaphore::new(SUBSCRIPTIONS_MAX)),
+            counters,
             shutdown,
         }
     }
@@ -70,6 +97,7 @@ impl LogFollow for Follow {
         let caller = tls::require(&request, &self.cluster, &[Role::Subscriber])?;
         let wanted = request.into_inner();
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
             Status::resource_exhausted(format!("there are {SUBSCRIPTIONS_MAX} subscribers already"))
         })?;
         let query = query(&wanted)?;
@@ -83,6 +111,7 @@ impl LogFollow for Follow {
             replies,
             shutdown: self.shutdown.clone(),
             told: Instant::now(),
+            counters: Arc::clone(&self.counters),
             _place: place,
         };
         std::thread::Builder::new()
@@ -119,6 +148,7 @@ struct Subscription {
     replies: mpsc::Sender<Reply>,
     shutdown: CancellationToken,
     told: Instant,
+    counters: Arc<FollowCounters>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -131,7 +161,9 @@ enum End {
 
 impl Subscription {
     fn run(mut self, start: Start, subscriber: &str) {
+        self.counters.subscribers.fetch_add(1, Ordering::Relaxed);
         let ended = self.begin(start).and_then(|()| self.give());
+        self.counters.subscribers.fetch_sub(1, Ordering::Relaxed);
         if let Err(End::Fault(status)) = ended {
             tracing::warn!(peer = %subscriber, error = status.message(), "subscription ended");
             // It may be gone already.
@@ -212,7 +244,10 @@ impl Subscription {
         if rows.is_empty() && self.told.elapsed() < ALIVE_INTERVAL {
             return Ok(());
         }
-        self.tell(Kind::Rows(FollowRows { rows }))
+        let count = rows.len() as u64;
+        self.tell(Kind::Rows(FollowRows { rows }))?;
+        self.counters.rows.fetch_add(count, Ordering::Relaxed);
+        Ok(())
     }
 
     fn tell(&mut self, kind: Kind) -> Result<(), End> {

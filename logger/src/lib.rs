@@ -28,7 +28,7 @@ use tyto_proto::v1::{LedgerRow, NodeHealth, Written};
 use tyto_writer::service::{self, Command, ReportCell, StoreReport};
 use tyto_writer::{LogStore, StoreOptions};
 
-use follow::Follow;
+use follow::{Follow, FollowCounters};
 use receive::{COMMANDS_MAX, Receive};
 use sink::{SinkCounters, Sinks};
 
@@ -50,9 +50,12 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     let (filled, cell) = (report.clone(), report.clone());
     let sinks = Sinks::start(&config, &shutdown);
     let sink_counters = sinks.counters();
+    let follow_counters = Arc::new(FollowCounters::default());
+    let followed = Arc::clone(&follow_counters);
     let reporter =
         health::spawn_reporter(&config, Some(&identity), health::epoch_now(), move |health| {
             fill(health, &filled.latest(), &sink_counters);
+            health.counters.extend(followed.report());
         })?;
     let store = LogStore::open(StoreOptions::of(&config), Box::new(clock::now))
         .context("cannot open the log files")?;
@@ -71,7 +74,11 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
         .context("cannot start the thread that writes logs")?;
     let receive = Receive::new(&config.cluster, &config.node, commands.clone(), shutdown.clone());
     let server = channel::server()
-        .add_service(LogFollowServer::new(Follow::new(&config, shutdown.clone())))
+        .add_service(LogFollowServer::new(Follow::new(
+            &config,
+            follow_counters,
+            shutdown.clone(),
+        )))
         .add_service(
             LogSinkServer::new(receive).max_decoding_message_size(channel::MESSAGE_BYTES_MAX),
         )

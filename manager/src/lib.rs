@@ -17,6 +17,7 @@ pub mod progress;
 pub mod remote;
 pub mod report;
 pub mod sight;
+pub mod sink_report;
 pub mod status_table;
 pub mod survey;
 pub mod tiers;

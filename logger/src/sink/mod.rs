@@ -71,6 +71,8 @@ pub(crate) struct SinkCounters {
     behind: AtomicU64,
     expired: AtomicU64,
     broken: AtomicU64,
+    reconnects: AtomicU64,
+    faults: AtomicU64,
     connected: AtomicBool,
 }
 
@@ -123,16 +125,21 @@ impl Sinks {
 }
 
 impl SinkCounters {
-    /// As the health report names them.
+    /// As the health report names them: `sink_rows@NAME`.
     pub(crate) fn report(&self) -> Vec<Counter> {
-        let counter =
-            |what: &str, value: u64| health::counter(&format!("sink_{}_{what}", self.name), value);
+        let counter = |what: &str, value: &AtomicU64| {
+            let name = format!("sink_{what}@{}", self.name);
+            health::counter(&name, value.load(Ordering::Relaxed))
+        };
+        let connected = AtomicU64::new(u64::from(self.connected.load(Ordering::Relaxed)));
         vec![
-            counter("rows", self.rows.load(Ordering::Relaxed)),
-            counter("behind_rows", self.behind.load(Ordering::Relaxed)),
-            counter("expired_rows", self.expired.load(Ordering::Relaxed)),
-            counter("broken_rows", self.broken.load(Ordering::Relaxed)),
-            counter("connected", u64::from(self.connected.load(Ordering::Relaxed))),
+            counter("rows", &self.rows),
+            counter("behind_rows", &self.behind),
+            counter("expired_rows", &self.expired),
+            counter("broken_rows", &self.broken),
+            counter("reconnects", &self.reconnects),
+            counter("faults", &self.faults),
+            counter("connected", &connected),
         ]
     }
 }
@@ -183,20 +190,26 @@ impl Runner {
     }
 
     fn run(mut self) {
-        let mut wait = RETRY_MIN;
+        let (mut wait, mut was_open) = (RETRY_MIN, false);
         while !self.shutdown.is_cancelled() {
             match self.sink.open() {
                 Ok(()) => {
                     tracing::info!(sink = %self.config.name, "sink is connected");
                     wait = RETRY_MIN;
+                    self.counters.reconnects.fetch_add(u64::from(was_open), Ordering::Relaxed);
+                    was_open = true;
                     self.counters.connected.store(true, Ordering::Relaxed);
                     let Err(error) = self.send_all() else { break };
                     self.counters.connected.store(false, Ordering::Relaxed);
+                    self.counters.faults.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(sink = %self.config.name, %error, "sink is gone");
                     self.go_back();
                 }
                 Err(error) => {
+                    self.counters.faults.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(sink = %self.config.name, %error, "cannot reach the sink");
+                    // Rows that wait are counted, and new streams are known from their first row.
+                    self.find_streams();
                     self.count();
                 }
             }

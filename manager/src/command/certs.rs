@@ -1,6 +1,7 @@
 //! `ctl certs`: the certificates of the nodes and the cluster's CA: shows them, makes new ones,
 //! and replaces the CA, all while the nodes run.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::PossibleValuesParser;
@@ -8,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use tyto_core::config::name::is_node_name;
 use tyto_core::config::node::Node;
 use tyto_proto::v1::{IdentityHealth, NodeStatus};
 
@@ -18,6 +20,7 @@ use crate::identity::authority::{CaState, Phase};
 use crate::identity::check::{self, Certificate, Renewal, renewal};
 use crate::identity::refused;
 use crate::identity::rollout::{Rollout, Surveys, subject};
+use crate::identity::subscriber;
 use crate::lock;
 use crate::report::{Report, hinted};
 
@@ -30,7 +33,9 @@ pub(super) const COMMAND: Command = Command {
               trust a new one as well, then all nodes get certificates of it, then the old one is \
               forgotten; each step waits until every node uses what it was given. Interrupted or \
               stopped by a host that does not answer, it goes on when called again; --abort goes \
-              back. Nodes take up certificates while they run: nothing restarts, no row is lost.",
+              back. Nodes take up certificates while they run: nothing restarts, no row is lost. \
+              `ctl certs subscriber NAME` makes key and certificate of a program that reads rows \
+              from the loggers (docs/sinks.md).",
     args: || {
         let flag = |name: &'static str, help: &'static str| {
             Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
@@ -38,13 +43,23 @@ pub(super) const COMMAND: Command = Command {
         vec![
             Arg::new("action")
                 .value_name("ACTION")
-                .value_parser(PossibleValuesParser::new(["list", "renew", "rotate"]))
+                .value_parser(PossibleValuesParser::new([
+                    "list",
+                    "renew",
+                    "rotate",
+                    "subscriber",
+                ]))
                 .default_value("list")
                 .help("What to do"),
             nodes_arg(),
             flag("status", "With rotate: only say where the rotation is"),
             flag("resume", "With rotate: go on with one that was stopped, begin none")
                 .conflicts_with_all(["status", "abort"]),
+            Arg::new("out")
+                .long("out")
+                .value_name("FOLDER")
+                .default_value(".")
+                .help("With subscriber: where its files go"),
             flag("abort", "With rotate: go back to the CA of before").conflicts_with("status"),
             lock::no_wait_arg(),
         ]
@@ -62,6 +77,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         ));
     }
     match action {
+        "subscriber" => subscriber(ctx, args).await,
         "renew" => lock::with_lock(ctx, args, async |_| renew(ctx, args).await).await,
         "rotate" => {
             let named = args.get_many::<String>("nodes").into_iter().flatten().next();
@@ -290,6 +306,27 @@ async fn renew(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         }
     }
     report.json(&json!({ "renewed": issued }));
+    Ok(report)
+}
+
+/// Changes nothing of the cluster: no lock.
+async fn subscriber(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
+    let names: Vec<&String> = args.get_many::<String>("nodes").into_iter().flatten().collect();
+    let name = match names.as_slice() {
+        [name] if is_node_name(name) => name.as_str(),
+        _ => return Err(hinted("a subscriber has one name", "ctl certs subscriber siem")),
+    };
+    if ctx.cluster.nodes.iter().any(|node| node.name == *name) {
+        let text = format!("`{name}` is a node of the cluster");
+        return Err(hinted(text, "a subscriber has a name of its own"));
+    }
+    let folder = args.get_one::<String>("out").map_or(".", String::as_str);
+    let files = subscriber::issue(ctx, name, Path::new(folder)).await?;
+    let mut report = Report::new();
+    let told =
+        [("key", &files.key), ("certificate", &files.certificate), ("CA", &files.ca)].into_iter();
+    told.for_each(|(what, path)| report.line(format!("{what}: {}", path.display())));
+    report.json(&json!({ "key": files.key, "certificate": files.certificate, "ca": files.ca }));
     Ok(report)
 }
 

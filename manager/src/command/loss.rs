@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::log_lag::{self, Lag};
 use crate::report::Report;
 use crate::sight::{Sight, counter};
+use crate::sink_report::{self, SinkReport};
 use crate::survey::{self, Ask, Survey};
 
 /// Seconds between two looks unless the operator says otherwise.
@@ -62,6 +63,7 @@ enum Stage {
     Analysis,
     Spool,
     Logger,
+    Sink,
 }
 
 impl Stage {
@@ -73,6 +75,7 @@ impl Stage {
             Self::Analysis => "analysis",
             Self::Spool => "spool",
             Self::Logger => "logger",
+            Self::Sink => "sink",
         }
     }
 }
@@ -205,18 +208,26 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
     let seconds = args.get_one::<u64>("interval").copied().unwrap_or(0);
     let mut report = Report::new();
     let first = survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?;
-    let (mut losses, mut lags) = (all(&first), lags(&first));
+    let (mut losses, mut lags, mut sinks) = (all(&first), lags(&first), sinks(&first));
     if seconds > 0 {
         sleep(Duration::from_secs(seconds)).await;
         // Hosts that do not answer are told once, by the second look.
         report = Report::new();
         let second = survey::look(ctx, &nodes, Ask::ManagerFirst, &mut report).await?;
         losses = lately(&losses, all(&second));
-        lags = self::lags(&second);
+        (lags, sinks) = (self::lags(&second), self::sinks(&second));
     }
     show(&losses, seconds, args.get_flag("lately"), &mut report);
     show_lags(&lags, args.get_flag("streams"), &mut report);
-    report.json(&json!({ "losses": losses, "lag": lags }));
+    if !sinks.is_empty() {
+        report.line("");
+        report.table(&sink_report::HEADER, sinks.iter().map(SinkReport::cells).collect());
+    }
+    for sink in sinks.iter().filter(|sink| !sink.connected) {
+        let text = format!("`{}` does not reach its sink `{}`", sink.node, sink.sink);
+        report.warn_hint(text, format!("`ctl diag {}` tells why; its rows wait", sink.node));
+    }
+    report.json(&json!({ "losses": losses, "lag": lags, "sinks": sinks }));
     Ok(report)
 }
 
@@ -224,6 +235,11 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
 fn lags(survey: &Survey<'_>) -> Vec<Lag> {
     let live = survey.sights.iter().filter_map(Sight::report);
     live.flat_map(|(health, _)| log_lag::of(health)).collect()
+}
+
+/// The sinks of loggers that run.
+fn sinks(survey: &Survey<'_>) -> Vec<SinkReport> {
+    survey.sights.iter().filter_map(Sight::report).flat_map(|(h, _)| sink_report::of(h)).collect()
 }
 
 fn show_lags(lags: &[Lag], each_stream: bool, report: &mut Report) {
@@ -313,6 +329,27 @@ fn of_rows(host: &str, health: &NodeHealth) -> Vec<Loss> {
     let written: u64 = written.map(|part| part.rows).sum();
     if written > 0 {
         losses.push(rows(Stage::Logger, "", "rows", written, 0, ""));
+    }
+    for sink in sink_report::of(health) {
+        let ways = [
+            (
+                "expired",
+                sink.expired_rows,
+                "the sink was away or slow for longer than logs are kept",
+            ),
+            (
+                "broken",
+                sink.broken_rows,
+                "its `where` does not fit them: see stderr.log (`ctl diag`)",
+            ),
+        ];
+        for (why, lost, hint) in ways {
+            let (counter, what) = (
+                format!("sink_{why}_rows@{}", sink.sink),
+                format!("rows: {why} at `{}`", sink.sink),
+            );
+            losses.push(rows(Stage::Sink, &counter, &what, sink.rows + lost, lost, hint));
+        }
     }
     losses
 }

@@ -104,7 +104,10 @@ impl CaHost {
     }
 
     /// Certificates for requests, in the order of the subjects.
-    async fn sign(
+    ///
+    /// # Errors
+    /// When the manager's host cannot be reached or refuses.
+    pub async fn sign(
         &self,
         layout: &Layout,
         requests: &str,

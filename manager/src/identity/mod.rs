@@ -8,3 +8,4 @@ pub mod check;
 pub mod issue;
 pub mod refused;
 pub mod rollout;
+pub mod subscriber;

@@ -125,7 +125,14 @@ impl Families {
             }
         }
         for counter in &health.counters {
-            self.counter(&counter.name, &of_node, counter.value);
+            // `sink_rows@siem` is what the sink `siem` counts as `sink_rows`.
+            match counter.name.split_once('@') {
+                Some((name, sink)) => {
+                    let of_sink = [&of_node[..], &[("sink", sink)]].concat();
+                    self.counter(name, &of_sink, counter.value);
+                }
+                None => self.counter(&counter.name, &of_node, counter.value),
+            }
         }
         for lag in &health.log_lag {
             self.lag(&of_node, lag);
@@ -314,7 +321,11 @@ mod tests {
             node: "worker-1".into(),
             role: "worker".into(),
             ledger: vec![row],
-            counters: vec![counter("packets_received", 70), counter("oldest_waiting_ms", 1500)],
+            counters: vec![
+                counter("packets_received", 70),
+                counter("oldest_waiting_ms", 1500),
+                counter("sink_rows@siem", 9),
+            ],
             identity: Some(IdentityHealth { not_after_s: 1_700_000_000, ..Default::default() }),
             ..NodeHealth::default()
         }

@@ -126,6 +126,16 @@ pub(crate) const NODE_COUNTERS: &[NodeCounter] = &[
     ),
     count("lag_unmeasured_rows", "Rows that carried no time to measure their lag by."),
     count("filtered_rows", "Rows that `streams` of tyto.yaml keeps out of the log files."),
+    count("sink_rows", "Rows handed over to a sink (label sink), in the counter's name behind `@`."),
+    gauge("sink_behind_rows", "Rows committed that the sink did not get yet."),
+    count("sink_expired_rows", "Rows that expired before the sink got them."),
+    count("sink_broken_rows", "Rows that the sink's condition cannot be asked of; not sent."),
+    count("sink_reconnects", "Connections to the sink after the first one."),
+    count("sink_faults", "Times that the sink was not reached, or its connection broke."),
+    gauge("sink_connected", "1: there is a connection to the sink."),
+    gauge("subscribers", "Programs that follow log streams at this moment."),
+    count("subscriber_rows", "Rows handed over to subscribers."),
+    count("subscribers_refused", "Subscriptions refused because there were too many."),
     count("archived_files", "Log files that got their name in the archive."),
     count("archive_faults", "Times that a log file could not be archived; it is tried again."),
     count("parquet_faults", "Log files that could not become Parquet and are archived as text."),
@@ -423,7 +433,7 @@ This file is made from `supervisor/src/metrics/names.rs`: `TYTO_WRITE_DOCS=1 car
 const COUNTERS_HEAD: &str = "
 ## Counters of nodes
 
-Labels: node, role. A counter that a node has and this table has not is shown as a gauge.
+Labels: node, role; of sinks, sink as well. A counter that a node has and this table has not is shown as a gauge.
 They begin at 0 with each start of the process, but those of card and ring, which are the capture's.
 
 | counter of `ctl netstats --json` | metric | type | tells |
