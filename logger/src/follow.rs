@@ -18,7 +18,9 @@ use tyto_daemon::{health, telemetry, tls};
 use tyto_proto::v1::follow_reply::Kind;
 use tyto_proto::v1::follow_request::From as Start;
 use tyto_proto::v1::log_follow_server::LogFollow;
-use tyto_proto::v1::{Counter, FollowAlive, FollowGone, FollowReply, FollowRequest, FollowRow, FollowRows};
+use tyto_proto::v1::{
+    Counter, FollowAlive, FollowGone, FollowReply, FollowRequest, FollowRow, FollowRows,
+};
 use tyto_reader::ReadError;
 use tyto_reader::follow::{Follower, Step};
 use tyto_reader::query::{LineQuery, Query};
@@ -58,7 +60,8 @@ pub(crate) struct FollowCounters {
 impl FollowCounters {
     /// As the health report names them.
     pub(crate) fn report(&self) -> Vec<Counter> {
-        let counter = |name, value: &AtomicU64| health::counter(name, value.load(Ordering::Relaxed));
+        let counter =
+            |name, value: &AtomicU64| health::counter(name, value.load(Ordering::Relaxed));
         vec![
             counter("subscribers", &self.subscribers),
             counter("subscriber_rows", &self.rows),

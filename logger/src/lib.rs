@@ -74,11 +74,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
         .context("cannot start the thread that writes logs")?;
     let receive = Receive::new(&config.cluster, &config.node, commands.clone(), shutdown.clone());
     let server = channel::server()
-        .add_service(LogFollowServer::new(Follow::new(
-            &config,
-            follow_counters,
-            shutdown.clone(),
-        )))
+        .add_service(LogFollowServer::new(Follow::new(&config, follow_counters, shutdown.clone())))
         .add_service(
             LogSinkServer::new(receive).max_decoding_message_size(channel::MESSAGE_BYTES_MAX),
         )

@@ -43,12 +43,7 @@ pub(super) const COMMAND: Command = Command {
         vec![
             Arg::new("action")
                 .value_name("ACTION")
-                .value_parser(PossibleValuesParser::new([
-                    "list",
-                    "renew",
-                    "rotate",
-                    "subscriber",
-                ]))
+                .value_parser(PossibleValuesParser::new(["list", "renew", "rotate", "subscriber"]))
                 .default_value("list")
                 .help("What to do"),
             nodes_arg(),

@@ -38,6 +38,7 @@ pub async fn issue(ctx: &Context, name: &str, folder: &Path) -> anyhow::Result<S
     let subject = Subject { role: Role::Subscriber, node: name.to_owned() };
     let state = rollout.ca.show(&ctx.layout, deadline).await?;
     let certificates = rollout.ca.sign(&ctx.layout, &request, &[subject], deadline).await?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     let files = SubscriberFiles {
         key: folder.join(format!("{name}.key")),
         certificate: folder.join(format!("{name}.pem")),

@@ -126,7 +126,10 @@ pub(crate) const NODE_COUNTERS: &[NodeCounter] = &[
     ),
     count("lag_unmeasured_rows", "Rows that carried no time to measure their lag by."),
     count("filtered_rows", "Rows that `streams` of tyto.yaml keeps out of the log files."),
-    count("sink_rows", "Rows handed over to a sink (label sink), in the counter's name behind `@`."),
+    count(
+        "sink_rows",
+        "Rows handed over to a sink (label sink), in the counter's name behind `@`.",
+    ),
     gauge("sink_behind_rows", "Rows committed that the sink did not get yet."),
     count("sink_expired_rows", "Rows that expired before the sink got them."),
     count("sink_broken_rows", "Rows that the sink's condition cannot be asked of; not sent."),
