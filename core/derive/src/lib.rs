@@ -38,6 +38,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     let stream = LogAttr::read(&input.attrs)?.stream.unwrap_or_default();
     let mut columns = Vec::new();
     let mut writes = Vec::new();
+    let mut widths = Vec::new();
     for field in &fields.named {
         let attr = LogAttr::read(&field.attrs)?;
         let Some(ident) = &field.ident else { continue };
@@ -60,6 +61,11 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 });
             }
         });
+        widths.push(if attr.nested || attr.flatten {
+            quote! { <#rust_type as ::tyto_core::record::LogRecord>::WIDTH }
+        } else {
+            quote! { 1 }
+        });
         writes.push(if attr.nested || attr.flatten {
             quote! { ::tyto_core::record::LogRecord::write(&self.#ident, sink); }
         } else {
@@ -71,6 +77,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     Ok(quote! {
         impl #impl_generics ::tyto_core::record::LogRecord for #ident #type_generics #where_clause {
             const STREAM: &'static str = #stream;
+            const WIDTH: usize = 0 #(+ #widths)*;
 
             fn columns(
                 prefix: &str,

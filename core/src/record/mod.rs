@@ -26,6 +26,8 @@ pub trait LogRecord {
     /// Name of the stream, which is the name of its file: `conn`. Empty for a record that
     /// is only ever part of another.
     const STREAM: &'static str;
+    /// How many columns it has.
+    const WIDTH: usize;
 
     /// Appends this record's columns in order, each name behind `prefix`.
     fn columns(prefix: &str, fields: &mut Vec<schema::SchemaField>);
@@ -47,17 +49,16 @@ pub trait LogRecord {
 /// A nested record that may be missing: its columns are unset then.
 impl<R: LogRecord> LogRecord for Option<R> {
     const STREAM: &'static str = R::STREAM;
+    const WIDTH: usize = R::WIDTH;
 
     fn columns(prefix: &str, fields: &mut Vec<schema::SchemaField>) {
         R::columns(prefix, fields);
     }
 
     fn write(&self, sink: &mut impl FieldSink) {
-        if let Some(record) = self {
-            return record.write(sink);
+        match self {
+            Some(record) => record.write(sink),
+            None => (0..Self::WIDTH).for_each(|_| sink.unset()),
         }
-        let mut fields = Vec::new();
-        R::columns("", &mut fields);
-        fields.iter().for_each(|_| sink.unset());
     }
 }

@@ -2,7 +2,7 @@
 //! Source of truth: Zeek's ASCII writer with its default options (`\t`, `,`, `-`, `(empty)`,
 //! UTF-8 on); reference/zeek.md section 5.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::FieldSink;
 use super::schema::Schema;
@@ -205,9 +205,9 @@ pub(super) fn seconds(out: &mut Vec<u8>, micros: u64) {
 }
 
 pub(super) fn print_addr(out: &mut Vec<u8>, addr: IpAddr) {
-    let IpAddr::V4(v4) = addr else {
-        out.extend_from_slice(addr.to_string().as_bytes());
-        return;
+    let v4 = match addr {
+        IpAddr::V4(v4) => v4,
+        IpAddr::V6(v6) => return print_v6(out, v6),
     };
     // Each octet with a point behind, of which the last is one too many.
     let mut text = [0; 4 * 4];
@@ -218,6 +218,46 @@ pub(super) fn print_addr(out: &mut Vec<u8>, addr: IpAddr) {
         len += digits_len + 1;
     }
     out.extend_from_slice(&text[..len - 1]);
+}
+
+/// RFC 5952: no leading zeros, and the first of the longest runs of zeros left out.
+fn print_v6(out: &mut Vec<u8>, v6: Ipv6Addr) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        out.extend_from_slice(b"::ffff:");
+        return print_addr(out, v4.into());
+    }
+    let segments = v6.segments();
+    let (mut from, mut len, mut run) = (0, 1, 0);
+    for (index, segment) in segments.iter().enumerate() {
+        run = if *segment == 0 { run + 1 } else { 0 };
+        if run > len {
+            (from, len) = (index + 1 - run, run);
+        }
+    }
+    // One zero alone is written.
+    let left_out = if len > 1 { from..from + len } else { 8..8 };
+    let mut text = [0; 8 * 5];
+    let mut at = 0;
+    for (index, segment) in segments.into_iter().enumerate() {
+        if left_out.contains(&index) {
+            // The colon behind the segment before is there, if there is one.
+            let colons = usize::from(index == left_out.start) + usize::from(index == 0);
+            text[at..at + colons].fill(b':');
+            at += colons;
+            continue;
+        }
+        let digits = (16 - (segment | 1).leading_zeros() as usize).div_ceil(4);
+        for digit in (0..digits).rev() {
+            text[at] = HEX[usize::from(segment >> (4 * digit) & 0xf)];
+            at += 1;
+        }
+        if index < 7 {
+            text[at] = b':';
+            at += 1;
+        }
+    }
+    out.extend_from_slice(&text[..at]);
 }
 
 /// The digits of each octet, filled up with points, and how many they are.
@@ -400,6 +440,16 @@ mod tests {
     fn addresses_print_as_the_library_prints_them() {
         for octet in 0..=255 {
             let addr = IpAddr::from([octet, 255 - octet, 7, octet]);
+            assert_eq!(line(|row| row.addr(addr)), format!("{addr}\n"));
+        }
+        // Each segment is zero, or one of few or many digits.
+        for pattern in 0..4_u32.pow(8) {
+            let segment = |n: u32| [0, 0, 0x9, 0xfb0a][(pattern >> (2 * n) & 3) as usize];
+            let addr = Ipv6Addr::from([0, 1, 2, 3, 4, 5, 6, 7].map(segment));
+            assert_eq!(line(|row| row.addr(addr.into())), format!("{addr}\n"));
+        }
+        for text in ["::ffff:192.0.2.1", "::ffff:0:1", "2001:db8::a00:20f", "fe80::10"] {
+            let addr: IpAddr = text.parse().unwrap();
             assert_eq!(line(|row| row.addr(addr)), format!("{addr}\n"));
         }
     }
