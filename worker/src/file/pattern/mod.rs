@@ -74,7 +74,29 @@ impl Pattern {
     /// Whether `input`, of which [`INPUT_BYTES_MAX`] bytes count, begins with a match.
     pub(super) fn matches(&self, input: &[u8]) -> bool {
         let input = input.get(..INPUT_BYTES_MAX).unwrap_or(input);
+        if !self.can_begin(input) {
+            return false;
+        }
         !matches!(self.follow(Positions::one(0), input), Positions::None)
+    }
+
+    /// Whether `input` has the literal with which each match begins, or nearly; true where there is
+    /// none. Most patterns that are tried fail here, at the price of a comparison or two.
+    fn can_begin(&self, input: &[u8]) -> bool {
+        let [steps] = self.alternatives.as_slice() else { return true };
+        let (min, max, literal) = match steps.as_slice() {
+            [Step::Literal(literal), ..] => (0, 0, literal),
+            [Step::Any { min, max }, Step::Literal(literal), ..] => (*min, *max, literal),
+            _ => return true,
+        };
+        if max - min > COMPARED_MAX {
+            return true;
+        }
+        let Some(first) = literal.first() else { return true };
+        (min..=max).any(|at| {
+            let rest = input.get(at..).unwrap_or_default();
+            rest.first() == Some(first) && rest.starts_with(literal)
+        })
     }
 
     /// From the positions where it begins to those where it ends.
