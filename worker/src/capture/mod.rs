@@ -11,6 +11,7 @@ use tyto_core::time::Ts;
 use crate::decode::link_type::UnknownLinkType;
 
 mod buffer;
+mod file_ahead;
 pub mod file_filter;
 mod live;
 pub mod pcap_file;

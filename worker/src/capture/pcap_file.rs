@@ -16,6 +16,7 @@ use tyto_core::time::{NANOS, Ts};
 use tyto_capture::{Frame, LinkType};
 
 use super::buffer::Window;
+use super::file_ahead::FileAhead;
 use super::pcapng::{self, Section};
 use super::{CaptureError, Next, PacketSource, unpack};
 use crate::decode::link_type::{self, UnknownLinkType};
@@ -103,7 +104,8 @@ impl PcapFile {
             Box::new(io::stdin())
         } else {
             let opened = File::open(path);
-            Box::new(opened.map_err(|source| CaptureError::Open { path: path.into(), source })?)
+            let open = |source| CaptureError::Open { path: path.into(), source };
+            Box::new(FileAhead::new(opened.map_err(open)?))
         };
         Self::from_reader(reader)
     }
