@@ -484,7 +484,7 @@ impl Pipeline {
 fn is_over(conn: &mut Conn, now: Ts) -> bool {
     let Conn { core, transport, .. } = conn;
     if core.timers.inactivity <= now {
-        let over = core.last.plus_secs(core.inactivity_timeout_s);
+        let over = core.last.plus_secs(u64::from(core.inactivity_timeout_s));
         if over <= now {
             return true;
         }

@@ -26,7 +26,7 @@ const UDP_HEADER_LEN: usize = 8;
 const UDP: &str = "UDP";
 const ICMP: &str = "ICMP";
 /// Idle time of other protocols, seconds (Zeek: `unknown_ip_inactivity_timeout`).
-const UNKNOWN_INACTIVITY_S: u64 = 60;
+const UNKNOWN_INACTIVITY_S: u32 = 60;
 
 /// How a packet names its connection.
 #[derive(Clone, Copy)]
@@ -377,10 +377,10 @@ impl Pipeline {
             self.stats.flows_evicted += 1;
             self.end_flow(soonest);
         }
-        let mut core =
-            ConnCore::new(names.key(), self.shared.uids.next_uid(), names.src, names.dst);
+        let mut core = ConnCore::new(self.shared.uids.next_uid(), names.src, names.dst);
         core.serial = self.stats.flows;
         core.ip_proto = names.ip_proto;
+        core.is_one_way = names.is_one_way;
         core.start = carrier.ts;
         core.last = carrier.ts;
         core.encapsulation = Encapsulation::at_begin(carrier.tunnels);

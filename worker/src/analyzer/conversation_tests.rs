@@ -17,7 +17,6 @@ use super::{Cx, Spec};
 use crate::decode::addr::Addr;
 use crate::flow::conn::{ConnCore, EndName};
 use crate::flow::hash::KeyedHasher;
-use crate::flow::key::FlowKey;
 use crate::output::{Claim, Output, RowSink, StreamRef};
 
 /// Begin of the connection, seconds.
@@ -60,11 +59,10 @@ impl Bench {
     pub(super) fn new(spec: &'static Spec, proto: Proto) -> Self {
         let (orig, resp) = (Addr::v4([10, 0, 0, 1]), Addr::v4([192, 0, 2, 80]));
         let resp_port = spec.ports.first().map_or(20_000, |(_, port)| *port);
-        let key = FlowKey::new((orig, 40_000), (resp, resp_port), 6, false);
         let orig = EndName { addr: orig, port: 40_000 };
         let resp = EndName { addr: resp, port: resp_port };
         let now = Ts::new(BEGIN_S, 0);
-        let mut core = ConnCore::new(key, UidMaker::new(1).next_uid(), orig, resp);
+        let mut core = ConnCore::new(UidMaker::new(1).next_uid(), orig, resp);
         core.start = now;
         core.last = now;
         let shared = Shared::new(&AnalysisConfig::default(), 1, KeyedHasher::with_seed);

@@ -165,7 +165,6 @@ mod tests {
 
     use super::*;
     use crate::flow::conn::EndName;
-    use crate::flow::key::FlowKey;
 
     static SPEC: Spec = Spec {
         name: "FTP_DATA",
@@ -177,9 +176,8 @@ mod tests {
 
     fn conn(orig: [u8; 4], port: u16) -> ConnCore {
         let (orig, resp) = (Addr::v4(orig), Addr::v4([10, 0, 0, 9]));
-        let key = FlowKey::new((orig, 1), (resp, port), 6, false);
         let name = |addr, port| EndName { addr, port };
-        ConnCore::new(key, Uid { hi: 0, lo: 1 }, name(orig, 1), name(resp, port))
+        ConnCore::new(Uid { hi: 0, lo: 1 }, name(orig, 1), name(resp, port))
     }
 
     fn expected(orig: Option<[u8; 4]>, resp_port: u16, timeout_s: u64) -> Expected {

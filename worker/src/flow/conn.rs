@@ -30,15 +30,17 @@ pub struct EndName {
     pub port: u16,
 }
 
-/// A connection.
+/// A connection: five lines of memory, of which a packet needs the first four. The order of the
+/// fields is that in which they lie.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Conn {
-    /// What all transports share.
-    pub core: ConnCore,
-    /// What is the transport's own.
-    pub transport: Transport,
     /// Who listens to what it carries; made when it carries something.
     pub stage: Option<Box<Stage>>,
+    /// What is the transport's own.
+    pub transport: Transport,
+    /// What all transports share.
+    pub core: ConnCore,
 }
 
 /// The transport's own state.
@@ -54,39 +56,38 @@ pub enum Transport {
     Unknown,
 }
 
-/// What all transports share.
+/// What all transports share: first what each packet needs.
 #[derive(Debug)]
+#[repr(C)]
 pub struct ConnCore {
-    /// Name in the flow table.
-    pub key: FlowKey,
-    /// Number of the connection among all of its pipeline, from 0.
-    pub serial: u64,
-    /// Id in all logs.
-    pub uid: Uid,
+    /// Tunnels around it.
+    pub encapsulation: Option<Box<Encapsulation>>,
+    /// Time of the last packet that counts.
+    pub last: Ts,
     /// The originator.
     pub orig: EndName,
     /// The responder.
     pub resp: EndName,
     /// IP protocol number.
     pub ip_proto: u8,
-    /// Time of the first packet.
-    pub start: Ts,
-    /// Time of the last packet that counts.
-    pub last: Ts,
+    /// The other direction, if there is one, is a flow of its own.
+    pub is_one_way: bool,
+    /// An analyzer wants the roles swapped.
+    pub wants_flip: bool,
+    /// An analyzer wants the connection to end.
+    pub wants_end: bool,
     /// Letters of the `history` column.
     pub history: History,
     /// Packets by [`Side::index`].
     pub packets: [u64; 2],
     /// Their bytes by the IP headers, by [`Side::index`].
     pub ip_bytes: [u64; 2],
-    /// Bytes of content gaps.
-    pub missed_bytes: u64,
     /// When what is to be done without a packet.
     pub timers: ConnTimers,
     /// Idle time after which the connection is over, seconds.
-    pub inactivity_timeout_s: u64,
-    /// Tunnels around it.
-    pub encapsulation: Option<Box<Encapsulation>>,
+    pub inactivity_timeout_s: u32,
+    /// The responder's port when it began, by which analyzers are chosen.
+    pub service_port: u16,
     /// Tunnels inside it that it turned out not to be: a bit per kind.
     pub not_tunnels: u8,
     /// Tunnels inside it that were recognised: a bit per kind.
@@ -94,28 +95,30 @@ pub struct ConnCore {
     /// Sides that sent a packet in a tunnel whose protocol is recognised when both did: a bit
     /// per [`Side::index`].
     pub tunnel_sides: u8,
-    /// Protocols that were recognised on it.
-    pub services: Services,
-    /// The responder's port when it began, by which analyzers are chosen.
-    pub service_port: u16,
-    /// The protocol that another connection announced for this one.
-    pub expected: Option<&'static Spec>,
     /// Weirds that are told once per connection, whoever sees them: a bit per kind.
     pub told_once: u8,
     /// Something odd was told of it (Zeek: DidWeird).
     pub did_weird: bool,
-    /// What was odd on it, counted; none when nothing was.
-    pub weirds: Option<Box<Sampler>>,
     /// Its service stands in known_services.log, or need not.
     pub service_told: bool,
+    /// Id in all logs.
+    pub uid: Uid,
+    /// Number of the connection among all of its pipeline, from 0.
+    pub serial: u64,
+    /// Time of the first packet.
+    pub start: Ts,
+    /// Bytes of content gaps.
+    pub missed_bytes: u64,
+    /// Protocols that were recognised on it.
+    pub services: Services,
+    /// The protocol that another connection announced for this one.
+    pub expected: Option<&'static Spec>,
+    /// What was odd on it, counted; none when nothing was.
+    pub weirds: Option<Box<Sampler>>,
     /// Requests and replies of HTTP, of all its analyzers: also those inside of tunnels.
     pub http: Option<Box<Transactions>>,
     /// What the protocols of Windows networks know of it.
     pub windows: Option<Box<Sessions>>,
-    /// An analyzer wants the roles swapped.
-    pub wants_flip: bool,
-    /// An analyzer wants the connection to end.
-    pub wants_end: bool,
 }
 
 /// Deadlines of a connection, [`NEVER`] when not set. Zeek has a timer object for each; here
@@ -191,13 +194,12 @@ impl Conn {
     /// Reads a value of each line of memory that a packet needs ([`super::table::FlowTable`]).
     pub(super) fn read_ahead(&self) -> u64 {
         let core = &self.core;
-        core.last.0
+        u64::from(self.stage.is_some())
+            ^ core.last.0
+            ^ core.packets[0]
             ^ core.timers.inactivity.0
             ^ core.timers.scheduled.0
-            ^ core.packets[0]
-            ^ u64::from(core.orig.port ^ core.resp.port)
-            ^ u64::from(core.wants_end)
-            ^ core.history.letters().len() as u64
+            ^ core.uid.lo
     }
 
     /// The same of what stands apart from the connection.
@@ -283,14 +285,14 @@ impl ConnTimers {
 
 impl ConnCore {
     /// A connection of which nothing is known but its name.
-    pub fn new(key: FlowKey, uid: Uid, orig: EndName, resp: EndName) -> Self {
+    pub fn new(uid: Uid, orig: EndName, resp: EndName) -> Self {
         Self {
-            key,
             serial: 0,
             uid,
             orig,
             resp,
             ip_proto: 0,
+            is_one_way: false,
             start: Ts(0),
             last: Ts(0),
             history: History::default(),
@@ -315,6 +317,12 @@ impl ConnCore {
             told_once: 0,
             http: None,
         }
+    }
+
+    /// Its name in the flow table. Not kept, since the ends say it all.
+    pub fn key(&self) -> FlowKey {
+        let (orig, resp) = (self.orig, self.resp);
+        FlowKey::new((orig.addr, orig.port), (resp.addr, resp.port), self.ip_proto, self.is_one_way)
     }
 
     /// Swaps the roles: who was taken for the responder is the originator.
@@ -351,10 +359,26 @@ impl ConnCore {
     }
 
     /// Sets the idle time after which the connection is over (Zeek: SetInactivityTimeout).
-    pub fn set_inactivity_timeout(&mut self, timeout_s: u64) {
+    pub fn set_inactivity_timeout(&mut self, timeout_s: u32) {
         if self.inactivity_timeout_s != timeout_s {
             self.inactivity_timeout_s = timeout_s;
-            self.timers.inactivity = self.last.plus_secs(timeout_s);
+            self.timers.inactivity = self.last.plus_secs(u64::from(timeout_s));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// A flood of SYNs holds millions of them at once.
+    #[test]
+    fn an_attempt_takes_few_lines_of_memory() {
+        assert_eq!(size_of::<Option<Conn>>(), 5 * 64);
+        assert!(size_of::<Tcp>() <= 4 * 64, "{}", size_of::<Tcp>());
+        // What a packet needs ends where the fourth line does.
+        assert!(offset_of!(Conn, core) + offset_of!(ConnCore, inactivity_timeout_s) <= 4 * 64);
     }
 }

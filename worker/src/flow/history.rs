@@ -5,7 +5,7 @@ use std::fmt;
 use tyto_core::net::Side;
 
 /// Letters kept without another allocation; nearly all connections have fewer.
-const INLINE_LEN: usize = 23;
+const INLINE_LEN: usize = 14;
 /// Letters that one connection may have. What resets or opens again and again adds a letter
 /// each time; beyond the limit letters are dropped and the last one kept is `X`, Zeek's sign
 /// for an analysis that gave up.
@@ -14,13 +14,23 @@ pub const HISTORY_LEN_MAX: usize = 4096;
 /// Letters in the order in which they came: upper case from the originator.
 #[derive(Clone, Default)]
 pub struct History {
-    inline: [u8; INLINE_LEN],
-    len: u8,
-    /// All letters, once they are more than fit inline.
-    #[allow(clippy::box_collection, reason = "rare: a pointer's place in each connection")]
-    spilled: Option<Box<Vec<u8>>>,
+    letters: Letters,
     /// Letters that are written once per side and were.
     seen: u32,
+}
+
+#[derive(Clone)]
+enum Letters {
+    Inline([u8; INLINE_LEN], u8),
+    /// All of them, once they are more than fit inline.
+    #[allow(clippy::box_collection, reason = "rare: a pointer's place in each connection")]
+    Spilled(Box<Vec<u8>>),
+}
+
+impl Default for Letters {
+    fn default() -> Self {
+        Self::Inline([0; INLINE_LEN], 0)
+    }
 }
 
 impl History {
@@ -30,19 +40,22 @@ impl History {
             Side::Orig => letter,
             Side::Resp => letter.to_ascii_lowercase(),
         };
-        if let Some(spilled) = &mut self.spilled {
-            match spilled.len() {
+        match &mut self.letters {
+            Letters::Inline(inline, len) => match inline.get_mut(usize::from(*len)) {
+                Some(place) => {
+                    *place = letter;
+                    *len += 1;
+                }
+                None => {
+                    let spilled = [&inline[..], &[letter]].concat();
+                    self.letters = Letters::Spilled(Box::new(spilled));
+                }
+            },
+            Letters::Spilled(spilled) => match spilled.len() {
                 ..HISTORY_LEN_MAX => spilled.push(letter),
                 HISTORY_LEN_MAX => spilled.push(b'X'),
                 _ => {}
-            }
-        } else if let Some(place) = self.inline.get_mut(usize::from(self.len)) {
-            *place = letter;
-            self.len += 1;
-        } else {
-            let mut spilled = self.inline.to_vec();
-            spilled.push(letter);
-            self.spilled = Some(Box::new(spilled));
+            },
         }
     }
 
@@ -65,16 +78,15 @@ impl History {
 
     /// Replaces all letters, keeping which kinds were seen.
     pub fn replace(&mut self, letters: &[u8]) {
-        self.len = 0;
-        self.spilled = None;
+        self.letters = Letters::default();
         letters.iter().for_each(|letter| self.push(Side::Orig, *letter));
     }
 
     /// The letters.
     pub fn letters(&self) -> &[u8] {
-        match &self.spilled {
-            Some(spilled) => spilled,
-            None => self.inline.get(..usize::from(self.len)).unwrap_or_default(),
+        match &self.letters {
+            Letters::Inline(inline, len) => inline.get(..usize::from(*len)).unwrap_or_default(),
+            Letters::Spilled(spilled) => spilled,
         }
     }
 

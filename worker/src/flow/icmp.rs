@@ -3,34 +3,29 @@
 
 use tyto_core::net::Side;
 
+use super::sent::Sent;
 use crate::decode::be16;
 
 /// Idle time after which a flow is over, seconds (Zeek: `icmp_inactivity_timeout`).
-pub const INACTIVITY_S: u64 = 60;
+pub const INACTIVITY_S: u32 = 60;
 /// Length of the header that all messages have, bytes.
 pub const HEADER_LEN: usize = 8;
 
 /// State of an ICMP flow.
 #[derive(Debug, Default)]
 pub struct Icmp {
-    sent: [Option<i64>; 2],
+    sent: Sent,
 }
 
 impl Icmp {
     /// `side` sent a message with `len` bytes behind the header.
     pub fn message(&mut self, side: Side, len: i64) {
-        if let Some(sent) = self.sent.get_mut(side.index()) {
-            *sent = Some(match *sent {
-                Some(before) if before >= 0 => before.saturating_add(len),
-                _ => len,
-            });
-        }
+        self.sent.add(side, len);
     }
 
     /// Bytes of `side`; 0 when it sent nothing.
     pub fn sent(&self, side: Side) -> u64 {
-        let sent = self.sent.get(side.index()).copied().flatten();
-        sent.and_then(|len| u64::try_from(len).ok()).unwrap_or_default()
+        self.sent.bytes(side).unwrap_or_default()
     }
 }
 

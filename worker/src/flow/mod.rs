@@ -7,6 +7,7 @@ pub mod history;
 pub mod icmp;
 pub mod key;
 pub mod ports;
+mod sent;
 pub mod service;
 pub mod table;
 pub mod tcp;

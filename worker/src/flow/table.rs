@@ -15,6 +15,10 @@ use super::wheel::Wheel;
 /// Connections that are read ahead at a time.
 const READ_AHEAD_MAX: usize = 16;
 
+/// Connections in a piece of the table: few enough that a small capture touches little memory, so
+/// many that the pieces of millions are found in one that is at hand.
+const PIECE_LEN: usize = 512;
+
 /// Name of a connection in the table while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowId(u32);
@@ -26,7 +30,7 @@ pub struct FlowTable {
     flows_max: usize,
     index: HashTable<Place>,
     hasher: KeyedHasher,
-    conns: Vec<Option<Conn>>,
+    conns: Places,
     free: Vec<u32>,
     wheel: Wheel,
     /// Connections whose timers are due next and that were read ahead.
@@ -41,6 +45,14 @@ struct Place {
     id: u32,
 }
 
+/// The connections by their numbers. They lie in pieces, so that in a flood none of them moves and
+/// no list of them is there twice, the old one and the longer one.
+#[derive(Debug, Default)]
+struct Places {
+    pieces: Vec<Vec<Option<Conn>>>,
+    len: u32,
+}
+
 impl FlowTable {
     /// An empty table whose keys are hashed with `hasher`, for `flows_max` connections.
     pub fn new(hasher: KeyedHasher, flows_max: usize) -> Self {
@@ -48,7 +60,7 @@ impl FlowTable {
             flows_max: flows_max.max(1),
             index: HashTable::new(),
             hasher,
-            conns: Vec::new(),
+            conns: Places::default(),
             free: Vec::new(),
             wheel: Wheel::default(),
             due_read: 0,
@@ -59,30 +71,25 @@ impl FlowTable {
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
         let hash = self.hash(key);
         let is_it = |place: &Place| {
-            place.hash == hash
-                && matches!(self.conns.get(place.id as usize), Some(Some(c)) if c.core.key == *key)
+            place.hash == hash && self.conns.get(place.id).is_some_and(|c| c.core.key() == *key)
         };
         self.index.find(spread(hash), is_it).map(|place| FlowId(place.id))
     }
 
     /// The connection `id`.
     pub fn conn(&mut self, id: FlowId) -> Option<&mut Conn> {
-        self.conns.get_mut(id.0 as usize)?.as_mut()
+        self.conns.get_mut(id.0)
     }
 
     /// Puts in a connection whose key is not in the table; to be rescheduled.
     pub fn insert(&mut self, conn: Conn) -> FlowId {
-        let hash = self.hash(&conn.core.key);
+        let hash = self.hash(&conn.core.key());
         let id = match self.free.pop() {
             Some(id) => {
-                self.conns[id as usize] = Some(conn);
+                self.conns.put(id, conn);
                 id
             }
-            None => {
-                let id = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
-                self.conns.push(Some(conn));
-                id
-            }
+            None => self.conns.push(conn),
         };
         self.index.insert_unique(spread(hash), Place { hash, id }, |place| spread(place.hash));
         FlowId(id)
@@ -90,10 +97,9 @@ impl FlowTable {
 
     /// Takes the connection out.
     pub fn remove(&mut self, id: FlowId) {
-        let Some(place) = self.conns.get_mut(id.0 as usize) else { return };
-        let Some(conn) = place else { return };
-        let key = conn.core.key;
-        *place = None;
+        let Some(conn) = self.conns.get(id.0) else { return };
+        let key = conn.core.key();
+        self.conns.clear(id.0);
         self.wheel.cancel(id.0);
         self.free.push(id.0);
         if let Ok(entry) = self.index.find_entry(spread(self.hash(&key)), |it| it.id == id.0) {
@@ -104,7 +110,7 @@ impl FlowTable {
     /// Tells the wheel of the connection's earliest deadline, if it came earlier. One that moved
     /// later is found out when the earlier one fires.
     pub fn reschedule(&mut self, id: FlowId) {
-        let Some(Some(conn)) = self.conns.get_mut(id.0 as usize) else { return };
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
         let timers = &mut conn.core.timers;
         match (timers.question, timers.is_open) {
             (Question::Own, true) => {
@@ -136,7 +142,7 @@ impl FlowTable {
         } else {
             self.due_read -= 1;
         }
-        if let Some(Some(conn)) = self.conns.get_mut(id.0 as usize) {
+        if let Some(conn) = self.conns.get_mut(id.0) {
             let timers = &mut conn.core.timers;
             timers.scheduled = NEVER;
             timers.take_question(self.wheel.take_question(id.0));
@@ -152,10 +158,11 @@ impl FlowTable {
 
     /// All connections, the oldest first.
     pub fn by_age(&self) -> Vec<FlowId> {
-        let mut ages: Vec<_> = (0..)
-            .zip(&self.conns)
-            .filter_map(|(id, conn)| conn.as_ref().map(|c| (c.core.start, c.core.serial, id)))
-            .collect();
+        let mut ages = Vec::with_capacity(self.len());
+        ages.extend((0..).zip(self.conns.iter()).filter_map(|(id, conn)| {
+            let core = &conn?.core;
+            Some((core.start, core.serial, id))
+        }));
         ages.sort_unstable();
         ages.into_iter().map(|(_, _, id)| FlowId(id)).collect()
     }
@@ -194,9 +201,11 @@ impl FlowTable {
     fn read_due_ahead(&mut self) {
         let due = || self.wheel.soon().take(READ_AHEAD_MAX);
         let sum = self.read_conns(due());
-        let conns = due().filter_map(|id| Some((id, self.conns.get(id as usize)?.as_ref()?)));
+        let begins = due().filter_map(|id| Some(self.conns.get(id)?.core.start.0));
+        let sum = begins.fold(sum, u64::wrapping_add);
+        let conns = due().filter_map(|id| Some((id, self.conns.get(id)?)));
         let places = conns.filter_map(|(id, conn)| {
-            self.index.find(spread(self.hash(&conn.core.key)), |place| place.id == id)
+            self.index.find(spread(self.hash(&conn.core.key())), |place| place.id == id)
         });
         black_box((sum, places.count()));
         self.due_read = due().count();
@@ -211,10 +220,63 @@ impl FlowTable {
             count += 1;
         }
         let ids = ids.get(..count).unwrap_or_default();
-        let conns = || ids.iter().filter_map(|id| self.conns.get(*id as usize)?.as_ref());
+        let conns = || ids.iter().filter_map(|id| self.conns.get(*id));
         let near = conns().map(Conn::read_ahead).fold(0, u64::wrapping_add);
         conns().map(Conn::read_further_ahead).fold(near, u64::wrapping_add)
     }
+}
+
+impl Places {
+    fn get(&self, id: u32) -> Option<&Conn> {
+        self.pieces.get(piece_of(id))?.get(place_in_piece(id))?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: u32) -> Option<&mut Conn> {
+        self.place(id)?.as_mut()
+    }
+
+    fn place(&mut self, id: u32) -> Option<&mut Option<Conn>> {
+        self.pieces.get_mut(piece_of(id))?.get_mut(place_in_piece(id))
+    }
+
+    /// Puts a connection into a place that was used before.
+    fn put(&mut self, id: u32, conn: Conn) {
+        if let Some(place) = self.place(id) {
+            *place = Some(conn);
+        }
+    }
+
+    fn clear(&mut self, id: u32) {
+        if let Some(place) = self.place(id) {
+            *place = None;
+        }
+    }
+
+    /// Puts a connection into a new place; gives its number.
+    fn push(&mut self, conn: Conn) -> u32 {
+        let id = self.len;
+        if place_in_piece(id) == 0 {
+            self.pieces.push(Vec::with_capacity(PIECE_LEN));
+        }
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.push(Some(conn));
+        }
+        self.len += 1;
+        id
+    }
+
+    /// All places, used or not, by their numbers.
+    fn iter(&self) -> impl Iterator<Item = Option<&Conn>> {
+        self.pieces.iter().flatten().map(Option::as_ref)
+    }
+}
+
+const fn piece_of(id: u32) -> usize {
+    id as usize / PIECE_LEN
+}
+
+const fn place_in_piece(id: u32) -> usize {
+    id as usize % PIECE_LEN
 }
 
 /// The hash as the index takes it: buckets by the lower bits, the rest by the upper ones.

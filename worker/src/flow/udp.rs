@@ -4,16 +4,16 @@ use tyto_core::net::Side;
 
 use super::conn::ConnCore;
 use super::history::ScaledCount;
+use super::sent::Sent;
 use crate::log::known_services::Responder;
 
 /// Idle time after which a flow is over, seconds (Zeek: `udp_inactivity_timeout`).
-pub const INACTIVITY_S: u64 = 60;
+pub const INACTIVITY_S: u32 = 60;
 
 /// State of a UDP flow.
 #[derive(Debug, Default)]
 pub struct Udp {
-    /// Payload bytes by [`Side::index`]; none before the first datagram.
-    sent: [Option<i64>; 2],
+    sent: Sent,
     bad_checksums: [ScaledCount; 2],
 }
 
@@ -21,13 +21,7 @@ impl Udp {
     /// `side` sent a datagram with `len` bytes by its own header, which may be wrong.
     pub fn datagram(&mut self, core: &mut ConnCore, side: Side, len: i64) {
         core.history.push_once(side, b'D');
-        if let Some(sent) = self.sent.get_mut(side.index()) {
-            // Below zero it counts as nothing sent, as in Zeek.
-            *sent = Some(match *sent {
-                Some(before) if before >= 0 => before.saturating_add(len),
-                _ => len,
-            });
-        }
+        self.sent.add(side, len);
     }
 
     /// `side` sent a datagram with a wrong checksum.
@@ -40,14 +34,13 @@ impl Udp {
 
     /// Payload bytes of `side`; `None` when it sent nothing.
     pub fn sent(&self, side: Side) -> Option<u64> {
-        let sent = self.sent.get(side.index()).copied().flatten()?;
-        u64::try_from(sent).ok()
+        self.sent.bytes(side)
     }
 
     /// What the responder did.
     pub fn responder(&self) -> Responder {
-        let sent = self.sent.get(Side::Resp.index()).copied().flatten();
-        Responder { is_active: sent.is_some(), bytes: self.sent(Side::Resp).unwrap_or_default() }
+        let bytes = self.sent(Side::Resp).unwrap_or_default();
+        Responder { is_active: self.sent.has_sent(Side::Resp), bytes }
     }
 
     /// Payload bytes of both sides.

@@ -48,16 +48,23 @@ pub struct Reassembler {
     delivered: u64,
     /// All before this is acknowledged or otherwise done with.
     trimmed: u64,
-    /// End of the last bytes that were delivered, not skipped.
-    delivered_end: u64,
-    /// What came beyond a hole: sorted, disjoint.
-    beyond: Vec<Block>,
-    /// Their bytes.
-    beyond_bytes: u64,
+    /// What came beyond holes; made with the first, since most streams have none.
+    beyond: Option<Box<Beyond>>,
+    /// Bytes from `trimmed` to the end of the last that were delivered, not skipped.
+    unacked: u32,
     /// This direction is no longer followed.
     skipping: bool,
     /// The end of the stream was told.
     pub ended: bool,
+}
+
+/// What came beyond holes.
+#[derive(Debug, Default)]
+struct Beyond {
+    /// Sorted, disjoint.
+    blocks: Vec<Block>,
+    /// Their bytes.
+    bytes: u64,
 }
 
 /// Bytes that wait for others before them.
@@ -114,15 +121,7 @@ pub enum Followed {
 
 impl Default for Reassembler {
     fn default() -> Self {
-        Self {
-            delivered: 1,
-            trimmed: 1,
-            delivered_end: 0,
-            beyond: Vec::new(),
-            beyond_bytes: 0,
-            skipping: false,
-            ended: false,
-        }
+        Self { delivered: 1, trimmed: 1, beyond: None, unacked: 0, skipping: false, ended: false }
     }
 }
 
@@ -139,7 +138,7 @@ impl Reassembler {
         if self.skipping {
             return Followed::Fine;
         }
-        let had_beyond = self.beyond_bytes;
+        let had_beyond = self.beyond_bytes();
         let (start, before) = (seq.max(self.trimmed).max(view.acked), self.delivered);
         if start < end {
             let kept = usize::try_from(end - start).unwrap_or(0);
@@ -149,23 +148,22 @@ impl Reassembler {
         }
         if self.delivered > before && view.nothing_acked && view.sent_bytes > INITIAL_WINDOW_MAX {
             // Nobody acknowledges, or not here: do not wait for it.
-            self.trimmed = self.trimmed.max(self.delivered);
+            self.trim_to(self.trimmed.max(self.delivered));
         }
-        let undelivered = self.beyond.last().map_or(0, |last| last.end - self.delivered);
+        let undelivered = self.blocks().last().map_or(0, |last| last.end - self.delivered);
         let followed = if view.nothing_acked && undelivered > ABOVE_HOLE_UNACKED_MAX {
             Followed::AboveHoleUnacked
         } else if self.held_bytes() > UNACKED_MAX {
             Followed::TooMuchUnacked
-        } else if self.beyond.len() > BLOCKS_MAX
-            || self.beyond_bytes > had_beyond + view.beyond_room
+        } else if self.blocks().len() > BLOCKS_MAX
+            || self.beyond_bytes() > had_beyond + view.beyond_room
         {
             Followed::NoRoom
         } else {
             return Followed::Fine;
         };
-        self.beyond = Vec::new();
-        self.beyond_bytes = 0;
-        self.delivered_end = 0;
+        self.beyond = None;
+        self.unacked = 0;
         self.skipping = true;
         followed
     }
@@ -175,9 +173,14 @@ impl Reassembler {
         seq > self.trimmed
     }
 
+    /// All before `seq` was delivered, and nothing waits: to acknowledge it delivers nothing.
+    pub fn is_delivered(&self, seq: u64) -> bool {
+        seq <= self.delivered && self.blocks().is_empty()
+    }
+
     /// Bytes beyond a hole that wait.
-    pub const fn beyond_bytes(&self) -> u64 {
-        self.beyond_bytes
+    pub fn beyond_bytes(&self) -> u64 {
+        self.beyond.as_ref().map_or(0, |beyond| beyond.bytes)
     }
 
     /// The peer acknowledged all before `seq`. Calls `out` for what it acknowledged and never
@@ -202,8 +205,8 @@ impl Reassembler {
     }
 
     /// Bytes wait for an acknowledgement or for others before them.
-    pub const fn has_pending(&self) -> bool {
-        self.delivered_end > self.trimmed || !self.beyond.is_empty()
+    pub fn has_pending(&self) -> bool {
+        self.unacked > 0 || !self.blocks().is_empty()
     }
 
     /// This direction is no longer followed.
@@ -215,28 +218,29 @@ impl Reassembler {
     fn insert(&mut self, start: u64, bytes: &[u8], out: &mut impl FnMut(Delivery<'_>)) {
         let end = start + bytes.len() as u64;
         // The usual case: the next bytes in order, nothing beyond.
-        if self.beyond.is_empty() && start <= self.delivered {
+        if self.blocks().is_empty() && start <= self.delivered {
             if end > self.delivered {
                 out(Delivery::Bytes(since(bytes, self.delivered - start)));
-                self.delivered = end;
-                self.delivered_end = end;
+                self.delivered_to(end);
             }
             return;
         }
+        let beyond = self.beyond.get_or_insert_default();
         let mut at = start.max(self.delivered);
-        let mut index = self.beyond.partition_point(|block| block.end <= at);
+        let mut index = beyond.blocks.partition_point(|block| block.end <= at);
         while at < end {
-            let next = self.beyond.get(index);
+            let next = beyond.blocks.get(index);
             let hole_end = next.map_or(end, |block| block.start.min(end));
             if at < hole_end {
                 let bytes = since(bytes, at - start);
                 let len = usize::try_from(hole_end - at).unwrap_or(0);
                 let bytes = bytes.get(..len).unwrap_or(bytes);
-                self.beyond_bytes += bytes.len() as u64;
-                self.beyond.insert(index, Block { start: at, end: hole_end, bytes: bytes.into() });
+                beyond.bytes += bytes.len() as u64;
+                let block = Block { start: at, end: hole_end, bytes: bytes.into() };
+                beyond.blocks.insert(index, block);
                 index += 1;
             }
-            let Some(block) = self.beyond.get(index) else { return };
+            let Some(block) = beyond.blocks.get(index) else { return };
             at = block.end.max(hole_end);
             index += 1;
         }
@@ -244,20 +248,39 @@ impl Reassembler {
 
     /// Delivers what has no hole before it any more.
     fn deliver_contiguous(&mut self, out: &mut impl FnMut(Delivery<'_>)) {
+        let Some(mut beyond) = self.beyond.take() else { return };
         let mut ready = 0;
-        for block in &self.beyond {
+        for block in &beyond.blocks {
             if block.start > self.delivered {
                 break;
             }
             ready += 1;
-            self.beyond_bytes -= block.end - block.start;
+            beyond.bytes -= block.end - block.start;
             if block.end > self.delivered {
                 out(Delivery::Bytes(since(&block.bytes, self.delivered - block.start)));
-                self.delivered = block.end;
-                self.delivered_end = block.end;
+                self.delivered_to(block.end);
             }
         }
-        self.beyond.drain(..ready);
+        beyond.blocks.drain(..ready);
+        self.beyond = Some(beyond);
+    }
+
+    fn blocks(&self) -> &[Block] {
+        self.beyond.as_ref().map_or(&[], |beyond| &beyond.blocks)
+    }
+
+    /// All before `end` is delivered.
+    fn delivered_to(&mut self, end: u64) {
+        self.delivered = end;
+        let unacked = end.saturating_sub(self.trimmed);
+        self.unacked = u32::try_from(unacked).unwrap_or(u32::MAX);
+    }
+
+    /// All before `seq`, which is not less than it was, is done with.
+    fn trim_to(&mut self, seq: u64) {
+        let passed = seq.saturating_sub(self.trimmed);
+        self.unacked = self.unacked.saturating_sub(u32::try_from(passed).unwrap_or(u32::MAX));
+        self.trimmed = seq;
     }
 
     fn trim(&mut self, seq: u64, is_partial: bool, out: &mut impl FnMut(Delivery<'_>)) {
@@ -265,7 +288,7 @@ impl Reassembler {
             self.give_up(seq, is_partial, out);
         }
         self.deliver_contiguous(out);
-        self.trimmed = seq;
+        self.trim_to(seq);
     }
 
     /// What is missing before `seq` will not come.
@@ -276,7 +299,7 @@ impl Reassembler {
             return;
         }
         if !self.skipping {
-            while let Some(start) = self.beyond.first().map(|first| first.start) {
+            while let Some(start) = self.blocks().first().map(|first| first.start) {
                 if start >= seq {
                     break;
                 }
@@ -295,7 +318,7 @@ impl Reassembler {
 
     /// Bytes that wait, delivered and not acknowledged ones included.
     fn held_bytes(&self) -> u64 {
-        self.beyond_bytes + self.delivered_end.saturating_sub(self.trimmed)
+        self.beyond_bytes() + u64::from(self.unacked)
     }
 }
 

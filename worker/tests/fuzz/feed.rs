@@ -10,7 +10,6 @@ use tyto_worker::analyzer::{Cx, Spec};
 use tyto_worker::decode::addr::Addr;
 use tyto_worker::flow::conn::{ConnCore, EndName};
 use tyto_worker::flow::hash::KeyedHasher;
-use tyto_worker::flow::key::FlowKey;
 use tyto_worker::output::{Nowhere, Output};
 
 use crate::script::Step;
@@ -36,11 +35,10 @@ impl Connection {
     pub(crate) fn new(spec: &'static Spec, proto: Proto) -> Self {
         let (orig, resp) = (Addr::v4([10, 0, 0, 1]), Addr::v4([192, 0, 2, 80]));
         let resp_port = spec.ports.first().map_or(40_001, |(_, port)| *port);
-        let key = FlowKey::new((orig, 40_000), (resp, resp_port), 6, false);
         let orig = EndName { addr: orig, port: 40_000 };
         let resp = EndName { addr: resp, port: resp_port };
         let now = Ts::new(BEGIN_S, 0);
-        let mut core = ConnCore::new(key, UidMaker::new(1).next_uid(), orig, resp);
+        let mut core = ConnCore::new(UidMaker::new(1).next_uid(), orig, resp);
         core.start = now;
         core.last = now;
         let shared = Shared::new(&AnalysisConfig::default(), 1, KeyedHasher::with_seed);

@@ -15,7 +15,6 @@ use tyto_worker::analyzer::{Cx, spec};
 use tyto_worker::decode::addr::Addr;
 use tyto_worker::flow::conn::{ConnCore, EndName};
 use tyto_worker::flow::hash::KeyedHasher;
-use tyto_worker::flow::key::FlowKey;
 use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
 
 /// A conversation: who says what, in order.
@@ -123,10 +122,9 @@ impl RowSink for Sink {
 /// The rows of a conversation whose packets all have the same time.
 pub(crate) fn rows(talk: &Pieces) -> Rows {
     let (orig, resp) = (Addr::v4([10, 0, 0, 1]), Addr::v4([192, 0, 2, 80]));
-    let key = FlowKey::new((orig, 40_000), (resp, 25), 6, false);
     let (orig, resp) = (EndName { addr: orig, port: 40_000 }, EndName { addr: resp, port: 25 });
     let now = Ts::new(1_000_000, 0);
-    let mut core = ConnCore::new(key, UidMaker::new(1).next_uid(), orig, resp);
+    let mut core = ConnCore::new(UidMaker::new(1).next_uid(), orig, resp);
     core.start = now;
     core.last = now;
     let mut shared = Shared::new(&AnalysisConfig::default(), 1, KeyedHasher::with_seed);

@@ -15,7 +15,6 @@ use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
 use crate::flow::conn::{ConnCore, EndName};
 use crate::flow::hash::KeyedHasher;
-use crate::flow::key::FlowKey;
 use crate::output::{Claim, Output, RowSink, StreamRef};
 
 /// Rows as the sink gets them: stream and encoded fields.
@@ -42,9 +41,8 @@ impl RowSink for Kept {
 fn rows(talk: &[(Side, &[u8])], step: usize) -> Rows {
     let now = Ts::new(1_000_000, 0);
     let (orig, resp) = (Addr::v4([10, 0, 0, 1]), Addr::v4([192, 0, 2, 80]));
-    let key = FlowKey::new((orig, 40_000), (resp, 80), 6, false);
     let ends = (EndName { addr: orig, port: 40_000 }, EndName { addr: resp, port: 80 });
-    let mut core = ConnCore::new(key, UidMaker::new(1).next_uid(), ends.0, ends.1);
+    let mut core = ConnCore::new(UidMaker::new(1).next_uid(), ends.0, ends.1);
     core.start = now;
     let mut shared = Shared::new(&AnalysisConfig::default(), 1, KeyedHasher::with_seed);
     let kept = Kept::default();

@@ -2,6 +2,7 @@
 
 use tyto_core::time::Ts;
 
+use super::window::Window;
 use crate::flow::history::ScaledCount;
 use crate::reassembly::Reassembler;
 
@@ -45,8 +46,8 @@ pub struct Endpoint {
     pub(super) ack_seq: u32,
     pub(super) seq_wraps: u32,
     pub(super) ack_wraps: u32,
-    pub(super) fin_count: u32,
-    pub(super) rst_count: u32,
+    pub(super) fin_count: u16,
+    pub(super) rst_count: u16,
     /// Where its FIN ends, relative.
     pub(super) fin_seq: u64,
     pub(super) did_close: bool,
@@ -60,6 +61,7 @@ pub struct Endpoint {
     pub(super) zero_windows: ScaledCount,
     pub(super) gaps: ScaledCount,
     pub(super) stream: Reassembler,
+    pub(super) window: Window,
 }
 
 impl Endpoint {

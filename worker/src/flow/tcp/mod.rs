@@ -22,7 +22,6 @@ use endpoint::ahead;
 pub use endpoint::{EndState, Endpoint};
 use sink::{StreamSink, StreamView};
 pub use weird::TCP as WEIRD_SOURCE;
-use window::Window;
 
 /// A SYN without answer is given up after this, seconds (Zeek: `tcp_attempt_delay`).
 const ATTEMPT_DELAY_S: u64 = 5;
@@ -35,15 +34,15 @@ const LINGER_S: u64 = 5;
 /// Time from the last close to the end, seconds (`tcp_close_delay`).
 const CLOSE_DELAY_S: u64 = 5;
 /// Idle time before the handshake is done, seconds: TCP begins with UDP's.
-const HANDSHAKE_INACTIVITY_S: u64 = 60;
+const HANDSHAKE_INACTIVITY_S: u32 = 60;
 /// Idle time of an established connection, seconds (`tcp_inactivity_timeout`).
-const INACTIVITY_S: u64 = 300;
+const INACTIVITY_S: u32 = 300;
 /// Idle time of an established interactive connection, seconds (`port_inactivity_timeouts`).
-const INTERACTIVE_INACTIVITY_S: u64 = 3600;
+const INTERACTIVE_INACTIVITY_S: u32 = 3600;
 /// Ports of interactive protocols: FTP, SSH, Telnet, rlogin.
 const INTERACTIVE_PORTS: [u16; 4] = [21, 22, 23, 513];
 /// FINs or RSTs of one end from which on they are a storm (`tcp_storm_thresh`).
-const STORM_COUNT: u32 = 1000;
+const STORM_COUNT: u16 = 1000;
 /// Longest time between two segments of a storm, seconds (`tcp_storm_interarrival_thresh`).
 const STORM_PAUSE_S: u64 = 1;
 
@@ -52,7 +51,7 @@ const STORM_PAUSE_S: u64 = 1;
 pub struct Tcp {
     ends: [Endpoint; 2],
     /// Which of the ends is the originator: the index stays an end's name when roles flip.
-    orig: usize,
+    orig: u8,
     /// The first packet of a role was seen, by [`Side::index`].
     first_seen: [bool; 2],
     /// The begin was not seen.
@@ -63,7 +62,6 @@ pub struct Tcp {
     is_active: bool,
     close_deferred: bool,
     deferred_finish: bool,
-    windows: [Window; 2],
 }
 
 /// A segment as far as TCP itself looks at it.
@@ -111,7 +109,6 @@ impl Tcp {
             is_active: true,
             close_deferred: false,
             deferred_finish: false,
-            windows: Default::default(),
         }
     }
 
@@ -408,11 +405,11 @@ impl Tcp {
     }
 
     fn index_of(&self, side: Side) -> usize {
-        self.orig ^ side.index()
+        usize::from(self.orig) ^ side.index()
     }
 
     const fn role_of(&self, index: usize) -> Side {
-        if index == self.orig { Side::Orig } else { Side::Resp }
+        if index == self.orig as usize { Side::Orig } else { Side::Resp }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use tyto_core::net::Side;
 
-use super::sink::{StreamEnd, StreamSink};
+use super::sink::{StreamEnd, StreamSink, StreamView};
 use super::{CLOSE_DELAY_S, EndState, Endpoint, NEXT_EXPIRE_S, Tcp, weird};
 use crate::flow::conn::ConnCore;
 use crate::reassembly::{Delivery, Followed, SenderView};
@@ -62,7 +62,10 @@ impl Tcp {
         if !end.stream.is_news(seq) {
             return;
         }
-        let (role, mut view) = (self.role_of(index), self.view());
+        // Of most, all that is acknowledged was delivered: there is nothing to tell.
+        let role = self.role_of(index);
+        let mut view =
+            if end.stream.is_delivered(seq) { StreamView::default() } else { self.view() };
         let is_clean = self.ends.iter().all(Endpoint::is_clean);
         let is_partial = self.is_partial;
         let counts = !end.stream.is_skipping()

@@ -31,7 +31,7 @@ impl Tcp {
         header: &TcpHeader<'_>,
         sink: &mut impl StreamSink,
     ) {
-        let scale = self.windows[sender].scale;
+        let scale = self.ends[sender].window.scale;
         let (flags, state) = (header.flags, self.ends[sender].state);
         let size = u32::from(header.window) << scale;
         // Not worth a letter once nothing can be sent to this end any more.
@@ -48,7 +48,7 @@ impl Tcp {
         if is_special || matches!(state, EndState::Closed | EndState::Reset) {
             return;
         }
-        let window = &mut self.windows[sender];
+        let window = &mut self.ends[sender].window;
         if ahead(header.seq, window.seq) < 0 || ahead(header.ack, window.ack) < 0 {
             return;
         }
@@ -70,19 +70,19 @@ impl Tcp {
         sink: &mut impl StreamSink,
     ) {
         let Some(scale) = header.window_scale() else {
-            self.windows[sender].scale = 0;
+            self.ends[sender].window.scale = 0;
             if header.flags.ack() {
-                self.windows[sender ^ 1].scale = 0;
+                self.ends[sender ^ 1].window.scale = 0;
             }
             return;
         };
         if scale > SCALE_MAX && !core.did_weird {
             sink.weird(core, weird::SCALE_RANGE, &scale.to_string(), weird::TCP);
         }
-        let window = &mut self.windows[sender];
+        let window = &mut self.ends[sender].window;
         window.scale = scale.min(SCALE_MAX);
         (window.seq, window.ack) = (header.seq, header.ack);
-        let peer = &mut self.windows[sender ^ 1];
+        let peer = &mut self.ends[sender ^ 1].window;
         (peer.seq, peer.ack) = (header.ack, header.seq);
     }
 }
