@@ -66,6 +66,7 @@ impl StreamSink for Analysis<'_> {
         }
     }
 
+    #[cold]
     fn weird(
         &mut self,
         core: &mut ConnCore,

@@ -296,6 +296,7 @@ impl Pipeline {
     }
 
     /// Something odd in a packet, between the ends of `packet` where its header was read.
+    #[cold]
     pub(crate) fn odd(
         &mut self,
         carrier: &Carrier,

@@ -80,6 +80,7 @@ impl Pipeline {
     }
 
     /// Whether a SYN begins another connection in place of `id`.
+    #[inline(never)]
     fn is_reuse(&mut self, id: FlowId, carrier: &Carrier, header: &TcpHeader<'_>) -> bool {
         let Some(Conn { core, transport: Transport::Tcp(tcp), .. }) = self.flows.conn(id) else {
             return false;
@@ -171,6 +172,7 @@ impl Pipeline {
         }
     }
 
+    #[cold]
     fn tcp_weird(&mut self, id: FlowId, name: &'static str) {
         let Some(Conn { core, .. }) = self.flows.conn(id) else { return };
         let weird = Weird { source: WEIRD_SOURCE, ..Weird::new(name) };
@@ -364,6 +366,8 @@ impl Pipeline {
         id
     }
 
+    /// Apart from what packets of known connections run through.
+    #[inline(never)]
     fn new_flow(
         &mut self,
         names: &Names,

@@ -310,7 +310,9 @@ impl<'a> Weird<'a> {
 }
 
 impl Shared {
-    /// Something odd on a connection.
+    /// Something odd on a connection. Cold, as its likes are: so what leads to it lies apart from
+    /// what every packet runs through, and does not take its place in the cache of instructions.
+    #[cold]
     pub fn weird(&mut self, now: Ts, conn: &mut ConnCore, weird: &Weird<'_>, out: &mut Output) {
         self.weirds.seen += 1;
         conn.did_weird = true;
@@ -325,6 +327,7 @@ impl Shared {
     }
 
     /// Something odd between two addresses.
+    #[cold]
     pub fn weird_of_pair(
         &mut self,
         now: Ts,
@@ -343,6 +346,7 @@ impl Shared {
     }
 
     /// Something odd in a packet of which no address is known.
+    #[cold]
     pub fn weird_of_nobody(&mut self, now: Ts, weird: &Weird<'_>, out: &mut Output) {
         self.weirds.seen += 1;
         if self.weirds.permits_everywhere(weird.name(), now) {
@@ -351,6 +355,7 @@ impl Shared {
     }
 
     /// Something odd in a file.
+    #[cold]
     pub fn weird_of_file(&mut self, now: Ts, file: Fuid, weird: &Weird<'_>, out: &mut Output) {
         let more = if weird.addl.is_empty() { "" } else { ": " };
         let addl = format!("{}{more}{}", file_name(file), weird.addl);

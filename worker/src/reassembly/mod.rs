@@ -292,6 +292,7 @@ impl Reassembler {
     }
 
     /// What is missing before `seq` will not come.
+    #[inline(never)]
     fn give_up(&mut self, seq: u64, is_partial: bool, out: &mut impl FnMut(Delivery<'_>)) {
         // Of a connection whose begin was not seen, the first acknowledgement asks for a byte
         // that only our faked SYN made up.

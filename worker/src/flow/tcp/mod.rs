@@ -222,6 +222,7 @@ impl Tcp {
     }
 
     /// Takes what the SYN, FIN or RST of a segment says whose last number is `end_seq`, relative.
+    #[inline(never)]
     fn note_flags(
         &mut self,
         core: &mut ConnCore,

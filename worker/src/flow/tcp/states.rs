@@ -62,6 +62,7 @@ impl Tcp {
         }
     }
 
+    #[inline(never)]
     fn leave_inactive(
         &mut self,
         core: &mut ConnCore,
@@ -168,6 +169,7 @@ impl Tcp {
         }
     }
 
+    #[inline(never)]
     fn leave_syn_sent(
         &mut self,
         core: &mut ConnCore,
@@ -243,6 +245,7 @@ impl Tcp {
         }
     }
 
+    #[inline(never)]
     fn leave_closed(
         &mut self,
         core: &mut ConnCore,
@@ -287,6 +290,7 @@ impl Tcp {
 }
 
 /// What comes after a RST changes nothing.
+#[inline(never)]
 fn after_reset(core: &mut ConnCore, step: &Step, sink: &mut impl StreamSink) {
     if step.flags.syn() {
         sink.weird(core, weird::SYN_AFTER_RESET, "", weird::TCP);

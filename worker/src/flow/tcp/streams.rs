@@ -126,7 +126,8 @@ impl Tcp {
         }
     }
 
-    /// End `index` closed its side. `finish`: in a way that ends the connection as such.
+    /// End `index` closed its side. Not for each packet, and therefore not within. `finish`: in a way that ends the connection as such.
+    #[inline(never)]
     pub(super) fn close_end(&mut self, core: &mut ConnCore, index: usize, finish: bool) {
         let peer = index ^ 1;
         if self.ends[index].has_pending(&self.ends[peer]) {
