@@ -1,6 +1,7 @@
 //! The backlog against a model of its loggers: whatever dies or breaks off and when, each row
 //! is on exactly one logger's disk once, and the ledger says so.
 
+mod disk;
 mod outcomes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,12 +16,13 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tyto_core::record::schema::Schema;
-use tyto_writer::{BatchName, Position, Refusal, RowTimes, disk};
+use tyto_writer::{BatchName, Position, Refusal, RowTimes, disk as file_system};
 
 use super::backlog::{Backlog, Bounds};
 use super::batch::RowBatch;
 use super::ledger::Reason;
 use super::links::{Outgoing, Parcel};
+use super::spool::BatchHead;
 use super::unbound::Preciousness;
 use crate::output::StreamRef;
 
@@ -113,7 +115,7 @@ impl World {
         // The clock stands still: lives are told apart all the same.
         self.now = Duration::ZERO;
         let (path, bounds) = (self.dir.path(), self.bounds.clone());
-        let opened = Backlog::open(disk::real(), path, bounds, (1, "boot"), &names());
+        let opened = Backlog::open(file_system::real(), path, bounds, (1, "boot"), &names());
         self.backlog = Some(opened.unwrap());
     }
 
@@ -300,9 +302,9 @@ impl World {
     }
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn step() -> impl Strategy<Value = Step> {
     let logger = 0..LOGGERS.len();
-    let step = prop_oneof![
+    prop_oneof![
         8 => (0..2_usize, 1..50_u32, 1..3_000_usize)
             .prop_map(|(stream, rows, bytes)| Step::Take { stream, rows, bytes }),
         2 => logger.clone().prop_map(|logger| Step::Up { logger }),
@@ -317,8 +319,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => logger.prop_map(|logger| Step::Join { logger }),
         1 => Just(Step::Housekeep),
         1 => Just(Step::Kill),
-    ];
-    prop::collection::vec(step, 1..120)
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..120)
 }
 
 proptest! {
