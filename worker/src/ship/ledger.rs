@@ -183,6 +183,8 @@ pub(crate) struct Ledger {
     pub(crate) boot: String,
     /// That life came to an orderly end.
     pub(crate) has_ended: bool,
+    /// The latest life of which is counted what a kill of it cost.
+    pub(crate) counted_epoch: u64,
     /// Times that the host crashed under the node.
     pub(crate) host_crashes: u64,
 }

@@ -41,6 +41,14 @@ pub(crate) struct Hearing {
     silent: BTreeSet<String>,
 }
 
+impl Hearing {
+    /// Rows of a log stream that some logger passed and that neither the spool nor a logger has.
+    fn missing(&self, stream: &str) -> u64 {
+        let of = |map: &BTreeMap<String, u64>| map.get(stream).copied().unwrap_or(0);
+        of(&self.heard).saturating_sub(of(&self.known) + of(&self.found))
+    }
+}
+
 impl Ledger {
     /// The life before this one is over: loggers are asked about it. `ends` are the ends of its
     /// batches in the spool.
@@ -69,7 +77,8 @@ impl Backlog {
     /// Counts what the life before was killed with: rows that never came to the spool, claims
     /// that nobody decided on, and the rows that its open connections would have given.
     pub(crate) fn count_left(&mut self, left: &Left) {
-        if left.epoch == 0 || left.epoch != self.previous_epoch {
+        // Lives may lie between that did not come so far as to count; none is counted twice.
+        if left.epoch <= self.ledger.counted_epoch || left.epoch > self.previous_epoch {
             return;
         }
         for LeftRows { stream, rows, claims } in &left.streams {
@@ -78,6 +87,8 @@ impl Backlog {
             self.count_killed(stream, *claims, Reason::Unclaimed);
         }
         self.count_killed(CONNECTIONS, left.flows, Reason::Killed);
+        self.ledger.counted_epoch = left.epoch;
+        self.ledger_changed = true;
         self.save_ledger();
     }
 
@@ -129,10 +140,8 @@ impl Backlog {
             if !hearing.silent.is_empty() {
                 return true;
             }
-            for (stream, heard) in &hearing.heard {
-                let of = |map: &BTreeMap<String, u64>| map.get(stream).copied().unwrap_or(0);
-                let rows = heard.saturating_sub(of(&hearing.known) + of(&hearing.found));
-                *lost.entry(stream.clone()).or_default() += rows;
+            for stream in hearing.heard.keys() {
+                *lost.entry(stream.clone()).or_default() += hearing.missing(stream);
             }
             false
         });
@@ -197,8 +206,14 @@ impl Backlog {
             tally.produced += rows;
             tally.add_acked(Some(logger), rows);
         }
-        if let Some(hearing) = self.ledger.hearings.last_mut() {
-            *hearing.found.entry(stream.to_string()).or_default() += rows;
+        // Of which life they are nobody says: of one that misses them, the latest first.
+        let mut rows = rows;
+        for hearing in self.ledger.hearings.iter_mut().rev() {
+            let found = rows.min(hearing.missing(stream));
+            if found > 0 {
+                *hearing.found.entry(stream.to_string()).or_default() += found;
+            }
+            rows -= found;
         }
         self.ledger_changed = true;
     }
