@@ -149,11 +149,11 @@ impl Backlog {
         let previous_epoch = ledger.epoch;
         ledger.begin_hearing(&ends, loggers);
         ledger.begin_life(epoch, boot);
-        let ledger_path = folder.join("ledger");
-        ledger.save(&*disk, &ledger_path)?;
         let mut totals = ledger.settled.clone();
         homes.values().for_each(|home| ledger::add(&mut totals, &home.tallies));
-        ledger::correct(&mut totals, &ledger.corrections);
+        ledger::correct(&mut totals, &mut ledger.corrections);
+        let ledger_path = folder.join("ledger");
+        ledger.save(&*disk, &ledger_path)?;
         let mut unbound = Unbound::new(bounds.order.clone());
         for item in items.values().filter(|item| item.logger.is_none()) {
             unbound.insert(item.head.number, &item.head.stream);

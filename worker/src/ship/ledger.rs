@@ -146,12 +146,14 @@ pub(crate) fn add(tallies: &mut Tallies, more: &Tallies) {
 /// are lost.
 pub(crate) type Corrections = BTreeMap<String, BTreeMap<String, BTreeMap<Reason, u64>>>;
 
-/// Adds what the loggers' word has corrected.
-pub(crate) fn correct(tallies: &mut Tallies, corrections: &Corrections) {
+/// Adds what the loggers' word has corrected. A mark that said that rows are acked may be lost,
+/// and they wait again: of those nothing is taken back, their logger will be asked once more.
+pub(crate) fn correct(tallies: &mut Tallies, corrections: &mut Corrections) {
     for (stream, loggers) in corrections {
         let tally = tallies.entry(stream.as_str().into()).or_default();
         for (logger, reasons) in loggers {
             for (reason, rows) in reasons {
+                *rows = tally.acked_by.get(logger).map_or(0, |acked| (*rows).min(*acked));
                 tally.take_back(logger, *rows, *reason);
             }
         }

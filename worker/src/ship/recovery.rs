@@ -80,6 +80,12 @@ pub(crate) fn leave_home(homes: &mut BTreeMap<u64, Home>, head: &BatchHead, from
     }
 }
 
+/// Who has the lease that a batch falls under.
+fn lessee(leases: &BTreeMap<u64, String>, number: u64) -> Option<&str> {
+    let (_, logger) = leases.range(..=number).next_back()?;
+    Some(logger.as_str()).filter(|logger| !logger.is_empty())
+}
+
 impl Recovered {
     fn apply(&mut self, record: Record) {
         match record {
@@ -132,7 +138,11 @@ impl Recovered {
             let tally = home.tallies.entry(item.head.stream.clone()).or_default();
             let rows = u64::from(item.head.rows);
             match dropped {
-                None => tally.add_acked(item.logger.as_deref(), rows),
+                None => {
+                    // That it was bound may never have been written: then its lease says by whom.
+                    let presumed = || lessee(&self.leases, *number);
+                    tally.add_acked(item.logger.as_deref().or_else(presumed), rows);
+                }
                 Some(reason) => *tally.dropped.entry(reason).or_default() += rows,
             }
         }
@@ -141,9 +151,8 @@ impl Recovered {
     /// What no record says of a batch, the lease does that it falls under.
     fn presume(&mut self) {
         for (number, item) in self.items.iter_mut().filter(|(_, item)| item.logger.is_none()) {
-            let lease = self.leases.range(..=number).next_back();
-            if let Some((_, logger)) = lease.filter(|(_, logger)| !logger.is_empty()) {
-                item.logger = Some(logger.as_str().into());
+            if let Some(logger) = lessee(&self.leases, *number) {
+                item.logger = Some(logger.into());
                 item.is_presumed = true;
             }
         }

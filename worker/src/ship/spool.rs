@@ -54,6 +54,8 @@ impl SyncJob {
 struct Segment {
     file: Arc<dyn DiskFile>,
     len: u64,
+    /// A write failed: bytes may stand behind `len`.
+    is_torn: bool,
     schemas: HashSet<u64>,
 }
 
@@ -241,20 +243,26 @@ impl Spool {
         self.names_unsynced = true;
         self.unsynced.insert(number);
         let len = MAGIC.len() as u64;
-        self.segments.insert(number, Segment { file, len, schemas: HashSet::new() });
+        let segment = Segment { file, len, is_torn: false, schemas: HashSet::new() };
+        self.segments.insert(number, segment);
         self.bytes += len;
         self.active = number;
         Ok(())
     }
 
-    /// Appends one frame and returns the offset behind it. At the known length always: what a
-    /// write that failed half-way left is overwritten.
+    /// Appends one frame and returns the offset behind it. What a write that failed has left is
+    /// cut off before: its rows count as dropped, and bytes of two frames could make one.
     fn append(&mut self, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<u64> {
         self.scratch.clear();
         frame::append(&mut self.scratch, body);
         let segment = self.segments.get_mut(&self.active).ok_or(io::ErrorKind::NotFound)?;
         self.unsynced.insert(self.active);
+        if segment.is_torn {
+            segment.file.set_len(segment.len)?;
+        }
+        segment.is_torn = true;
         segment.file.write_all_at(&self.scratch, segment.len)?;
+        segment.is_torn = false;
         segment.len += self.scratch.len() as u64;
         self.bytes += self.scratch.len() as u64;
         Ok(segment.len)
@@ -313,7 +321,7 @@ fn read_segment(
         }
     }
     file.set_len(at as u64)?;
-    Ok(Segment { file, len: at as u64, schemas: HashSet::new() })
+    Ok(Segment { file, len: at as u64, is_torn: false, schemas: HashSet::new() })
 }
 
 const _: () = assert!(FRAME_HEAD_LEN == 12, "docs/formats/spool.md says 12");

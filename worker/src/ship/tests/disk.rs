@@ -81,6 +81,7 @@ struct Host {
     doomed: BTreeSet<usize>,
     /// Batches that the ledger counts as dropped.
     given_up: BTreeSet<usize>,
+    once_given_up: BTreeSet<usize>,
     /// A planned death is one of the host.
     is_host: bool,
     /// The host has crashed: rows may have been lost without a trace.
@@ -111,6 +112,7 @@ impl Host {
             durable: BTreeSet::new(),
             doomed: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            once_given_up: BTreeSet::new(),
             is_host: false,
             has_crashed: false,
         };
@@ -145,6 +147,12 @@ impl Host {
         if self.has_crashed {
             (0..2).for_each(|stream| assert!(rows[stream] <= self.taken[stream]));
         } else {
+            if rows != self.taken {
+                eprintln!("DBG left {:?} totals {:?}", self.account, backlog.totals);
+                eprintln!("DBG ledger {:?}", backlog.ledger);
+                eprintln!("DBG homes {:?}", backlog.homes);
+                for item in backlog.items.values() { eprintln!("DBG item {:?}", item); }
+            }
             assert_eq!(rows, self.taken, "each row that was made is known to the next life");
         }
         self.backlog = Some(backlog);
@@ -285,6 +293,7 @@ impl Host {
         for &batch in self.waiting.difference(&waiting) {
             if !self.loggers.iter().any(|logger| logger.written.contains(&batch)) {
                 self.given_up.insert(batch);
+                self.once_given_up.insert(batch);
             }
         }
         self.waiting = waiting;
@@ -356,10 +365,12 @@ impl Host {
                 store.positions.entry((head.epoch, head.stream.clone())).or_default();
             if head.first_seq >= *next_seq {
                 *next_seq = head.end_seq();
-                let before = store.written.iter().rev().find(|&&before| {
-                    self.made[before].stream == self.made[batch].stream
-                });
-                assert!(before.is_none_or(|&before| before < batch), "out of order");
+                // One that was given up, and the disk refused to say so, may come again late.
+                let is_late = |before: usize| {
+                    let same_stream = self.made[before].stream == self.made[batch].stream;
+                    same_stream && before > batch && !self.once_given_up.contains(&batch)
+                };
+                assert!(!store.written.iter().any(|&before| is_late(before)), "out of order");
                 store.written.push(batch);
             } else {
                 assert!(store.written.contains(&batch), "another batch had these numbers");
@@ -450,6 +461,10 @@ impl Host {
         for (stream, row) in backlog.standing() {
             let of = once.iter().map(|&batch| &self.made[batch]);
             let rows: u64 = of.filter(|m| m.stream == place(&stream)).map(|m| m.rows).sum();
+            if row.tally.acked != rows {
+                eprintln!("DBG {stream} {row:?} written {:?} {:?} given {:?} corr {:?}", self.loggers[0].written, self.loggers[1].written, self.once_given_up, backlog.ledger.corrections);
+                eprintln!("DBG {:?} {:?} refused {:?} {:?}", self.loggers[0].positions, self.loggers[1].positions, self.loggers[0].refused, self.loggers[1].refused);
+            }
             assert_eq!(row.tally.acked, rows, "{stream}");
             let is_whole = row.tally.produced == self.taken[place(&stream)];
             assert!(is_whole || backlog.ledger.host_crashes > 0, "{stream}: lost in silence");
