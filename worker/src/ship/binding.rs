@@ -8,6 +8,7 @@
 //! else. So a lease costs one sync, not each batch one; it changes when its logger is away or
 //! full, and every [`LEASE_TIME`] when there are several loggers.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,30 @@ pub(super) struct Syncs {
     begun: Option<Duration>,
     /// The latest job failed: the next one waits.
     has_failed: bool,
+    /// Batches that were moved within the spool, and may not be on disk where they are now.
+    moved: BTreeSet<u64>,
+    /// The same; the running job syncs them.
+    moved_in_job: BTreeSet<u64>,
+}
+
+impl Syncs {
+    /// A batch was written once more.
+    pub(super) fn note_moved(&mut self, number: u64) {
+        self.moved.insert(number);
+    }
+
+    /// What the latest job was to bring to the disk is not there.
+    fn forget_job(&mut self) {
+        self.moved.append(&mut self.moved_in_job);
+        if let Some(asked) = &mut self.asked {
+            asked.is_in_job = false;
+        }
+    }
+
+    /// All that was moved is on disk, but for what the running job syncs.
+    pub(super) fn moved_synced(&mut self) {
+        self.moved.clear();
+    }
 }
 
 #[derive(Debug)]
@@ -117,6 +142,8 @@ impl Backlog {
         if let Some(asked) = &mut self.syncs.asked {
             asked.is_in_job = true;
         }
+        let moved = std::mem::take(&mut self.syncs.moved);
+        self.syncs.moved_in_job.extend(moved);
         Some(self.spool.sync_job())
     }
 
@@ -124,16 +151,12 @@ impl Backlog {
     pub(crate) fn synced(&mut self, job: &SyncJob, result: io::Result<()>) {
         self.syncs.is_running = false;
         if let Err(error) = result {
-            if !std::mem::replace(&mut self.syncs.has_failed, true) {
-                tracing::error!(%error, "the spool's disk cannot be synced; tried again");
-            }
-            self.spool.not_synced(job);
-            if let Some(asked) = &mut self.syncs.asked {
-                asked.is_in_job = false;
-            }
-            return;
+            return self.sync_failed(job, &error);
         }
-        self.syncs.has_failed = false;
+        if self.syncs.has_failed {
+            return self.write_again();
+        }
+        self.syncs.moved_in_job.clear();
         if let Some(Asked { logger, .. }) = self.syncs.asked.take_if(|asked| asked.is_in_job) {
             // What was bound under earlier leases says so on disk by now.
             let latest = self.ledger.leases.pop();
@@ -147,6 +170,51 @@ impl Backlog {
             }
             self.pump();
         }
+    }
+
+    /// A job failed, or one that the caller did itself.
+    pub(super) fn sync_failed(&mut self, job: &SyncJob, error: &io::Error) {
+        if !std::mem::replace(&mut self.syncs.has_failed, true) {
+            tracing::error!(%error, "the spool's disk cannot be synced; tried again");
+        }
+        self.spool.not_synced(job);
+        self.syncs.forget_job();
+    }
+
+    /// Systems tell once that a sync failed: the next one succeeds, and what the first was to
+    /// bring to the disk may never come there. What must not be lost is written once more, to a
+    /// new segment: to whom batches are bound, who gets those to come, and what was moved. The next
+    /// job counts again.
+    fn write_again(&mut self) {
+        self.syncs.forget_job();
+        let moved = std::mem::take(&mut self.syncs.moved);
+        let bound = self.items.iter().filter(|(number, _)| !moved.contains(number));
+        let bound = bound.filter_map(|(&number, item)| {
+            Some(Record::Bound { number, logger: item.logger.clone()? })
+        });
+        let lease = self.ledger.leases.last().cloned().map(Record::Lease);
+        let marks: Vec<Record> = bound.chain(lease).collect();
+        let mut written = self.spool.roll();
+        for mark in marks {
+            written = written.and_then(|()| self.spool.append_mark(&mark));
+        }
+        for &number in &moved {
+            written = written.and_then(|()| self.move_to_active(number));
+        }
+        self.syncs.moved.extend(moved);
+        match written {
+            Ok(()) => self.syncs.has_failed = false,
+            Err(error) => self.tell_fault(&error),
+        }
+    }
+
+    /// Whether batches may not be on disk where they were moved to: where they were has to stay.
+    pub(super) fn has_unsynced_moves(&mut self) -> bool {
+        let Syncs { moved, moved_in_job, .. } = &mut self.syncs;
+        for moved in [&mut *moved, &mut *moved_in_job] {
+            moved.retain(|number| self.items.contains_key(number));
+        }
+        !(moved.is_empty() && moved_in_job.is_empty())
     }
 
     /// Whether the latest sync failed.

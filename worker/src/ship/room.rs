@@ -71,6 +71,10 @@ impl Backlog {
 
     /// Moves what is kept of the oldest segment behind the newest one and removes the oldest.
     fn clear_head(&mut self) -> bool {
+        if self.sync_fails() {
+            // What is moved now would have to be moved again.
+            return false;
+        }
         let head = self.spool.head();
         let live = self.homes.get(&head).map(|home| home.live.clone()).unwrap_or_default();
         let has_moved = !live.is_empty();
@@ -84,16 +88,16 @@ impl Backlog {
             let job = self.spool.sync_job();
             if let Err(error) = job.run() {
                 // A crash of the host could lose them in both places.
-                tracing::error!(%error, "cannot sync what was moved within the spool");
-                self.spool.not_synced(&job);
+                self.sync_failed(&job, &error);
                 return false;
             }
+            self.syncs.moved_synced();
         }
         self.remove_settled_segments();
         self.spool.head() != head
     }
 
-    fn move_to_active(&mut self, number: u64) -> io::Result<()> {
+    pub(super) fn move_to_active(&mut self, number: u64) -> io::Result<()> {
         let Some(item) = self.items.get_mut(&number) else { return Ok(()) };
         let schema = self.schemas.get(&item.head.fingerprint).ok_or(io::ErrorKind::NotFound)?;
         let payload = self.spool.payload(item.location)?;
@@ -103,6 +107,7 @@ impl Backlog {
             item.logger.as_deref(),
             &payload,
         )?;
+        self.syncs.note_moved(number);
         let from = std::mem::replace(&mut item.location, to);
         recovery::move_home(&mut self.homes, &item.head, from.segment, to.segment);
         Ok(())
@@ -114,7 +119,7 @@ impl Backlog {
         let (head, active) = (self.spool.head(), self.spool.active());
         let is_live = |n: &u64| self.homes.get(n).is_some_and(|home| !home.live.is_empty());
         let end = (head..active).find(is_live).unwrap_or(active);
-        if end == head {
+        if end == head || self.has_unsynced_moves() {
             return;
         }
         let mut ledger = self.ledger.clone();

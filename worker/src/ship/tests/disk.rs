@@ -370,10 +370,16 @@ impl Host {
                     let same_stream = self.made[before].stream == self.made[batch].stream;
                     same_stream && before > batch && !self.once_given_up.contains(&batch)
                 };
+                if store.written.iter().any(|&before| is_late(before)) {
+                    eprintln!("DBG {batch} {head:?} at {logger} written {:?} names {:?} given {:?}", store.written, self.names, self.once_given_up);
+                    eprintln!("DBG leases {:?}", self.backlog.as_ref().map(|b| &b.ledger.leases));
+                }
                 assert!(!store.written.iter().any(|&before| is_late(before)), "out of order");
                 store.written.push(batch);
             } else {
-                assert!(store.written.contains(&batch), "another batch had these numbers");
+                let was_given_up = self.once_given_up.contains(&batch);
+                let is_known = was_given_up || store.written.contains(&batch);
+                assert!(is_known, "another batch had these numbers");
             }
             let (epoch, next_seq) = (head.epoch, *next_seq);
             acks.push(Position { epoch, stream: head.stream, next_seq });
