@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tracing::{error, info, warn};
@@ -20,7 +20,7 @@ use tyto_capture::live::{AfPacket, CaptureStats, LiveError};
 /// How long to wait for a packet before time passes without one.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
 /// Time between two looks at the interface's name.
-const INTERFACE_LOOK_NS: u64 = 1_000_000_000;
+const INTERFACE_LOOK: Duration = Duration::from_secs(1);
 /// Packets analysed between two looks at timers, counters and the wish to stop.
 const TURN_PACKETS_MAX: u32 = 1024;
 
@@ -40,7 +40,7 @@ pub(crate) struct PacketThread {
 /// What was seen of the interface's name: the capture goes by its number.
 #[derive(Debug, Default)]
 pub(crate) struct InterfaceWatch {
-    looked: Ts,
+    looked: Option<Instant>,
     renamed: Option<String>,
 }
 
@@ -121,11 +121,10 @@ impl PacketThread {
 
     /// Notices that the interface was renamed, which is told once, or removed.
     fn look_at_interface(&mut self) -> Result<(), LiveError> {
-        let now = self.capture.now();
-        if now.0 < self.interface.looked.0.saturating_add(INTERFACE_LOOK_NS) {
+        if self.interface.looked.is_some_and(|looked| looked.elapsed() < INTERFACE_LOOK) {
             return Ok(());
         }
-        self.interface.looked = now;
+        self.interface.looked = Some(Instant::now());
         let renamed = self.capture.renamed()?;
         if renamed != self.interface.renamed {
             if let Some(name) = &renamed {

@@ -2,7 +2,7 @@
 //! both sides' view, counted, and kept for the node's health report.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::AlertDescription;
 use tyto_core::time::Ts;
@@ -216,23 +216,27 @@ struct Slot {
     count: u64,
     text: String,
     last: Ts,
-    told: Ts,
+    told: Option<Instant>,
 }
 
 impl Refusals {
     /// Counts and traces a refusal.
     pub(crate) fn note(&self, by: By, peer: &str, refusal: &Refusal) {
-        let now = clock::now();
+        self.note_at(by, peer, refusal, Instant::now());
+    }
+
+    /// `now`: by a clock that only rises, or one that was set back would silence refusals.
+    fn note_at(&self, by: By, peer: &str, refusal: &Refusal, now: Instant) -> bool {
         let is_news = {
             let mut slots = self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let slot = &mut slots[by as usize][refusal.reason as usize];
-            let age = Duration::from_nanos(now.0.saturating_sub(slot.told.0));
+            let age = slot.told.map_or(Duration::MAX, |told| now.saturating_duration_since(told));
             let is_news = age >= SAY_AGAIN || slot.text != refusal.text && age >= SAY_APART;
             slot.count += 1;
-            slot.last = now;
+            slot.last = clock::now();
             slot.text.clone_from(&refusal.text);
             if is_news {
-                slot.told = now;
+                slot.told = Some(now);
             }
             is_news
         };
@@ -242,6 +246,7 @@ impl Refusals {
             (true, By::Peer) => tracing::warn!(peer, reason, error, "refused by peer"),
             (false, _) => tracing::debug!(peer, reason, error, "refused again"),
         }
+        is_news
     }
 
     /// For the health report: what has happened at all.
@@ -281,6 +286,19 @@ mod tests {
         let found: Vec<_> =
             found.iter().map(|r| (&*r.reason, r.by_peer, r.count, &*r.last_text)).collect();
         assert_eq!(found, [("stranger", false, 2, "who is that"), ("expired", true, 1, "too old")]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_again_after_a_while_by_a_clock_that_nobody_sets() {
+        let (refusals, begun) = (Refusals::default(), Instant::now());
+        let told = |text: &str, after| {
+            let refusal = Refusal::new(Reason::Stranger, text);
+            refusals.note_at(By::Us, "worker-1", &refusal, begun + after)
+        };
+        assert!(told("who is that", Duration::ZERO));
+        assert!(!told("who is that", SAY_AGAIN - Duration::from_millis(1)));
+        assert!(told("who is that", SAY_AGAIN));
+        assert!(told("another", SAY_AGAIN + SAY_APART));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! From rows to batches, on the packet thread: each log stream fills a buffer of its own, and a
 //! full or old one goes to the ship thread over a bounded channel. Never waits on live traffic.
 
+use std::fmt;
 use std::io;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::quality::RandomState;
@@ -9,7 +11,7 @@ use hashbrown::HashMap;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tyto_capture::account::{Account, Slot};
 use tyto_core::config::runtime::ShipConfig;
-use tyto_core::time::{NANOS, Ts};
+use tyto_core::time::Ts;
 use tyto_writer::RowTimes;
 
 use super::claim::ClaimedRow;
@@ -58,7 +60,7 @@ pub enum Overflow {
 #[derive(Debug)]
 pub struct ShipOutput {
     rows_max: u32,
-    interval_ns: u64,
+    interval: Duration,
     overflow: Overflow,
     /// Packets of a file were captured some time: how late their rows are says nothing.
     is_live: bool,
@@ -70,6 +72,7 @@ pub struct ShipOutput {
     /// When claims made run out, packet time.
     claimed: HashMap<(&'static str, ClaimKey), Ts, RandomState>,
     now: Ts,
+    steady: Steady,
     /// Counts what a kill would cost.
     account: Option<Account>,
 }
@@ -80,8 +83,19 @@ struct Buffer {
     slot: Option<Slot>,
     rows: u32,
     bytes: Vec<u8>,
-    /// When the first row came.
+    /// When the first row came: packet time, and by a clock that nobody sets.
     since: Ts,
+    begun: Instant,
+}
+
+/// A clock that only rises. Packets of a link carry the time of the host's clock: set back by an
+/// hour, it would let rows wait for that hour.
+struct Steady(Box<dyn Fn() -> Instant + Send>);
+
+impl fmt::Debug for Steady {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Steady")
+    }
 }
 
 impl ShipOutput {
@@ -93,7 +107,7 @@ impl ShipOutput {
     ) -> Self {
         Self {
             rows_max: config.batch_rows_max.max(1),
-            interval_ns: config.batch_interval_ms.saturating_mul(NANOS / 1_000),
+            interval: Duration::from_millis(config.batch_interval_ms),
             overflow,
             is_live: overflow == Overflow::Drop,
             queue,
@@ -102,6 +116,7 @@ impl ShipOutput {
             dropped: Vec::new(),
             claimed: HashMap::default(),
             now: Ts::default(),
+            steady: Steady(Box::new(Instant::now)),
             account: None,
         }
     }
@@ -162,13 +177,13 @@ impl RowSink for ShipOutput {
         let found = self.buffers.iter().position(|buffer| buffer.stream.name == stream.name);
         let index = found.unwrap_or_else(|| {
             let slot = self.account.as_ref().and_then(|account| account.slot(stream.name));
-            let (bytes, since) = (Vec::new(), self.now);
-            self.buffers.push(Buffer { stream, slot, rows: 0, bytes, since });
+            let (bytes, since, begun) = (Vec::new(), self.now, (self.steady.0)());
+            self.buffers.push(Buffer { stream, slot, rows: 0, bytes, since, begun });
             self.buffers.len() - 1
         });
         let Some(buffer) = self.buffers.get_mut(index) else { return };
         if buffer.rows == 0 {
-            buffer.since = self.now;
+            (buffer.since, buffer.begun) = (self.now, (self.steady.0)());
         }
         if let (Some(account), Some(slot)) = (&self.account, buffer.slot) {
             account.add_rows(slot, 1);
@@ -208,11 +223,15 @@ impl RowSink for ShipOutput {
 
     fn idle(&mut self, now: Ts) {
         self.now = self.now.max(now);
+        // Packets of a file may come faster than their time: there it is theirs that counts.
+        let steady_now = (self.steady.0)();
         for index in 0..self.buffers.len() {
-            let old = self.buffers.get(index).is_some_and(|buffer| {
-                buffer.rows > 0 && self.now.0 - buffer.since.0 >= self.interval_ns
-            });
-            if old {
+            let waited = |buffer: &Buffer| match self.is_live {
+                true => steady_now.saturating_duration_since(buffer.begun),
+                false => Duration::from_nanos(self.now.0.saturating_sub(buffer.since.0)),
+            };
+            let is_old = |buffer: &Buffer| buffer.rows > 0 && waited(buffer) >= self.interval;
+            if self.buffers.get(index).is_some_and(is_old) {
                 self.flush(index);
             }
         }
@@ -235,6 +254,8 @@ impl RowSink for ShipOutput {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use tyto_core::record::schema::Schema;
 
@@ -277,16 +298,54 @@ mod tests {
         assert_eq!(taken(&mut intake), [("dns", 1, None)]);
     }
 
+    /// A clock that a test sets, ms.
+    fn steady(output: &mut ShipOutput) -> Arc<AtomicU64> {
+        let (begun, passed_ms) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let shared = passed_ms.clone();
+        let now = move || begun + Duration::from_millis(shared.load(Ordering::Relaxed));
+        output.steady = Steady(Box::new(now));
+        passed_ms
+    }
+
     #[test]
     fn a_batch_goes_out_when_its_first_row_waited_long_enough() {
         let (mut output, mut intake, _wanted) = output(8, 8);
+        let passed_ms = steady(&mut output);
+        output.row(CONN, b"row");
+        passed_ms.store(199, Ordering::Relaxed);
+        output.idle(Ts::new(100, 0));
+        assert_eq!(taken(&mut intake), []);
+        output.row(CONN, b"row");
+        passed_ms.store(200, Ordering::Relaxed);
+        output.idle(Ts::new(100, 1));
+        assert_eq!(taken(&mut intake), [("conn", 2, None)]);
+    }
+
+    #[test]
+    fn rows_of_a_link_wait_no_longer_and_no_shorter_when_the_clock_is_set_by_an_hour() {
+        for now_s in [100_000 - 3_600, 100_000 + 3_600] {
+            let (mut output, mut intake, _wanted) = output(8, 8);
+            let passed_ms = steady(&mut output);
+            output.idle(Ts::new(100_000, 0));
+            output.row(CONN, b"row");
+            output.idle(Ts::new(now_s, 0));
+            assert_eq!(taken(&mut intake), [], "{now_s}");
+            passed_ms.store(200, Ordering::Relaxed);
+            output.idle(Ts::new(now_s, 200_000_000));
+            assert_eq!(taken(&mut intake), [("conn", 1, None)], "{now_s}");
+        }
+    }
+
+    #[test]
+    fn rows_of_a_capture_file_wait_by_the_time_of_its_packets() {
+        let (mut output, mut intake, _wanted) = output(8, 8);
+        output.is_live = false;
         output.idle(Ts::new(100, 0));
         output.row(CONN, b"row");
         output.idle(Ts::new(100, 199_000_000));
         assert_eq!(taken(&mut intake), []);
-        output.row(CONN, b"row");
         output.idle(Ts::new(100, 200_000_000));
-        assert_eq!(taken(&mut intake), [("conn", 2, None)]);
+        assert_eq!(taken(&mut intake), [("conn", 1, None)]);
     }
 
     #[test]

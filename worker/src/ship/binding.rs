@@ -45,6 +45,8 @@ pub(super) struct Syncs {
     begun: Option<Duration>,
     /// The latest job failed: the next one waits.
     has_failed: bool,
+    /// Leases of earlier lives say of batches what no record does yet.
+    has_unmarked: bool,
     /// Batches that were moved within the spool, and may not be on disk where they are now.
     moved: BTreeSet<u64>,
     /// The same; the running job syncs them.
@@ -134,7 +136,9 @@ impl Backlog {
     pub(crate) fn sync_job(&mut self) -> Option<SyncJob> {
         let wait = self.syncs.begun.map_or(Duration::ZERO, |begun| begun + SYNC_EVERY);
         let is_urgent = self.syncs.asked.is_some() && !self.syncs.has_failed;
-        let is_due = self.spool.is_unsynced() && self.now >= wait;
+        // One that failed is tried until what it was to bring to the disk could be written again.
+        let is_wanted = self.spool.is_unsynced() || self.syncs.has_failed;
+        let is_due = is_wanted && self.now >= wait;
         if self.syncs.is_running || !(is_urgent || is_due) {
             return None;
         }
@@ -158,9 +162,13 @@ impl Backlog {
         }
         self.syncs.moved_in_job.clear();
         if let Some(Asked { logger, .. }) = self.syncs.asked.take_if(|asked| asked.is_in_job) {
-            // What was bound under earlier leases says so on disk by now.
-            let latest = self.ledger.leases.pop();
-            self.ledger.leases = latest.into_iter().collect();
+            if self.syncs.has_unmarked {
+                self.mark_presumed();
+            } else {
+                // What was bound under earlier leases says so on disk by now.
+                let latest = self.ledger.leases.pop();
+                self.ledger.leases = latest.into_iter().collect();
+            }
             let is_there =
                 |link: &super::links::Link| link.logger == logger && link.outgoing.is_some();
             let is_there = self.links.iter().any(is_there);
@@ -266,11 +274,16 @@ impl Backlog {
             .filter(|item| item.is_presumed)
             .filter_map(|item| Some((item.head.number, item.logger.clone()?)))
             .collect();
+        self.syncs.has_unmarked = false;
         for (number, logger) in presumed {
-            // Without the mark, the lease says it to the next life too.
             if let Err(error) = self.spool.append_mark(&Record::Bound { number, logger }) {
+                // Until the disk takes the mark, the lease has to be kept that says the same.
                 tracing::warn!(%error, "cannot mark a batch as bound");
+                self.syncs.has_unmarked = true;
                 return;
+            }
+            if let Some(item) = self.items.get_mut(&number) {
+                item.is_presumed = false;
             }
         }
     }
