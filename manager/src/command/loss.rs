@@ -358,14 +358,22 @@ fn of_rows(host: &str, health: &NodeHealth) -> Vec<Loss> {
 fn hint_of(reason: &str) -> &'static str {
     match reason {
         "queue_full" => {
-            "the worker's disk is too slow for its spool: another one below PREFIX/spool"
+            "the worker's disk is too slow for its spool: another one below PREFIX/spool; `ctl df`"
         }
-        "spool_full" | "spool_age" => {
+        "spool_full" => {
             "loggers were away or too slow for too long: `ctl ledger`, a larger `spool_bytes_max`"
+        }
+        "spool_age" => {
+            "no logger took them in time: `ctl status loggers`, a larger `spool_age_max_s`"
         }
         "spool_fault" => "the worker's disk has faults or is full: `ctl df`, `ctl diag`",
         "refused" => "a logger can never write them: its stderr.log says why (`ctl diag`)",
         "unclaimed" => "no proxy answered: `ctl status proxies`",
+        "killed" => "the node died or was killed, and why: `ctl diag`; memory: `ctl top`",
+        "host_crash" => "the host crashed under the worker: its `journalctl -k -b -1` may say why",
+        "logger_lost" => {
+            "a logger lost files or journal that had them: its disk, `ctl df`, `ctl diag loggers`"
+        }
         _ => "docs/operate.md, \"Where a row can be lost\"",
     }
 }
@@ -443,6 +451,21 @@ mod tests {
         let row =
             LedgerRow { produced_rows: 100, dropped: dropped.collect(), ..LedgerRow::default() };
         NodeHealth { node: node.to_owned(), ledger: vec![row], ..NodeHealth::default() }
+    }
+
+    /// docs/operate.md lists the reasons, and a test of the worker holds that it lists all.
+    #[test]
+    fn each_reason_of_the_documentation_has_a_hint_that_can_be_typed() {
+        let text = include_str!("../../../docs/operate.md");
+        let (_, section) = text.split_once("## Where a row can be lost").unwrap();
+        let (_, table) = section.split_once("|---|---|---|\n").unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let reasons: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        assert!(reasons.len() >= 9, "{reasons:?}");
+        for reason in reasons {
+            let hint = hint_of(reason);
+            assert!(hint.contains('`') && hint != hint_of("a_reason_yet_to_come"), "{reason}");
+        }
     }
 
     #[test]

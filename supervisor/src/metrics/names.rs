@@ -282,7 +282,8 @@ pub(crate) const DROPPED: Metric = metric(
     "tyto_log_dropped_rows_total",
     Kind::Counter,
     "node, role, stream, reason",
-    "Rows given up.",
+    "Rows given up; the reason is `queue_full`, `spool_full`, `spool_fault`, `refused`, `unclaimed`, \
+     `spool_age`, `killed`, `host_crash` or `logger_lost` (docs/operate.md, \"Where a row can be lost\").",
 );
 /// Ledger: the loggers' side.
 pub(crate) const WRITTEN: Metric = metric(

@@ -258,3 +258,25 @@ impl Ledger {
         disk.sync_folder(path.parent().unwrap_or(Path::new(".")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_in_the_documentation() {
+        let operate = include_str!("../../../docs/operate.md");
+        let metrics = include_str!("../../../docs/metrics.md");
+        for reason in Reason::ALL.map(Reason::as_str) {
+            assert!(operate.contains(&format!("| `{reason}` |")), "docs/operate.md: {reason}");
+            assert!(metrics.contains(&format!("`{reason}`")), "docs/metrics.md: {reason}");
+        }
+    }
+
+    #[test]
+    fn each_reason_has_a_code_of_its_own() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+        }
+    }
+}

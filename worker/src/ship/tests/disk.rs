@@ -6,6 +6,8 @@
 //! is well again everything goes on without hand work. A kill of the process loses nothing
 //! that is not counted; a crash of the host costs what was not synced, and nothing that was.
 
+mod cases;
+
 use std::path::Path;
 
 use tyto_capture::account::{Left, LeftRows};
@@ -27,17 +29,26 @@ enum Event {
     /// What may come without a disk that is unwell.
     Step(Step),
     /// Rows that got no numbers.
-    Drop { stream: usize, rows: u64 },
+    Drop {
+        stream: usize,
+        rows: u64,
+    },
     /// The thread beside has done its job.
     Sync,
     /// Power is lost.
     Crash,
     /// What happens at a later call of the disk.
-    Plan { calls: u64, fault: Fault, is_host: bool },
+    Plan {
+        calls: u64,
+        fault: Fault,
+        is_host: bool,
+    },
     /// The disk refuses by chance.
     Bad(Faults),
     /// There is room for so many bytes more.
-    Fill { room_bytes: u64 },
+    Fill {
+        room_bytes: u64,
+    },
     Heal,
 }
 
@@ -129,12 +140,13 @@ impl Host {
         // The clock stands still: lives are told apart all the same.
         let (bounds, life) = (self.bounds.clone(), (1, format!("boot {}", self.boot)));
         let life = (life.0, life.1.as_str());
-        let opened =
-            Backlog::open(self.disk.disk(), Path::new(FOLDER), bounds, life, &names());
+        let opened = Backlog::open(self.disk.disk(), Path::new(FOLDER), bounds, life, &names());
         let mut backlog = opened?;
         if let Some((epoch, rows)) = self.account {
-            let of = |(stream, rows): (&StreamRef, &u64)| {
-                LeftRows { stream: stream.name.to_owned(), rows: *rows, claims: 0 }
+            let of = |(stream, rows): (&StreamRef, &u64)| LeftRows {
+                stream: stream.name.to_owned(),
+                rows: *rows,
+                claims: 0,
             };
             let streams = STREAMS.iter().zip(&rows).map(of).collect();
             backlog.count_left(&Left { epoch, flows: 0, streams });
@@ -169,7 +181,9 @@ impl Host {
     /// Batches that are not settled.
     fn in_spool(&self) -> BTreeSet<usize> {
         let items = self.backlog.iter().flat_map(|backlog| backlog.items.values());
-        items.map(|i| self.names[&(i.head.epoch, i.head.stream.clone(), i.head.first_seq)]).collect()
+        items
+            .map(|i| self.names[&(i.head.epoch, i.head.stream.clone(), i.head.first_seq)])
+            .collect()
     }
 
     fn run(&mut self, event: &Event) {
@@ -356,8 +370,7 @@ impl Host {
                 continue;
             }
             let store = &mut self.loggers[logger];
-            let next_seq =
-                store.positions.entry((head.epoch, head.stream.clone())).or_default();
+            let next_seq = store.positions.entry((head.epoch, head.stream.clone())).or_default();
             if head.first_seq >= *next_seq {
                 *next_seq = head.end_seq();
                 // One that was given up, and the disk refused to say so, may come again late.
@@ -467,68 +480,4 @@ impl Host {
 
 fn place(stream: &str) -> usize {
     STREAMS.iter().position(|of| of.name == stream).unwrap()
-}
-
-fn bounds(is_small: bool, is_aged: bool) -> Bounds {
-    Bounds {
-        spool_bytes_max: if is_small { 200_000 } else { 1 << 30 },
-        spool_age_max: is_aged.then_some(TURN * 4),
-        order: Preciousness::new(&["dns".to_owned()]),
-        doubt_timeout: Some(TURN * 3),
-    }
-}
-
-fn faults() -> impl Strategy<Value = Faults> {
-    (0..200_u32, 0..500_u32, any::<bool>()).prop_map(|(errors, short_writes, read_only)| Faults {
-        errors,
-        short_writes,
-        room_bytes: None,
-        is_read_only: read_only && errors % 4 == 0,
-    })
-}
-
-/// `can_crash`: the host may die too.
-fn events(can_crash: bool) -> impl Strategy<Value = Vec<Event>> {
-    let fault = prop_oneof![Just(Fault::Error), Just(Fault::Full), Just(Fault::Death)];
-    let event = prop_oneof![
-        20 => step().prop_map(Event::Step),
-        1 => (0..2_usize, 1..50_u64).prop_map(|(stream, rows)| Event::Drop { stream, rows }),
-        8 => Just(Event::Sync),
-        4 => Just(Event::Step(Step::Housekeep)),
-        1 => Just(if can_crash { Event::Crash } else { Event::Heal }),
-        3 => (1..20_u64, fault, any::<bool>()).prop_map(move |(calls, fault, is_host)| {
-            Event::Plan { calls, fault, is_host: is_host && can_crash }
-        }),
-        1 => faults().prop_map(Event::Bad),
-        1 => (0..9_000_u64).prop_map(|room_bytes| Event::Fill { room_bytes }),
-        2 => Just(Event::Heal),
-    ];
-    prop::collection::vec(event, 1..150)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_the_disk_does_each_row_is_written_once_or_counted(
-        seed in any::<u64>(),
-        is_small in any::<bool>(),
-        is_aged in any::<bool>(),
-        events in events(false),
-    ) {
-        let mut host = Host::new(seed, bounds(is_small, is_aged));
-        events.iter().for_each(|event| host.run(event));
-        host.end();
-    }
-
-    #[test]
-    fn a_crash_of_the_host_costs_what_was_not_synced_and_doubles_nothing(
-        seed in any::<u64>(),
-        is_small in any::<bool>(),
-        events in events(true),
-    ) {
-        let mut host = Host::new(seed, bounds(is_small, false));
-        events.iter().for_each(|event| host.run(event));
-        host.end();
-    }
 }
