@@ -18,9 +18,12 @@ use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::telemetry::chain;
 use tyto_daemon::tls::Identity;
 use tyto_daemon::{channel, clock, stream};
+use tyto_proto::v1::relay_server::RelayServer;
 use tyto_proto::v1::state_server::StateServer;
 
 use crate::handover;
+use crate::relay::Relay;
+use crate::relay_rpc::RelayService;
 use crate::rpc::{Counters, Members, Shared, StateService};
 use crate::snapshot;
 use crate::table::{ENTRIES_MAX, Table};
@@ -65,6 +68,7 @@ pub async fn run_with(
         clock,
         ready: AtomicBool::new(false),
         counters: Counters::default(),
+        relay: Relay::default(),
     });
     let snapshots = Snapshots::open(&config)?;
     snapshots.load(&shared);
@@ -90,6 +94,7 @@ pub async fn run_with(
         () = shutdown.cancelled() => {}
     }
     reporter.set_phase(Phase::Terminating);
+    shared.relay.close();
     serve_end.cancel();
     if tokio::time::timeout(DRAIN_TIMEOUT, server).await.is_err() {
         warn!("calls under way were cut off");
@@ -108,9 +113,11 @@ async fn serve(
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
-    let service = StateServer::new(StateService { shared })
+    let state = StateServer::new(StateService { shared: shared.clone() })
         .max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
-    let router = channel::server().add_service(service);
+    let relay = RelayServer::new(RelayService { shared })
+        .max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
+    let router = channel::server().add_service(state).add_service(relay);
     let incoming = stream::incoming(listener, identity);
     Ok(tokio::spawn(async move {
         let served = router.serve_with_incoming_shutdown(incoming, end.cancelled_owned()).await;
@@ -148,7 +155,10 @@ async fn tend(shared: &Arc<Shared>, snapshots: &Snapshots, shutdown: &Cancellati
     let mut saved = None;
     loop {
         tokio::select! {
-            _ = expire.tick() => shared.table.expire(shared.now()),
+            _ = expire.tick() => {
+                shared.table.expire(shared.now());
+                shared.relay.expire(shared.now());
+            }
             _ = save.tick() => {
                 let changes = shared.table.changes();
                 if saved != Some(changes) {

@@ -17,6 +17,7 @@ use tyto_proto::v1::state_server::State;
 
 use crate::handover;
 use crate::ownership::Ownership;
+use crate::relay::Relay;
 use crate::replicate::Partners;
 use crate::table::{Answer, Claimant, Grant, Key, Table};
 
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     /// Claims are answered: this proxy has gathered its entries.
     pub(crate) ready: AtomicBool,
     pub(crate) counters: Counters,
+    /// What workers tell each other.
+    pub(crate) relay: Relay,
 }
 
 /// The cluster's proxies at one time.
@@ -95,7 +98,7 @@ impl Shared {
     pub(crate) fn report(&self) -> Vec<v1::Counter> {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
-        vec![
+        let mut report = vec![
             health::counter("entries", self.table.len() as u64),
             health::counter("claims", of(&counters.claims)),
             health::counter("firsts", of(&counters.firsts)),
@@ -104,7 +107,9 @@ impl Shared {
             health::counter("evictions", self.table.evictions()),
             health::counter("replicate_failures", of(&counters.replicate_failures)),
             health::counter("snapshot_failures", of(&counters.snapshot_failures)),
-        ]
+        ];
+        report.extend(self.relay.report());
+        report
     }
 
     /// Answers the claims of `worker`, in the order of `entries`.
