@@ -202,8 +202,21 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started.
     pub fn replay(&self, hosts: &[usize], options: &[&str]) -> Result<Traffic> {
+        self.replay_capture(&tree::lab_capture(), hosts, options)
+    }
+
+    /// The same with another capture.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn replay_capture(
+        &self,
+        capture: &std::path::Path,
+        hosts: &[usize],
+        options: &[&str],
+    ) -> Result<Traffic> {
         let parts = tempfile::tempdir()?;
-        lab::split(&tree::lab_capture(), parts.path(), hosts.len())?;
+        lab::split(capture, parts.path(), hosts.len())?;
         let replay = |(part, host): (usize, &usize)| {
             self.lab.replay(*host, &parts.path().join(format!("{part}.pcap")), options)
         };

@@ -111,7 +111,7 @@ pub(crate) fn listening<'s>(
         Some(stage) if level == Level::Analysis || is_long => {
             stats.unanalysed += u64::from(level == Level::Analysis);
             stats.cut_short += u64::from(level < Level::Analysis);
-            stage.give_up();
+            stage.give_up(cx.shared);
             return None;
         }
         Some(_) => {}

@@ -14,13 +14,16 @@ use tracing::{info, warn};
 use tyto_core::config::runtime::{AnalysisConfig, CaptureConfig, ExtractTo, NodeConfig, Role};
 use tyto_core::layout::Layout;
 use tyto_daemon::health::{self, Phase};
+use tyto_daemon::peers::Peers;
 use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::Identity;
 
+use crate::neighbours::Neighbours;
 use crate::nic::Nic;
 use crate::output::Output;
 use crate::packet_thread::{Gauges, InterfaceWatch, PacketThread};
 use crate::pipeline::Pipeline;
+use crate::relay;
 use crate::ship::{Overflow, Shipper};
 use crate::x509::TrustStore;
 use tyto_capture::Offloads;
@@ -55,12 +58,14 @@ pub async fn run(
     let shipper = Shipper::start(&config, identity.as_ref(), epoch, of_ship)
         .context("cannot deliver rows")?;
     let gauges = Arc::new(Gauges::default());
+    let (neighbours, notes) = neighbours(&config, identity.as_ref()).unzip();
     let nic = config.capture.as_ref().and_then(open_nic);
     let merges = capture.as_ref().map(|capture| capture.offloads().merges_received());
     let fill = {
         let (gauges, ship) = (gauges.clone(), shipper.health());
         move |report: &mut tyto_proto::v1::NodeHealth| {
             report.counters = gauges.report();
+            report.counters.extend(notes.iter().flat_map(|notes| notes.report()));
             report.counters.extend(nic.iter().flat_map(Nic::report));
             let merges = merges.map(|merges| health::counter("nic_merges", merges.into()));
             report.counters.extend(merges);
@@ -80,6 +85,9 @@ pub async fn run(
                 pipeline.validate_against(store);
             }
             pipeline.report_itself();
+            if let Some(neighbours) = neighbours {
+                pipeline.has_neighbours(neighbours);
+            }
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
             let account = of_flows;
             let thread = PacketThread { capture, pipeline, stop, gauges, interface, account };
@@ -105,6 +113,16 @@ pub async fn run(
     shipper.stop().await;
     reporter.stop().await;
     result
+}
+
+/// The other workers of the cluster, and what is counted of them; a node without an interface
+/// has nothing to tell.
+fn neighbours(
+    config: &NodeConfig,
+    identity: Option<&Identity>,
+) -> Option<(Neighbours, Arc<relay::Counters>)> {
+    config.capture.as_ref()?;
+    Some(relay::connect(&config.node, Peers::follow(config), identity?))
 }
 
 /// The certificates that servers' are validated against, if they are to be.

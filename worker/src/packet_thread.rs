@@ -57,6 +57,7 @@ impl PacketThread {
             std::thread::sleep(self.capture.handover_lag());
             while self.turn(Ts(u64::MAX)).is_some() {}
         }
+        self.pipeline.hear_last();
         let finished = self.pipeline.finish().context("the last rows could not be handed on");
         let published = self.publish();
         self.count_open(0);
@@ -75,6 +76,7 @@ impl PacketThread {
     fn capture_until_stop(&mut self) -> Result<(), LiveError> {
         while !self.stop.load(Ordering::Relaxed) {
             self.pipeline.ring_fill(self.capture.ring_fill_percent());
+            self.pipeline.hear();
             let latest = self.turn(Ts(u64::MAX));
             // Nothing waits any more: time passes as the capture's clock says. Packets that
             // the kernel has not handed over yet are younger than that.
@@ -156,7 +158,7 @@ impl PacketThread {
 }
 
 /// Counters of the packet thread, for the reports: it writes them, others read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gauges {
     values: [AtomicU64; GAUGES.len()],
     turns: AtomicU64,
@@ -170,7 +172,7 @@ const TURNS: &str = "packet_thread_turns";
 type Read = fn(&CaptureStats, &PipelineStats) -> u64;
 
 /// What is reported: name and value.
-const GAUGES: [(&str, Read); 29] = [
+const GAUGES: [(&str, Read); 35] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),
@@ -196,11 +198,23 @@ const GAUGES: [(&str, Read); 29] = [
     ("files_flushed", |_, pipeline| pipeline.files.flushed),
     ("extracted_bytes_lost", |_, pipeline| pipeline.files.extracted_lost_bytes),
     ("table_entries_forgotten", |_, pipeline| pipeline.forgotten),
+    ("conns_announced", |_, pipeline| pipeline.notes.announced.announced),
+    ("conns_announced_met", |_, pipeline| pipeline.notes.announced.met),
+    ("conns_announced_late", |_, pipeline| pipeline.notes.late.joined),
+    ("conns_announced_too_late", |_, pipeline| pipeline.notes.late.missed),
+    ("late_conns_refused", |_, pipeline| pipeline.notes.late.refused),
+    ("notes_dropped", |_, pipeline| pipeline.notes.notes.dropped),
     ("shed_levels_raised", |_, pipeline| pipeline.shed.raised),
     ("shed_undetected", |_, pipeline| pipeline.shed.undetected),
     ("shed_cut_short", |_, pipeline| pipeline.shed.cut_short),
     ("shed_unanalysed", |_, pipeline| pipeline.shed.unanalysed),
 ];
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self { values: std::array::from_fn(|_| AtomicU64::new(0)), turns: AtomicU64::new(0) }
+    }
+}
 
 impl Gauges {
     fn publish(&self, capture: &CaptureStats, pipeline: &PipelineStats) {

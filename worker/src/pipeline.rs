@@ -87,6 +87,8 @@ pub struct PipelineStats {
     pub analyzers_refused: u64,
     /// Rows of DHCP written before their time, because there were too many.
     pub dhcp_rows_early: u64,
+    /// What came of announced connections, and of notes for other workers.
+    pub notes: crate::hearing::NoteStats,
     /// Tunnels and known hosts that were forgotten at their limits.
     pub forgotten: u64,
 }
@@ -266,6 +268,7 @@ impl Pipeline {
             files: self.shared.files.stats(),
             analyzers_refused: self.shared.stats.analyzers_refused,
             dhcp_rows_early: self.shared.dhcp.forced(),
+            notes: self.note_stats(),
             forgotten: self.shared.forgotten() + self.ip_tunnels.forgotten(),
             ..self.stats
         }

@@ -4,7 +4,6 @@
 use tyto_core::net::{Proto, Side};
 
 use crate::analyzer::cx::Cx;
-use crate::analyzer::expected;
 use crate::decode::checksum;
 use crate::decode::ip::{IpPacket, proto};
 use crate::decode::tcp::{self, TCP_HEADER_LEN_MIN, TcpHeader};
@@ -394,9 +393,8 @@ impl Pipeline {
         }
         core.service_port = core.resp.port;
         let transport = transport(&mut core);
-        core.expected = self.shared.expected.of(self.now, &core, transport.proto());
-        if let Some(service) = core.expected.and_then(expected::service_of) {
-            core.services.add(service);
+        if let Some(spec) = self.shared.expected.of(self.now, &core, transport.proto()) {
+            core.is_announced_for(spec);
         }
         self.register_tunnels(carrier);
         let conn = Conn { core, transport, stage: None };

@@ -23,8 +23,9 @@ const CLAIMED: [(&str, &[&str]); 5] = [
 /// Rows of each log, sorted, each as often as it stands there.
 type Logs = BTreeMap<String, Vec<String>>;
 
-/// A lease is asked for by broadcast and given to an address: two connections, and two workers
-/// may see one of them each. Their halves are not put together yet.
+/// A lease is asked for by broadcast and given to an address: two connections, and two processes
+/// may see one of them each. In a cluster workers tell each other over the proxies, and have one
+/// row (`tests/tests/neighbours.rs`); these here are alone.
 const OVER_CONNECTIONS: &str = "dhcp";
 
 #[test]

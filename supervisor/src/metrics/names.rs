@@ -1,5 +1,6 @@
 //! The names of all metrics, in one table each: what a node counts, and what the supervisor knows
 //! of it. docs/metrics.md is made from these.
+//! Longer than 500 lines: a table, with a line or a few for each.
 
 /// What kind of number it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,30 @@ pub(crate) const NODE_COUNTERS: &[NodeCounter] = &[
     count("streams_given_up", "TCP streams given up because too much waited behind a hole."),
     gauge("stream_bytes_waiting", "Bytes that wait behind holes of TCP streams."),
     count("table_entries_forgotten", "Entries of bounded tables that made way for others."),
+    count(
+        "conns_announced",
+        "Connections that another one announced (FTP data, DCC), here or at another worker.",
+    ),
+    count("conns_announced_met", "Announced connections that came."),
+    count(
+        "conns_announced_late",
+        "Announced connections that came before their announcement and were analysed whole.",
+    ),
+    count(
+        "conns_announced_too_late",
+        "Announced connections whose first bytes were gone when their announcement came.",
+    ),
+    count(
+        "late_conns_refused",
+        "Connections whose first bytes were not kept for an announcement, for want of room.",
+    ),
+    count("notes_told", "Notes for other workers that a proxy took."),
+    count("notes_reached", "Times that a worker was told one of this worker's notes."),
+    count("notes_heard", "Notes of other workers that came."),
+    count("notes_kept", "DHCP messages that this worker keeps itself."),
+    count("notes_untaken", "Notes that no proxy took: other workers do not know."),
+    count("notes_dropped", "Notes between workers that found a queue full."),
+    count("notes_unread", "Notes of other workers that made no sense."),
     count("shed_levels_raised", "Times that the ring was so full that more was left out."),
     count("shed_undetected", "Connections looked at by their port only."),
     count("shed_cut_short", "Connections whose analysis ended at 1 MiB."),
@@ -178,6 +203,16 @@ pub(crate) const NODE_COUNTERS: &[NodeCounter] = &[
     count("evictions", "Entries that made way for others."),
     count("replicate_failures", "Copies that another proxy did not take."),
     count("snapshot_failures", "Snapshots of the table that could not be written."),
+    gauge("listeners", "Workers that listen at the proxy for what others tell."),
+    gauge(
+        "announcements",
+        "Announced connections that the proxy keeps for workers that come later.",
+    ),
+    count(
+        "announcements_forgotten",
+        "Announced connections that it kept no longer, because there were too many.",
+    ),
+    count("notes_passed", "Times that the proxy passed a note on to a worker."),
 ];
 
 /// A node runs and reports.

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use tyto_core::net::{Proto, Side};
 
+use super::late::Late;
 use super::{SPECS, Spec};
 
 /// Bytes of both sides together after which detection ends; the piece that passes the limit is
@@ -13,6 +14,8 @@ use super::{SPECS, Spec};
 const BYTES_MAX: usize = 1024;
 /// Pieces, gaps included, after which detection ends.
 const PIECES_MAX: usize = 100;
+/// Pieces, gaps included, that are kept beyond the end of detection.
+const LATE_PIECES_MAX: usize = 1024;
 
 /// The first bytes of a stage, by side; empty when nothing came yet. Of datagrams: the latest
 /// of each side.
@@ -49,6 +52,10 @@ pub(super) struct Detection {
     pieces: Vec<Piece>,
     candidates: SpecSet,
     ended: bool,
+    /// The connection may be announced yet: its bytes are kept beyond the end of detection.
+    pub(super) may_join: bool,
+    /// Bytes that were kept since, with the piece that ended it.
+    late_bytes: usize,
 }
 
 /// Bit per index of [`SPECS`].
@@ -112,6 +119,8 @@ impl Detection {
             pieces: Vec::new(),
             candidates,
             ended: candidates == SpecSet::default(),
+            may_join: false,
+            late_bytes: 0,
         }
     }
 
@@ -155,6 +164,31 @@ impl Detection {
         self.pieces.push(Piece::Bytes { side, start: end - bytes.len(), end });
     }
 
+    /// Keeps the bytes of `side` that were delivered last beyond the end of detection, for an
+    /// announcement that comes late. False when they are not kept, and so nothing more is.
+    pub(super) fn keep_on(&mut self, side: Side, bytes: &[u8], late: &mut Late) -> bool {
+        if !self.may_join || self.pieces.len() >= LATE_PIECES_MAX {
+            return false;
+        }
+        if !late.keep(self.late_bytes, bytes.len()) {
+            return false;
+        }
+        if self.late_bytes == 0 {
+            self.keep(side, bytes);
+        } else if let Some(kept) = self.bytes.get_mut(side.index()) {
+            let start = kept.len();
+            kept.extend_from_slice(bytes);
+            self.pieces.push(Piece::Bytes { side, start, end: kept.len() });
+        }
+        self.late_bytes += bytes.len();
+        true
+    }
+
+    /// Bytes that [`Detection::keep_on`] kept.
+    pub(super) const fn late_bytes(&self) -> usize {
+        self.late_bytes
+    }
+
     /// Of a byte stream what is looked at must lie in one piece; of datagrams the latest does.
     fn is_appended(&self, side: Side) -> bool {
         self.proto != Proto::Udp
@@ -163,6 +197,13 @@ impl Detection {
 
     /// Bytes of `side` will not come. What is looked at closes up over them.
     pub(super) fn gap(&mut self, side: Side, missed_bytes: u64) {
+        if self.late_bytes > 0 {
+            // Past the limit the next bytes end it.
+            if self.pieces.len() < LATE_PIECES_MAX {
+                self.pieces.push(Piece::Gap { side, missed_bytes });
+            }
+            return;
+        }
         if self.ended || self.pieces.is_empty() {
             return;
         }

@@ -3,15 +3,18 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tyto_core::net::Proto;
 use tyto_core::time::Ts;
 
+use super::state::Shared;
 use super::{Cx, Spec};
 use crate::decode::addr::Addr;
 use crate::flow::conn::ConnCore;
 use crate::flow::hash::KeyedHasher;
+use crate::neighbours::{Announced, Announcer, Note};
 
 /// Announced connections that are waited for. At the limit the oldest is given up.
 const EXPECTED_MAX: usize = 1 << 16;
@@ -67,6 +70,8 @@ struct Key {
 struct Entry {
     spec: &'static Spec,
     until: Ts,
+    /// Another worker told of it.
+    is_heard: bool,
 }
 
 const ANYBODY: Addr = Addr::v6([0; 16]);
@@ -83,6 +88,15 @@ impl ExpectedConns {
 
     /// Waits for `expected` from `now` on. The same announced again waits for the later end.
     pub fn add(&mut self, now: Ts, expected: &Expected) {
+        self.wait_for(now, expected, false);
+    }
+
+    /// The same for what another worker announced.
+    pub fn hear(&mut self, now: Ts, expected: &Expected) {
+        self.wait_for(now, expected, true);
+    }
+
+    fn wait_for(&mut self, now: Ts, expected: &Expected, is_heard: bool) {
         self.stats.announced += 1;
         self.expire(now);
         let key = Key {
@@ -95,25 +109,41 @@ impl ExpectedConns {
         if let Some(known) = self.waiting.get_mut(&key) {
             known.spec = expected.spec;
             known.until = known.until.max(until);
+            known.is_heard = is_heard;
             return;
         }
         while self.waiting.len() >= EXPECTED_MAX {
             let Some((_, oldest)) = self.order.pop_front() else { break };
             self.stats.forgotten += u64::from(self.waiting.remove(&oldest).is_some());
         }
-        self.waiting.insert(key, Entry { spec: expected.spec, until });
+        self.waiting.insert(key, Entry { spec: expected.spec, until, is_heard });
         self.order.push_back((until, key));
     }
 
     /// Who is to analyse the connection that begins.
     pub fn of(&mut self, now: Ts, conn: &ConnCore, proto: Proto) -> Option<&'static Spec> {
+        self.find(now, conn, proto, false)
+    }
+
+    /// Who is to analyse a connection that began before another worker's announcement came.
+    pub fn of_late(&mut self, now: Ts, conn: &ConnCore, proto: Proto) -> Option<&'static Spec> {
+        self.find(now, conn, proto, true)
+    }
+
+    fn find(
+        &mut self,
+        now: Ts,
+        conn: &ConnCore,
+        proto: Proto,
+        is_late: bool,
+    ) -> Option<&'static Spec> {
         if self.waiting.is_empty() {
             return None;
         }
         let (orig, resp, resp_port) = (conn.orig.addr, conn.resp.addr, conn.resp.port);
         let found = [orig, ANYBODY].into_iter().find_map(|orig| {
             let entry = self.waiting.get(&Key { orig, resp, resp_port, proto })?;
-            (entry.until > now).then_some(entry.spec)
+            (entry.until > now && (entry.is_heard || !is_late)).then_some(entry.spec)
         })?;
         self.stats.met += 1;
         Some(found)
@@ -143,8 +173,18 @@ impl ExpectedConns {
     }
 }
 
+impl ConnCore {
+    /// It is the connection that was announced for `spec`.
+    pub fn is_announced_for(&mut self, spec: &'static Spec) {
+        self.expected = Some(spec);
+        if let Some(service) = service_of(spec) {
+            self.services.add(service);
+        }
+    }
+}
+
 /// The service that a connection has by being announced, where that says so.
-pub fn service_of(spec: &Spec) -> Option<&'static str> {
+fn service_of(spec: &Spec) -> Option<&'static str> {
     match spec.name {
         "FTP_DATA" => Some("ftp-data"),
         "IRC_DATA" => Some("irc-dcc-data"),
@@ -154,8 +194,30 @@ pub fn service_of(spec: &Spec) -> Option<&'static str> {
 
 impl Cx<'_> {
     /// Announces a connection, to the other workers too (Zeek: `Analyzer::schedule_analyzer`).
-    pub fn expect(&mut self, expected: Expected) {
-        self.shared.expected.add(self.now, &expected);
+    /// `by` tells them what they have to know of who announces it.
+    pub fn expect(&mut self, expected: &Expected, by: impl FnOnce(&Arc<str>) -> Announcer) {
+        self.shared.expected.add(self.now, expected);
+        let neighbours = &mut self.shared.neighbours;
+        let Some(by) = neighbours.me().map(by) else { return };
+        let Expected { orig, resp, resp_port, timeout_s, .. } = *expected;
+        let announced = Announced { at: self.now, timeout_s, orig, resp, resp_port, by };
+        // What does not fit is counted.
+        drop(neighbours.tell(Note::Announced(announced)));
+    }
+
+    /// This protocol announces connections, for which the other workers are to be ready.
+    pub fn attention(&mut self) {
+        let Shared { neighbours, late, .. } = &mut *self.shared;
+        if neighbours.me().is_some() && late.asks(self.now) {
+            drop(neighbours.tell(Note::Attention(self.now)));
+        }
+    }
+
+    /// The connection was announced since it began, as another worker saw.
+    pub(super) fn meet_late(&mut self) {
+        if let Some(spec) = self.shared.expected.of_late(self.now, self.conn, self.proto) {
+            self.conn.is_announced_for(spec);
+        }
     }
 }
 
@@ -208,6 +270,19 @@ mod tests {
         conns.add(Ts::new(170, 0), &expected(None, 2002, 60));
         assert!(comes(&mut conns, 170, [10, 0, 0, 1], 2000));
         assert_eq!(conns.stats(), ExpectedStats { announced: 4, met: 3, forgotten: 0 });
+    }
+
+    /// Zeek looks when a connection begins, and so does who sees both ends of the matter.
+    #[test]
+    fn what_others_announce_is_known_late_too() {
+        let mut conns = ExpectedConns::new(KeyedHasher::with_seed(1));
+        conns.add(Ts::new(100, 0), &expected(None, 2000, 60));
+        conns.hear(Ts::new(100, 0), &expected(None, 2001, 60));
+        let late = |conns: &mut ExpectedConns, port| {
+            conns.of_late(Ts::new(101, 0), &conn([10, 0, 0, 1], port), Proto::Tcp).is_some()
+        };
+        assert_eq!([late(&mut conns, 2000), late(&mut conns, 2001)], [false, true]);
+        assert!(conns.of(Ts::new(101, 0), &conn([10, 0, 0, 1], 2001), Proto::Tcp).is_some());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod conversation_tests;
 pub mod cx;
 pub mod detect;
 pub mod expected;
+pub mod late;
 pub mod log;
 pub mod mime;
 pub mod nvt;

@@ -9,6 +9,7 @@ use tyto_core::net::{Proto, Side};
 
 use super::cx::{Cx, Violation};
 use super::detect::{Detection, Piece};
+use super::state::Shared;
 use super::{Analyzer, SPECS, Spec, log};
 
 /// Analyzers on one stage at a time. A further match is not followed, and counted.
@@ -48,13 +49,20 @@ impl Stage {
     /// of its responder's port; and detection.
     pub fn of_connection(proto: Proto, cx: &mut Cx<'_>) -> Self {
         let mut stage = Self::by_port(proto, cx);
-        stage.detection = Some(cx.shared.spare_detections.begin(proto));
+        let mut detection = cx.shared.spare_detections.begin(proto);
+        if proto == Proto::Tcp && stage.first.is_none() && cx.shared.late.attends(cx.now) {
+            detection.may_join = cx.shared.late.begins(cx.now, cx.conn);
+        }
+        stage.detection = Some(detection);
         stage
     }
 
     /// The same without detection.
     pub fn by_port(proto: Proto, cx: &mut Cx<'_>) -> Self {
         let mut stage = Self::deaf();
+        if cx.conn.expected.is_none() && cx.shared.late.attends(cx.now) {
+            cx.meet_late();
+        }
         if let Some(expected) = cx.conn.expected {
             stage.add(expected, cx);
             return stage;
@@ -71,8 +79,8 @@ impl Stage {
     }
 
     /// Nothing more is delivered to anyone; [`Analyzer::end`] still comes.
-    pub fn give_up(&mut self) {
-        self.detection = None;
+    pub fn give_up(&mut self, shared: &mut Shared) {
+        self.end_detection(shared);
         self.slots_mut().for_each(|slot| slot.is_live = false);
     }
 
@@ -146,14 +154,46 @@ impl Stage {
             if self.add(spec, cx)
                 && let Some(slot) = self.others.last_mut().or(self.first.as_mut())
             {
-                slot.replay(&detection, (side, bytes), cx);
+                slot.replay(&detection, Some((side, bytes)), cx);
             }
         }
-        if detection.has_ended() {
-            cx.shared.spare_detections.over(detection);
+        let is_kept = if detection.has_ended() {
+            self.first.is_none() && detection.keep_on(side, bytes, &mut cx.shared.late)
         } else {
             detection.keep(side, bytes);
-            self.detection = Some(detection);
+            true
+        };
+        self.detection = Some(detection);
+        if !is_kept {
+            self.end_detection(cx.shared);
+        }
+    }
+
+    /// The connection was announced for `spec` after it began: gives that all that came. False
+    /// when some of it is not there any more; then nobody listens.
+    pub fn join_late(&mut self, spec: &'static Spec, cx: &mut Cx<'_>) -> bool {
+        let Some(detection) = self.detection.take() else { return false };
+        let is_added = self.add(spec, cx);
+        if is_added && let Some(slot) = self.others.last_mut().or(self.first.as_mut()) {
+            slot.replay(&detection, None, cx);
+        }
+        self.detection = Some(detection);
+        self.may_join_no_more(cx.shared);
+        is_added
+    }
+
+    /// The connection will not be announced any more.
+    pub fn may_join_no_more(&mut self, shared: &mut Shared) {
+        match &mut self.detection {
+            Some(detection) if !detection.has_ended() => detection.may_join = false,
+            _ => self.end_detection(shared),
+        }
+    }
+
+    fn end_detection(&mut self, shared: &mut Shared) {
+        if let Some(detection) = self.detection.take() {
+            shared.late.released(detection.late_bytes());
+            shared.spare_detections.over(detection);
         }
     }
 
@@ -182,9 +222,7 @@ impl Stage {
 
     /// The connection is over.
     pub fn end(&mut self, cx: &mut Cx<'_>) {
-        if let Some(detection) = self.detection.take() {
-            cx.shared.spare_detections.over(detection);
-        }
+        self.end_detection(cx.shared);
         for slot in self.slots_mut() {
             // Those that failed have rows to write, too.
             slot.is_live = true;
@@ -199,8 +237,8 @@ impl Stage {
 }
 
 impl Slot {
-    /// Gives the analyzer all that came, and what came last.
-    fn replay(&mut self, detection: &Detection, latest: (Side, &[u8]), cx: &mut Cx<'_>) {
+    /// Gives the analyzer all that was kept, and what came last if that is not yet among it.
+    fn replay(&mut self, detection: &Detection, latest: Option<(Side, &[u8])>, cx: &mut Cx<'_>) {
         // All of it belongs to one packet, at whose end Zeek looks at violations: one side may
         // fail while the other still tells something.
         let mut violations = Vec::new();
@@ -210,7 +248,9 @@ impl Slot {
                 Piece::Gap { side, missed_bytes } => analyzer.gap(side, missed_bytes, cx),
             });
         }
-        self.told(cx, &mut violations, |analyzer, cx| analyzer.deliver(latest.0, latest.1, cx));
+        if let Some((side, bytes)) = latest {
+            self.told(cx, &mut violations, |analyzer, cx| analyzer.deliver(side, bytes, cx));
+        }
         for violation in &violations {
             self.violated(violation, cx);
         }

@@ -8,6 +8,7 @@ use super::dhcp::join::Transactions;
 use super::expected::ExpectedConns;
 use super::ftp::data::Channels;
 use super::irc::data::Transfers;
+use super::late::Late;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;
@@ -18,6 +19,7 @@ use crate::log::traceroute::Traceroutes;
 use crate::log::tunnel::Tunnels;
 use crate::log::unknown_protocols::UnknownProtocols;
 use crate::log::weird::Weirds;
+use crate::neighbours::Neighbours;
 use crate::shed::Shedding;
 use crate::site::Site;
 use crate::x509::Certificates;
@@ -55,6 +57,10 @@ pub struct Shared {
     pub unknown_protocols: UnknownProtocols,
     /// Connections that others announced.
     pub expected: ExpectedConns,
+    /// Connections that others may announce late.
+    pub late: Late,
+    /// The other workers of the cluster.
+    pub neighbours: Neighbours,
     /// Files that IRC clients announced.
     pub irc_transfers: Transfers,
     /// Certificates that hosts showed.
@@ -94,6 +100,8 @@ impl Shared {
             unknown_protocols: UnknownProtocols::default(),
             known_services: KnownServices::new(hasher_of(16)),
             expected: ExpectedConns::new(hasher_of(17)),
+            late: Late::default(),
+            neighbours: Neighbours::default(),
             irc_transfers: Transfers::new(hasher_of(21)),
             certificates: Certificates::new(hasher_of(30)),
             spare_detections: SpareDetections::default(),

@@ -4,6 +4,7 @@
 use tyto_core::net::{Proto, Side};
 
 use super::{Analyzer, Cx, First, Match, Spec};
+use crate::neighbours::Note;
 
 pub mod join;
 mod log;
@@ -55,7 +56,12 @@ impl Analyzer for Dhcp {
         }
         cx.confirm();
         let source = join::Source { ts: cx.now, uid: cx.uid(), id: cx.id(), side };
-        cx.shared.dhcp.message(&message, &source, cx.out);
+        let piece = join::Piece::new(&message, &source);
+        // In a cluster the parts of a transaction come together at one worker, which may be this.
+        let note = Note::Dhcp(Box::new(piece));
+        if let Err(Note::Dhcp(piece)) = cx.shared.neighbours.tell(note) {
+            cx.shared.dhcp.add(*piece, cx.out);
+        }
     }
 
     fn end(&mut self, _cx: &mut Cx<'_>) {}

@@ -8,7 +8,7 @@ use tyto_core::time::Ts;
 use tyto_core::uid::{Fuid, Uid};
 
 /// A command and its reply.
-#[derive(Debug, LogRecord)]
+#[derive(Clone, Debug, LogRecord)]
 #[log(stream = "ftp")]
 pub(super) struct FtpLog {
     /// When the command was sent.
@@ -39,6 +39,13 @@ pub(super) struct FtpLog {
     pub data_channel: Option<DataChannel>,
     /// The file that was transferred.
     pub fuid: Option<Fuid>,
+}
+
+impl FtpLog {
+    /// Whether a file goes over a data connection for the command.
+    pub(super) fn moves_file(&self) -> bool {
+        matches!(self.command.as_deref(), Some(b"RETR" | b"STOR" | b"STOU" | b"APPE"))
+    }
 }
 
 /// A data connection that is to come.

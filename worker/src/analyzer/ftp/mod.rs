@@ -5,6 +5,7 @@
 mod adat;
 mod address;
 pub mod data;
+mod held;
 mod log;
 mod path;
 mod probe;
@@ -90,6 +91,7 @@ impl Ftp {
         command.copy_from_slice(word);
         command.make_ascii_uppercase();
         cx.confirm();
+        cx.attention();
         self.is_confirmed = true;
         if b"AUTH".starts_with(command) {
             self.auth = Some(arg.to_vec());
@@ -180,6 +182,9 @@ impl Analyzer for Ftp {
     fn wake(&mut self, cx: &mut Cx<'_>) {
         if let Some(tls) = &mut self.tls {
             tls.wake(cx);
+        }
+        if let Some(session) = &mut self.session {
+            session.wake(cx);
         }
     }
 

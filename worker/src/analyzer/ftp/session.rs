@@ -12,11 +12,13 @@ use tyto_core::time::Ts;
 
 use super::address::{self, Endpoint};
 use super::data::{self, DATA_TIMEOUT_S};
+use super::held::Held;
 use super::log::{DataChannel, FtpLog};
 use super::{path, replies};
 use crate::analyzer::Cx;
 use crate::analyzer::expected::Expected;
 use crate::log::software::SoftwareSeen;
+use crate::neighbours::{Announcer, SessionAt};
 
 /// Commands that may wait for replies (Zeek: `max_pending_commands`).
 const PENDING_MAX: usize = 20;
@@ -49,6 +51,9 @@ pub(super) struct Session {
     /// Commands by their number.
     pending: BTreeMap<u64, Command>,
     commands: u64,
+    /// Where the data connection is that was announced last.
+    announced: Option<Endpoint>,
+    held: Held,
 }
 
 #[derive(Debug)]
@@ -76,6 +81,8 @@ impl Session {
             current: None,
             pending: BTreeMap::new(),
             commands: 0,
+            announced: None,
+            held: Held::default(),
         };
         session.add(now, b"<init>".to_vec(), Vec::new());
         session
@@ -174,7 +181,13 @@ impl Session {
         for command in std::mem::take(&mut self.pending).into_values() {
             self.message(command, cx);
         }
+        self.held.end(cx);
         data::forget_session(cx);
+    }
+
+    /// The time has come that a row waited for.
+    pub(super) fn wake(&mut self, cx: &mut Cx<'_>) {
+        self.held.wake(cx);
     }
 
     fn add(&mut self, ts: Ts, name: Vec<u8>, arg: Vec<u8>) {
@@ -228,14 +241,17 @@ impl Session {
         }
         self.data_channel =
             Some(DataChannel { passive, orig_h, resp_h: to.addr, resp_p: Port(to.port) });
-        cx.expect(Expected {
+        self.announced = Some(to);
+        let expected = Expected {
             orig: Some(orig_h),
             resp: to.addr,
             resp_port: to.port,
             proto: Proto::Tcp,
             spec: &data::SPEC,
             timeout_s: DATA_TIMEOUT_S,
-        });
+        };
+        let serial = cx.conn.serial;
+        cx.expect(&expected, |me| Announcer::Ftp(SessionAt { worker: me.clone(), serial }));
     }
 
     /// A command and its reply are complete: writes them if it is a command that is logged.
@@ -283,14 +299,22 @@ impl Session {
             password: self.password.take(),
             command: self.command.take(),
             arg: self.arg.take(),
-            mime_type: seen.mime_type.map(str::to_owned),
+            mime_type: seen.mime_type.map(Into::into),
             file_size: self.file_size,
             reply_code: self.reply.as_ref().map(|(code, _)| u64::from(*code)),
             reply_msg: self.reply.as_mut().map(|(_, text)| std::mem::take(text)),
             data_channel: self.data_channel,
             fuid: seen.fuid,
         };
-        cx.row(&row);
+        if cx.shared.neighbours.me().is_some()
+            && row.fuid.is_none()
+            && let Some(to) = self.announced.filter(|_| row.moves_file())
+        {
+            self.announced = None;
+            self.held.hold(row.clone(), to, cx);
+        } else {
+            cx.row(&row);
+        }
         // What was lent to the row.
         let FtpLog { user, password, command, arg, reply_msg, .. } = row;
         (self.user, self.password, self.command, self.arg) = (user, password, command, arg);

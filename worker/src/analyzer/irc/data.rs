@@ -6,6 +6,7 @@ use tyto_core::net::Side;
 use tyto_core::time::Ts;
 
 use super::log::IrcLog;
+use crate::analyzer::state::Shared;
 use crate::analyzer::{Analyzer, Cx, Spec};
 use crate::decode::addr::Addr;
 use crate::file::{FileAbout, FileRef};
@@ -51,6 +52,18 @@ pub(super) fn expect(to: (Addr, u16), row: IrcLog, cx: &mut Cx<'_>) -> bool {
     }
     expected.insert(to, (now.plus_secs(TRANSFER_TIMEOUT_S), row));
     true
+}
+
+/// Another worker saw that a transfer was announced. Too many are not waited for; that worker
+/// says so.
+pub fn hear(shared: &mut Shared, to: (Addr, u16), row: IrcLog, now: Ts) {
+    let expected = &mut shared.irc_transfers.expected;
+    if expected.len() >= TRANSFERS_MAX {
+        expected.retain(|_, (expires, _)| *expires >= now);
+    }
+    if expected.len() < TRANSFERS_MAX {
+        expected.insert(to, (now.plus_secs(TRANSFER_TIMEOUT_S), row));
+    }
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tyto_core::uid::{Fuid, Uid};
 /// A command of a client.
 #[derive(Clone, Debug, LogRecord)]
 #[log(stream = "irc")]
-pub(super) struct IrcLog {
+pub struct IrcLog {
     /// When it was seen.
     pub ts: Ts,
     /// The connection.

@@ -2,7 +2,7 @@
 //! channel, sends what file. After STARTTLS the connection goes on as TLS.
 
 pub mod data;
-mod log;
+pub mod log;
 mod message;
 mod probe;
 #[cfg(test)]
@@ -20,6 +20,7 @@ use super::expected::Expected;
 use super::stage::Stage;
 use super::{Analyzer, Cx, Spec, spec};
 use crate::decode::addr::Addr;
+use crate::neighbours::Announcer;
 
 /// Bytes of a line that are waited for.
 const LINE_LEN_MAX: usize = 1000;
@@ -134,6 +135,7 @@ impl Irc {
         {
             self.is_confirmed = true;
             cx.confirm();
+            cx.attention();
         }
         if message.command.len() > COMMAND_LEN_MAX {
             cx.weird("irc_invalid_command");
@@ -253,18 +255,19 @@ impl Irc {
                     dcc_file_size: Some(dcc.size),
                     ..session.clone()
                 };
-                if !data::expect(to, row, cx) {
+                if !data::expect(to, row.clone(), cx) {
                     cx.weird("irc_max_dcc_expected_transfers_exceeded");
                     return;
                 }
-                cx.expect(Expected {
+                let expected = Expected {
                     orig: None,
                     resp: to.0.into(),
                     resp_port: to.1,
                     proto: Proto::Tcp,
                     spec: &data::SPEC,
                     timeout_s: TRANSFER_TIMEOUT_S,
-                });
+                };
+                cx.expect(&expected, |_| Announcer::Dcc(Box::new(row)));
             }
             Some(Err(Fault::DccPort(port))) => {
                 cx.weird_with("irc_invalid_dcc_port", &port.to_string());
