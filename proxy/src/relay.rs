@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tyto_core::shard;
 use tyto_core::time::Ts;
 use tyto_daemon::health;
@@ -46,6 +46,8 @@ struct Listener {
     queue: mpsc::Sender<v1::Note>,
     /// Which call it is.
     call: u64,
+    /// Tells the call, by its end, that nothing more comes.
+    _lasts: oneshot::Sender<()>,
 }
 
 /// A worker's call that listens.
@@ -57,6 +59,8 @@ pub(crate) struct Joined {
     pub(crate) kept: Vec<v1::Note>,
     /// What comes from now on.
     pub(crate) notes: mpsc::Receiver<v1::Note>,
+    /// Ends when nothing more comes.
+    pub(crate) over: oneshot::Receiver<()>,
 }
 
 #[derive(Debug, Default)]
@@ -82,9 +86,10 @@ impl Relay {
         state.calls += 1;
         let call = state.calls;
         let (queue, notes) = mpsc::channel(QUEUE_NOTES_MAX);
-        state.listeners.insert(worker.to_owned(), Listener { queue, call });
+        let (lasts, over) = oneshot::channel();
+        state.listeners.insert(worker.to_owned(), Listener { queue, call, _lasts: lasts });
         let kept = state.kept.values().map(|(note, _)| note.clone()).collect();
-        Some(Joined { call, kept, notes })
+        Some(Joined { call, kept, notes, over })
     }
 
     /// The call of `worker` ends once it has what waits for it.

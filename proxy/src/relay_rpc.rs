@@ -55,10 +55,15 @@ impl v1::relay_server::Relay for RelayService {
             return Err(Status::unavailable("this proxy ends"));
         };
         let (shared, call, mut own) = (self.shared.clone(), joined.call, request.into_inner());
-        // Ends with the caller's stream, however that ends.
+        let over = joined.over;
+        // Ends with the caller's stream, however that ends, or when ours does: whoever holds the
+        // caller's keeps the connection open.
         tokio::spawn(async move {
-            while let Ok(Some(_)) = own.message().await {}
-            shared.relay.leave(&worker, call);
+            let left = async { while let Ok(Some(_)) = own.message().await {} };
+            tokio::select! {
+                () = left => shared.relay.leave(&worker, call),
+                _ = over => {}
+            }
         });
         let notes = tokio_stream::iter(joined.kept).chain(ReceiverStream::new(joined.notes));
         let notes = notes.map(|note| Ok(v1::Notes { notes: vec![note] }));

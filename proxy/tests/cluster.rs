@@ -218,11 +218,35 @@ fn each_call_is_for_one_role() {
     let denied = |status: tonic::Status| assert_eq!(status.code(), Code::PermissionDenied);
     denied(logger.claim("proxy-1", &[b"host"]).unwrap_err());
     denied(proxy.claim("proxy-1", &[b"host"]).unwrap_err());
+    denied(logger.tell("proxy-1", 1).unwrap_err());
+    denied(proxy.listen("proxy-1").map(drop).unwrap_err());
     denied(worker.replicate("proxy-1").unwrap_err());
     denied(worker.handover("proxy-1", "worker-1").unwrap_err());
     denied(proxy.handover("proxy-1", "proxy-1").unwrap_err());
     assert!(proxy.handover("proxy-1", "proxy-2").unwrap().is_empty());
     proxy.replicate("proxy-1").unwrap();
+}
+
+/// Workers listen as long as they want, and the proxy ends all calls with itself.
+#[test]
+fn a_note_is_heard_by_who_listens_until_it_leaves_or_the_proxy_ends() {
+    let cluster = Cluster::new(&["proxy-1"]);
+    let running = cluster.start("proxy-1");
+    let [one, two, three] = ["worker-1", "worker-2", "worker-3"].map(|name| cluster.worker(name));
+    assert_eq!(one.tell("proxy-1", 1).unwrap(), [0]);
+    let mut by_two = two.listen("proxy-1").unwrap();
+    let mut by_three = three.listen("proxy-1").unwrap();
+    assert_eq!(one.tell("proxy-1", 1).unwrap(), [2]);
+    assert_eq!(two.tell("proxy-1", 64).unwrap(), [1]);
+    by_two.own = None;
+    assert_eq!(two.hear(&mut by_two).unwrap().unwrap().notes.len(), 1);
+    assert!(two.hear(&mut by_two).unwrap().is_none(), "it left");
+    assert_eq!(one.tell("proxy-1", 1).unwrap(), [1]);
+    running.stop();
+    for _ in 0..3 {
+        assert_eq!(three.hear(&mut by_three).unwrap().unwrap().notes.len(), 1);
+    }
+    assert!(three.hear(&mut by_three).unwrap().is_none(), "the proxy ended");
 }
 
 #[test]
@@ -234,6 +258,9 @@ fn claim_out_of_bounds_is_refused() {
     assert_eq!(error.code(), Code::InvalidArgument);
     let error = worker.claim("proxy-1", &vec![&b"host"[..]; 10_001]).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
+    for key_len in [0, 65] {
+        assert_eq!(worker.tell("proxy-1", key_len).unwrap_err().code(), Code::InvalidArgument);
+    }
 }
 
 #[test]

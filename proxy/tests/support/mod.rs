@@ -20,6 +20,7 @@ use tyto_daemon::shutdown::CancellationToken;
 use tyto_daemon::tls::{self, Identity};
 use tyto_daemon::{channel, telemetry};
 use tyto_proto::v1;
+use tyto_proto::v1::relay_client::RelayClient;
 use tyto_proto::v1::state_client::StateClient;
 use tyto_proxy::node;
 
@@ -137,16 +138,16 @@ impl Cluster {
         let identity = Identity::load(&self.config(name, role)).unwrap();
         let runtime = runtime();
         let guard = runtime.enter();
-        let clients = self
+        let channels = self
             .peers
             .iter()
             .map(|peer| {
                 let channel = channel::to_peer(&identity, peer).unwrap();
-                (peer.node.clone(), StateClient::new(channel))
+                (peer.node.clone(), channel)
             })
             .collect();
         drop(guard);
-        Caller { runtime, clients }
+        Caller { runtime, channels }
     }
 
     /// The configuration of a node.
@@ -197,7 +198,7 @@ impl Running {
 /// A node that calls proxies.
 pub(crate) struct Caller {
     runtime: tokio::runtime::Runtime,
-    clients: Vec<(String, StateClient<PeerChannel>)>,
+    channels: Vec<(String, PeerChannel)>,
 }
 
 impl Caller {
@@ -239,9 +240,43 @@ impl Caller {
         self.runtime.block_on(call).map(drop)
     }
 
-    fn client(&self, proxy: &str) -> StateClient<PeerChannel> {
-        self.clients.iter().find(|(name, _)| name == proxy).unwrap().1.clone()
+    /// Tells `proxy` a note with a key of `key_len` bytes. Gives how many workers hear it.
+    pub(crate) fn tell(&self, proxy: &str, key_len: usize) -> Result<Vec<u32>, Status> {
+        let about = v1::note::About::Attention(v1::Attention { ts: 1 });
+        let note = v1::Note { key: vec![0; key_len], about: Some(about) };
+        let mut client = RelayClient::new(self.channel(proxy));
+        let call = client.tell(v1::TellRequest { notes: vec![note] });
+        Ok(self.runtime.block_on(call)?.into_inner().listeners)
     }
+
+    /// Listens at `proxy`.
+    pub(crate) fn listen(&self, proxy: &str) -> Result<Heard, Status> {
+        let mut client = RelayClient::new(self.channel(proxy));
+        let (own, words) = tokio::sync::mpsc::channel(1);
+        own.try_send(v1::Listening {}).unwrap();
+        let words = tokio_stream::wrappers::ReceiverStream::new(words);
+        let notes = self.runtime.block_on(client.listen(words))?.into_inner();
+        Ok(Heard { own: Some(own), notes })
+    }
+
+    /// What a listener hears next; None when the proxy has ended its call.
+    pub(crate) fn hear(&self, heard: &mut Heard) -> Result<Option<v1::Notes>, Status> {
+        self.runtime.block_on(heard.notes.message())
+    }
+
+    fn client(&self, proxy: &str) -> StateClient<PeerChannel> {
+        StateClient::new(self.channel(proxy))
+    }
+
+    fn channel(&self, proxy: &str) -> PeerChannel {
+        self.channels.iter().find(|(name, _)| name == proxy).unwrap().1.clone()
+    }
+}
+
+/// A call that listens; it leaves when `own` is dropped.
+pub(crate) struct Heard {
+    pub(crate) own: Option<tokio::sync::mpsc::Sender<v1::Listening>>,
+    notes: tonic::Streaming<v1::Notes>,
 }
 
 /// A runtime with a thread of its own, so that connections are tended between calls.
