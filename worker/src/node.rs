@@ -81,13 +81,9 @@ pub async fn run(
             let output = Output::new(Box::new(rows));
             let analysis = analysis_of(&config);
             let mut pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
-            if let Some(store) = trust {
-                pipeline.validate_against(store);
-            }
+            trust.into_iter().for_each(|store| pipeline.validate_against(store));
             pipeline.report_itself();
-            if let Some(neighbours) = neighbours {
-                pipeline.has_neighbours(neighbours);
-            }
+            neighbours.into_iter().for_each(|others| pipeline.has_neighbours(others));
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
             let account = of_flows;
             let thread = PacketThread { capture, pipeline, stop, gauges, interface, account };
