@@ -136,7 +136,6 @@ impl Neighbours {
     ///
     /// # Errors
     /// The note, when there are no others or the queue is full: the latter is counted.
-    #[expect(clippy::result_large_err, reason = "the caller keeps what cannot be told")]
     pub fn tell(&mut self, note: Note) -> Result<(), Note> {
         let Some(told) = self.ends.as_ref().and_then(|ends| ends.told.as_ref()) else {
             return Err(note);
