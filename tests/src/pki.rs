@@ -70,6 +70,22 @@ impl Pki {
     }
 }
 
+/// Nodes `ROLE-1` to `ROLE-count`, each with a port of the loopback that is free just now.
+///
+/// # Errors
+/// When there are not enough.
+pub fn loopback_peers(role: Role, count: usize) -> Result<Vec<Peer>> {
+    let mut taken = Vec::new();
+    let mut peers = Vec::new();
+    for i in 1..=count {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        peers.push(Peer { node: format!("{role}-{i}"), role, addr: listener.local_addr()? });
+        // Kept, so that no two have one port.
+        taken.push(listener);
+    }
+    Ok(peers)
+}
+
 /// A node that listens on a port of the loopback that is free just now.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use tyto_daemon::tls::{self, Identity};
 use tyto_proto::v1;
 use tyto_proto::v1::note::About;
 use tyto_proto::v1::relay_client::RelayClient;
-use tyto_tests::pki::{Pki, loopback_peer};
+use tyto_tests::pki::{Pki, loopback_peers};
 use tyto_tests::{tree, wait};
 use tyto_worker::capture::pcap_file::PcapFile;
 use tyto_worker::capture::{Next, PacketSource};
@@ -178,9 +178,7 @@ impl Cluster {
         let (dir, pki) = (tempfile::tempdir()?, Pki::new()?);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let peers = (1..=proxies)
-            .map(|i| loopback_peer(Role::Proxy, &format!("proxy-{i}")))
-            .collect::<Result<Vec<_>>>()?;
+        let peers = loopback_peers(Role::Proxy, proxies)?;
         let end = CancellationToken::new();
         for peer in &peers {
             let prefix = dir.path().join(&peer.node);

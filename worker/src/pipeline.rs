@@ -344,9 +344,8 @@ impl Pipeline {
         if packet.total_len == 0 && self.ignore_checksums {
             self.odd(carrier, None, &Weird::of_ip(IpFault::ZeroLength.name()));
         }
-        let wire_len = carrier.wire_len.saturating_sub(offset);
         // Offload leaves lengths and checksums empty: who ignores the one copes with the other.
-        packet.check(wire_len, self.ignore_checksums)?;
+        packet.check(carrier.wire_len.saturating_sub(offset), self.ignore_checksums)?;
         if packet.is_v4 && !self.ignore_checksums && !checksum::is_valid(packet.header()) {
             self.stats.bad_checksums += 1;
             self.odd(carrier, Some(&packet), &Weird::of_ip("bad_IP_checksum"));

@@ -88,7 +88,7 @@ impl Late {
             return false;
         }
         let (orig, resp) = (conn.orig.addr, (conn.resp.addr, conn.resp.port));
-        self.conns.push_back(Begun { at: now, key: conn.key, serial: conn.serial, orig, resp });
+        self.conns.push_back(Begun { at: now, key: conn.key(), serial: conn.serial, orig, resp });
         true
     }
 
