@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Things kept before it is looked for those that nobody names.
-const KEPT_AT_LEAST: usize = 256;
+const KEPT_AT_LEAST: usize = 32;
 
 /// Name of a thing.
 pub(super) type Key = u64;

@@ -133,6 +133,11 @@ impl Analyzer for Tls {
         }
         *of(&mut self.streams, side) = stream;
         if self.is_established {
+            // The row is written, and the connection may stay for hours: what was put together,
+            // records of certificates above all, does not.
+            self.streams = Default::default();
+            self.handshake = Handshake::default();
+            self.session.forget();
             cx.done();
         }
     }

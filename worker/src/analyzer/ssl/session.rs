@@ -279,6 +279,11 @@ impl Session {
         self.finish(cx);
     }
 
+    /// Keeps no more than that the row is written.
+    pub(super) fn forget(&mut self) {
+        *self = Self { is_logged: true, ..Self::default() };
+    }
+
     /// Nothing more is to be learned: the row is written, once.
     pub(super) fn finish(&mut self, cx: &mut Cx<'_>) {
         let Some(ts) = self.begun.filter(|_| !self.is_logged) else { return };
