@@ -53,6 +53,17 @@ fn faults_of_filters() {
     assert!(found.starts_with("node.cfg:12:"), "{found}");
 }
 
+#[test]
+fn faults_of_sinks() {
+    let good = "sinks:\n- { name: siem, to: 'tcp://siem:514', where: 'id.resp_p == 443' }\n";
+    assert_eq!(yaml(good), "none");
+    let found = load("[zeek]\ntype=standalone\nhost=localhost\ninterface=eth0\n", good);
+    assert!(found.starts_with("tyto.yaml:1: `sinks` is `siem`; expected [] where "), "{found}");
+    let found = yaml("sinks:\n- { name: siem, to: 'udp://siem:514' }\n");
+    assert!(found.starts_with("tyto.yaml:1: `sinks` is "), "{found}");
+    assert!(found.contains("is not tcp://HOST:PORT or tls://HOST:PORT"), "{found}");
+}
+
 /// A value in [DEFAULT] is one fault, not one for each section.
 #[test]
 fn a_fault_of_an_inherited_value_is_told_once() {

@@ -50,6 +50,7 @@ fn four_hosts_log_live_traffic_as_one_worker_logs_the_capture() -> Result<()> {
     cluster.has_conn_rows_of(conn)?;
     known_hosts_are_there_once(&cluster, known_hosts)?;
     every_row_is_accounted_for(&cluster, conn.len())?;
+    logs_are_read_back(&cluster, conn.len())?;
     restarting_one_worker_touches_it_alone(&cluster)?;
     stopping_leaves_nothing_behind(&cluster, conn.len())
 }
@@ -80,6 +81,22 @@ fn every_row_is_accounted_for(cluster: &Cluster, conn_rows: usize) -> Result<()>
         sum += rows;
     }
     ensure!(sum == conn_rows as u64, "the ledger knows of {sum} rows, conn.log has {conn_rows}");
+    Ok(())
+}
+
+fn logs_are_read_back(cluster: &Cluster, conn_rows: usize) -> Result<()> {
+    let rows = |words: &[&str]| -> Result<Vec<serde_json::Value>> {
+        let all = [&["--json", "logs", "conn", "--since", "-1h"], words].concat();
+        let text = cluster.ctl(&all)?.ok()?.stdout;
+        text.lines().map(|line| serde_json::from_str(line).context(line.to_owned())).collect()
+    };
+    let all = rows(&[])?;
+    ensure!(all.len() == conn_rows, "`ctl logs` shows {} of {conn_rows} rows", all.len());
+    let times: Vec<f64> = all.iter().filter_map(|row| row["ts"].as_f64()).collect();
+    ensure!(times.len() == conn_rows && times.is_sorted(), "rows are not in the order of time");
+    let tcp = rows(&["--where", "proto == tcp && id.resp_p != 0", "--fields", "proto,uid"])?;
+    let expected = all.iter().filter(|row| row["proto"] == "tcp").count();
+    ensure!(tcp.len() == expected && expected > 0, "{} of {expected} rows of TCP", tcp.len());
     Ok(())
 }
 

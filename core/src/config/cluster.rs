@@ -89,6 +89,7 @@ impl Cluster {
         cluster.check_rings(&mut faults);
         cluster.check_checksums();
         cluster.check_loggers_gone(&mut faults);
+        cluster.check_sinks(&mut faults);
         if faults.is_empty() { Ok(cluster) } else { Err(Faults(faults)) }
     }
 
@@ -192,6 +193,21 @@ impl Cluster {
                 faults.push(Fault::new(&node.at, kind).hint(hint));
             }
         }
+    }
+
+    /// Sinks are of loggers; a standalone node has none.
+    fn check_sinks(&self, faults: &mut Vec<Fault>) {
+        let has_logger = self.nodes.iter().any(|node| node.role == Role::Logger);
+        let Some(at) = self.places.at("sinks") else { return };
+        if has_logger || self.settings.sinks.is_empty() {
+            return;
+        }
+        let names = self.settings.sinks.iter().map(|sink| sink.name.as_str());
+        let found = names.collect::<Vec<_>>().join(", ");
+        let (key, expected) = ("sinks".to_owned(), "[] where no node is a logger".to_owned());
+        let kind = FaultKind::BadSetting { key, found, expected };
+        let hint = "a manager, a logger, a proxy and a worker can share one host";
+        faults.push(Fault::new(at, kind).hint(hint));
     }
 
     /// A logger that is part of the cluster is not gone: its batches would be written twice.

@@ -160,7 +160,10 @@ fn scalar(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
-        other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
+        other => {
+            let text = serde_yaml::to_string(other).unwrap_or_default();
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
     }
 }
 
