@@ -8,7 +8,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, SanType,
 };
 use tyto_core::config::runtime::{NodeConfig, Peer, Role};
 use tyto_core::layout::Layout;
@@ -49,6 +50,9 @@ impl Pki {
         peers: &[Peer],
     ) -> Result<NodeConfig> {
         let mut params = CertificateParams::new(vec![node.to_owned()])?;
+        // A subject that is its issuer's is a self-signed certificate to OpenSSL.
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, node);
         let name = format!("spiffe://{CLUSTER}/{role}/{node}");
         params.subject_alt_names.push(SanType::URI(name.try_into()?));
         params.extended_key_usages =

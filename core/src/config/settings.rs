@@ -454,16 +454,11 @@ impl Checker {
                     self.places.0.insert(key.name, at);
                 }
                 Some(key) => {
-                    let kind = FaultKind::BadSetting {
-                        key: path,
-                        found: plain(value),
-                        expected: key.kind.expected(),
-                    };
-                    let fault = Fault::new(&at, kind);
-                    self.faults.push(match key.kind.why_not(value) {
-                        Some(hint) => fault.hint(hint),
-                        None => fault,
-                    });
+                    self.bad(&at, &path, value, &key.kind.expected());
+                    if let Some(hint) = key.kind.why_not(value) {
+                        let told = self.faults.pop().map(|fault| fault.hint(hint));
+                        self.faults.extend(told);
+                    }
                 }
                 None => {
                     let hint = unknown_key::in_settings(&path);
