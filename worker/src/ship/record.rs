@@ -107,6 +107,14 @@ pub(crate) struct Lease {
     pub(crate) logger: String,
 }
 
+/// The latest kind of record that this release knows.
+const KIND_MAX: u8 = 8;
+
+/// Whether a record comes from a later release, which was here before this one.
+pub(super) fn is_from_later(body: &[u8]) -> bool {
+    body.first().is_some_and(|kind| *kind > KIND_MAX)
+}
+
 /// A remark on batches.
 pub(super) fn put_mark(out: &mut Vec<u8>, mark: &Record) {
     match mark {

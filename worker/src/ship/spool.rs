@@ -7,6 +7,7 @@
 //! [`backlog`](super::backlog).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,8 +57,13 @@ struct Segment {
     len: u64,
     /// A write failed: bytes may stand behind `len`.
     is_torn: bool,
+    /// It holds records that only a later release knows.
+    is_from_later: bool,
     schemas: HashSet<u64>,
 }
+
+/// Segments of a later release that are kept, at most: 128 MiB.
+const KEPT_MAX: usize = 16;
 
 /// The segments of one node's spool.
 #[derive(Debug)]
@@ -94,7 +100,8 @@ impl Spool {
         for number in segment_numbers(&*disk, folder)? {
             let path = segment_path(folder, number);
             if number < first_segment {
-                disk.remove_file(&path)?;
+                let is_from_later = holds_later_records(&disk.read(&path)?);
+                discard(&*disk, folder, number, is_from_later)?;
                 continue;
             }
             let segment = read_segment(&*disk, &path, number, &mut visit)?;
@@ -215,7 +222,8 @@ impl Spool {
     /// When the disk refuses.
     pub(crate) fn remove_head(&mut self) -> io::Result<()> {
         let head = self.head();
-        self.disk.remove_file(&segment_path(&self.folder, head))?;
+        let is_from_later = self.segments.get(&head).is_some_and(|segment| segment.is_from_later);
+        discard(&*self.disk, &self.folder, head, is_from_later)?;
         self.unsynced.remove(&head);
         if let Some(segment) = self.segments.remove(&head) {
             self.bytes -= segment.len;
@@ -243,7 +251,8 @@ impl Spool {
         self.names_unsynced = true;
         self.unsynced.insert(number);
         let len = MAGIC.len() as u64;
-        let segment = Segment { file, len, is_torn: false, schemas: HashSet::new() };
+        let (is_torn, is_from_later) = (false, false);
+        let segment = Segment { file, len, is_torn, is_from_later, schemas: HashSet::new() };
         self.segments.insert(number, segment);
         self.bytes += len;
         self.active = number;
@@ -273,6 +282,31 @@ fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:012}.seg"))
 }
 
+/// Removes a segment that counts no more. One with records of a later release gets another name
+/// instead, for who goes on with that release; beyond [`KEPT_MAX`] of them it is lost, and told.
+fn discard(disk: &dyn Disk, folder: &Path, number: u64, is_from_later: bool) -> io::Result<()> {
+    let path = segment_path(folder, number);
+    if !is_from_later {
+        return disk.remove_file(&path);
+    }
+    let is_kept = |name: &OsString| name.to_str().is_some_and(|name| name.ends_with(".seg.kept"));
+    if disk.read_dir(folder)?.iter().filter(|name| is_kept(name)).count() >= KEPT_MAX {
+        tracing::error!(segment = %path.display(), "records of a later release are removed");
+        return disk.remove_file(&path);
+    }
+    disk.rename(&path, &path.with_extension("seg.kept"))
+}
+
+fn holds_later_records(bytes: &[u8]) -> bool {
+    let (mut at, mut found) = (frame::next_whole(bytes, 0), false);
+    while let Some(begun) = at {
+        let rest = bytes.get(begun..).unwrap_or_default();
+        let (len, _) = frame::read(rest, |_, body| found |= record::is_from_later(body));
+        at = if len == 0 { None } else { frame::next_whole(bytes, begun + len) };
+    }
+    found
+}
+
 fn segment_numbers(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for name in disk.read_dir(folder)? {
@@ -293,7 +327,7 @@ fn read_segment(
 ) -> io::Result<Segment> {
     let file: Arc<dyn DiskFile> = disk.open(path, Open::ReadWrite)?.into();
     let bytes = disk.read(path)?;
-    let mut at = MAGIC.len().min(bytes.len());
+    let (mut at, mut is_from_later) = (MAGIC.len().min(bytes.len()), false);
     if !bytes.starts_with(MAGIC) {
         at = frame::next_whole(&bytes, 0).unwrap_or(bytes.len());
         tracing::error!(segment = %path.display(), "segment does not begin as one");
@@ -305,6 +339,7 @@ fn read_segment(
                 bytes.get(begun..).unwrap_or_default(),
                 |offset, body| match record::parse(number, (begun + offset) as u64, body) {
                     Ok(record) => visit(record),
+                    Err(_) if record::is_from_later(body) => is_from_later = true,
                     Err(error) => {
                         tracing::error!(segment = %path.display(), %error, "record skipped");
                     }
@@ -321,7 +356,14 @@ fn read_segment(
         }
     }
     file.set_len(at as u64)?;
-    Ok(Segment { file, len: at as u64, is_torn: false, schemas: HashSet::new() })
+    if is_from_later {
+        tracing::error!(
+            segment = %path.display(),
+            "the spool has records of a later release; the segment is kept for it"
+        );
+    }
+    let (len, is_torn) = (at as u64, false);
+    Ok(Segment { file, len, is_torn, is_from_later, schemas: HashSet::new() })
 }
 
 const _: () = assert!(FRAME_HEAD_LEN == 12, "docs/formats/spool.md says 12");

@@ -124,3 +124,22 @@ fn a_full_spool_gives_up_the_less_precious_stream_though_the_other_is_older() {
     assert!(dropped < 200, "{dropped} rows of conn were given up");
     assert!(world.backlog().spool_bytes() <= 1 << 20);
 }
+
+/// After a rollback: records that only the release before the rollback knows.
+#[test]
+fn a_segment_of_a_later_release_gives_what_is_known_and_is_kept() {
+    let mut world = World::new(1 << 30);
+    world.run(&Step::Take { stream: 0, rows: 3, bytes: 10 });
+    world.backlog = None;
+    let path = world.dir.path().join("000000000000.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    tyto_writer::frame::append(&mut bytes, |body| body.extend_from_slice(b"\xc8of tomorrow"));
+    fs::write(&path, &bytes).unwrap();
+    world.open();
+    world.settle();
+    assert_eq!(world.written(), 3);
+    assert!(!path.exists());
+    assert_eq!(fs::read(path.with_extension("seg.kept")).unwrap(), bytes);
+    world.run(&Step::Kill);
+    assert_eq!(world.sum(|row| row.tally.acked), 3);
+}
