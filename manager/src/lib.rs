@@ -7,6 +7,7 @@ pub mod context;
 pub mod crashes;
 pub mod daemon;
 pub mod deploy;
+mod drop_hint;
 pub mod hosts;
 pub mod identity;
 pub mod lock;
