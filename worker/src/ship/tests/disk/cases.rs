@@ -102,31 +102,3 @@ fn a_full_or_read_only_disk_costs_the_rows_of_that_time_which_are_counted() {
         assert_eq!(host.loggers.iter().map(|logger| logger.written.len()).sum::<usize>(), 6);
     }
 }
-
-/// The second sync succeeds, as systems have it, though the first brought nothing to the disk.
-#[test]
-fn a_sync_that_failed_is_not_believed_the_next_time() {
-    for seed in 0..40 {
-        let mut host = Host::new(seed, bounds(false, false));
-        host.run(&Event::Sync);
-        host.run(&Event::Step(Step::Take { stream: 0, rows: 3, bytes: 300 }));
-        host.run(&Event::Step(Step::Housekeep));
-        host.run(&Event::Sync);
-        host.run(&Event::Plan { calls: 2, fault: Fault::Error, is_host: false });
-        host.run(&Event::Step(Step::Up { logger: 0 }));
-        host.run(&Event::Sync);
-        for _ in 0..3 {
-            host.run(&Event::Step(Step::Housekeep));
-            host.run(&Event::Sync);
-        }
-        host.run(&Event::Step(Step::Commit { logger: 0, batches: 9 }));
-        assert_eq!(host.loggers[0].written.len(), 1);
-        host.run(&Event::Crash);
-        // It may be at the first logger: the other must not get it.
-        host.run(&Event::Step(Step::Up { logger: 1 }));
-        host.run(&Event::Sync);
-        host.run(&Event::Step(Step::Commit { logger: 1, batches: 9 }));
-        assert!(host.loggers[1].written.is_empty(), "seed {seed}");
-        host.end();
-    }
-}
