@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use tyto_core::config::runtime::{NodeConfig, Peer, Role};
+use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_core::config::sinks::SinkConfig;
 use tyto_core::layout::Layout;
 use tyto_core::record::LogRecord;
