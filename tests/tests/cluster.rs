@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tyto_tests::cluster::{Cluster, read_capture};
+use tyto_tests::cluster::{Cluster, Traffic, read_capture};
 use tyto_tests::lab::{Lab, Seat};
 use tyto_tests::node_cfg::NodeCfg;
 use tyto_tests::tree;
+use tyto_tests::wait;
 use tyto_tests::zeek_log::{ZeekLog, difference};
 
 const HOSTS: usize = 4;
@@ -18,6 +19,11 @@ const WORKER_HOSTS: [usize; 2] = [3, 4];
 const WORKERS: [&str; 4] = ["worker-1-1", "worker-1-2", "worker-2-1", "worker-2-2"];
 /// Columns that name a connection.
 const ENDS: [&str; 5] = ["id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto"];
+/// Columns that tell one transferred file from another.
+const FILE: [&str; 4] = ["source", "seen_bytes", "missing_bytes", "sha1"];
+/// Time for the last rows to get from the workers into the files.
+const ROWS_LIMIT: Duration = Duration::from_secs(60);
+
 #[test]
 fn four_hosts_log_live_traffic_as_one_worker_logs_the_capture() -> Result<()> {
     let reference = read_capture(&tree::lab_capture(), &["conn", "known_hosts"])?;
@@ -51,8 +57,49 @@ fn four_hosts_log_live_traffic_as_one_worker_logs_the_capture() -> Result<()> {
     known_hosts_are_there_once(&cluster, known_hosts)?;
     every_row_is_accounted_for(&cluster, conn.len())?;
     logs_are_read_back(&cluster, conn.len())?;
+    let conn_rows = conn.len() + what_runs_over_several_workers_is_put_together(&cluster)?;
     restarting_one_worker_touches_it_alone(&cluster)?;
-    stopping_leaves_nothing_behind(&cluster, conn.len())
+    stopping_leaves_nothing_behind(&cluster, conn_rows)
+}
+
+/// FTP and DHCP of real programs: the workers of two hosts see control connections, data
+/// connections and the messages of a transaction, each a part. Gives the connections.
+fn what_runs_over_several_workers_is_put_together(cluster: &Cluster) -> Result<usize> {
+    /// Ids and times are those of now.
+    const MASKED: [(&str, &[&str]); 2] =
+        [("ftp", &["ts", "uid", "fuid"]), ("dhcp", &["ts", "uids", "duration"])];
+    let mut conn_rows = 0;
+    let captures = ["ftp", "dhcp"].map(tree::golden_capture);
+    let replays =
+        captures.iter().map(|capture| cluster.replay_capture(capture, &WORKER_HOSTS, &[]));
+    replays.collect::<Result<Vec<_>>>()?.into_iter().try_for_each(Traffic::finish)?;
+    cluster.ctl(&["restart", "workers"])?.ok()?;
+    for (capture, (log, masked)) in captures.iter().zip(MASKED) {
+        let read = read_capture(capture, &["conn", log])?;
+        let [conn, expected] = read.as_slice() else { unreachable!("two were asked for") };
+        conn_rows += conn.len();
+        wait::until("the rows are there", ROWS_LIMIT, || {
+            let rows = cluster.log(log)?.len();
+            Ok(if rows >= expected.len() { Ok(()) } else { Err(format!("{rows} of {log}")) })
+        })?;
+        let found = cluster.log(log)?.multiset(masked)?;
+        if let Some(difference) = difference(&expected.multiset(masked)?, &found) {
+            anyhow::bail!("{log}.log differs from the capture's:\n{difference}");
+        }
+        // Data connections have their service, whoever saw them announced.
+        let service = |log: &ZeekLog| log.counts(&["service"]);
+        let of_service = service(conn)?.into_iter().filter(|(name, _)| name.contains("ftp-data"));
+        let together = service(&cluster.log("conn")?)?;
+        for (name, rows) in of_service {
+            ensure!(together.get(&name) == Some(&rows), "{rows} of {name}: {together:?}");
+        }
+    }
+    let files = read_capture(&captures[0], &["files"])?.remove(0).counts(&FILE)?;
+    let together = cluster.log("files")?.counts(&FILE)?;
+    for (file, rows) in files {
+        ensure!(together.get(&file).is_some_and(|found| *found >= rows), "{file}: {together:?}");
+    }
+    Ok(conn_rows)
 }
 
 fn deploying_again_touches_nothing(cluster: &Cluster) -> Result<()> {

@@ -315,7 +315,7 @@ async fn a_killed_rsyslog_gets_each_row(is_tls: bool) -> Result<()> {
     let address = loopback_peer(Role::Worker, "rsyslog")?.addr;
     let rsyslog = Rsyslog::configure(&world, address, is_tls)?;
     let (scheme, ca) = if is_tls {
-        ("tls", format!(", ca: {}", Layout::new(&world.path("receiver")).ca_cert().display()))
+        ("tls", format!(", ca: {}", Layout::new(world.path("receiver")).ca_cert().display()))
     } else {
         ("tcp", String::new())
     };
