@@ -9,6 +9,7 @@
 mod follow;
 mod receive;
 mod sink;
+mod tasks;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -31,6 +32,7 @@ use tyto_writer::{LogStore, StoreOptions};
 use follow::{Follow, FollowCounters};
 use receive::{COMMANDS_MAX, Receive};
 use sink::{SinkCounters, Sinks};
+pub use tasks::{Admit, Ground, LoggerTasks};
 
 /// Threads of the runtime: receiving is TLS and copying; the store has a thread of its own.
 pub const RUNTIME_THREADS: usize = 2;
@@ -72,12 +74,11 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
             service::run(store, &received, commit_interval, cell)
         })
         .context("cannot start the thread that writes logs")?;
-    let receive = Receive::new(&config.cluster, &config.node, commands.clone(), shutdown.clone());
+    let admit = receive::by_certificate(&config.cluster);
+    let receive = Receive::new(&config.node, admit, commands.clone(), shutdown.clone());
     let server = channel::server()
         .add_service(LogFollowServer::new(Follow::new(&config, follow_counters, shutdown.clone())))
-        .add_service(
-            LogSinkServer::new(receive).max_decoding_message_size(channel::MESSAGE_BYTES_MAX),
-        )
+        .add_service(service_of(receive))
         .serve_with_incoming_shutdown(
             stream::incoming(listener, &identity),
             shutdown.clone().cancelled_owned(),
@@ -101,6 +102,10 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     reporter.stop().await;
     closed.map_err(|_| anyhow::anyhow!("the thread that writes logs died"))??;
     served.context("cannot receive rows")
+}
+
+fn service_of(receive: Receive) -> LogSinkServer<Receive> {
+    LogSinkServer::new(receive).max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
 }
 
 fn fill(health: &mut NodeHealth, report: &StoreReport, sinks: &[Arc<SinkCounters>]) {

@@ -34,6 +34,10 @@ const REPLIES_MAX: usize = 1_024;
 /// How long a producer may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Who the caller of a session is, or why it may not deliver rows.
+pub type Admit =
+    Box<dyn Fn(&Request<Streaming<DeliverRequest>>) -> Result<Arc<str>, Status> + Send + Sync>;
+
 /// Roles that may deliver rows.
 const PRODUCERS: [Role; 4] = [Role::Worker, Role::Standalone, Role::Proxy, Role::Manager];
 
@@ -42,8 +46,8 @@ type Replies = mpsc::Sender<Result<DeliverReply, Status>>;
 
 /// The service.
 pub(crate) struct Receive {
-    cluster: String,
     logger: Arc<str>,
+    admit: Admit,
     commands: Commands,
     room: Arc<Semaphore>,
     sessions: AtomicU64,
@@ -69,23 +73,31 @@ struct Session {
 }
 
 impl Receive {
-    /// The service of one logger. It hands rows to `commands`, and ends its sessions at
-    /// `shutdown`.
+    /// The service of one logger. It takes rows of those that `admit` knows, hands them to
+    /// `commands`, and ends its sessions at `shutdown`.
     pub(crate) fn new(
-        cluster: &str,
         logger: &str,
+        admit: Admit,
         commands: Commands,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
-            cluster: cluster.to_owned(),
             logger: logger.into(),
+            admit,
             commands,
             room: Arc::new(Semaphore::new(QUEUE_BATCHES_MAX)),
             sessions: AtomicU64::new(0),
             shutdown,
         }
     }
+}
+
+/// Producers of `cluster`, by the certificates that they show.
+pub(crate) fn by_certificate(cluster: &str) -> Admit {
+    let cluster = cluster.to_owned();
+    Box::new(move |request| {
+        tls::require(request, &cluster, &PRODUCERS).map(|caller| caller.node.into())
+    })
 }
 
 #[tonic::async_trait]
@@ -96,11 +108,11 @@ impl LogSink for Receive {
         &self,
         request: Request<Streaming<DeliverRequest>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
-        let caller = tls::require(&request, &self.cluster, &PRODUCERS)?;
+        let node = (self.admit)(&request)?;
         let (replies, outgoing) = mpsc::channel(REPLIES_MAX);
         let session = Session {
             id: self.sessions.fetch_add(1, Ordering::Relaxed),
-            node: caller.node.as_str().into(),
+            node,
             commands: self.commands.clone(),
             room: self.room.clone(),
             end: self.shutdown.child_token(),

@@ -5,8 +5,11 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cursor::CursorFile;
+use tyto_core::config::runtime::CaptureConfig;
+
+use crate::cursor::{CursorFile, Made};
 use crate::mapping::Words;
+use crate::ring::RingSize;
 
 // Words of the page, behind those of the cursor.
 const WORD_EPOCH: usize = 64;
@@ -23,6 +26,33 @@ const STREAMS_MAX: usize = (Words::COUNT - WORD_STREAMS) / STREAM_WORDS;
 #[derive(Debug)]
 pub struct Account {
     words: Words,
+}
+
+/// A page without a socket beside it, for nodes whose capture is simulated. It lives as long as
+/// its holder, as that of a live node does with its supervisor.
+#[derive(Debug)]
+pub struct Page {
+    file: CursorFile,
+}
+
+impl Page {
+    /// A page on which nothing was counted.
+    ///
+    /// # Errors
+    /// When the system has no memory or descriptor for it.
+    pub fn new() -> io::Result<Self> {
+        let ring = RingSize { block_bytes: 4096, blocks: 2, block_timeout_ms: 10 };
+        let made = Made { ring, interface: 1, link_type: 1, is_loopback: true };
+        Ok(Self { file: CursorFile::new(&made, &CaptureConfig::new("lo"))? })
+    }
+
+    /// The counts on it, mapped once more.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn account(&self) -> io::Result<Account> {
+        Account::map(&self.file)
+    }
 }
 
 /// What a reader had in hand when it ended.
@@ -176,23 +206,13 @@ const fn claims_word(slot: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tyto_core::config::runtime::CaptureConfig;
-
     use super::*;
-    use crate::cursor::Made;
-    use crate::ring::RingSize;
-
-    fn file() -> CursorFile {
-        let ring = RingSize { block_bytes: 4096, blocks: 2, block_timeout_ms: 10 };
-        let made = Made { ring, interface: 1, link_type: 1, is_loopback: false };
-        CursorFile::new(&made, &CaptureConfig::new("eth0")).unwrap()
-    }
 
     #[test]
     fn the_next_reader_sees_what_the_one_before_had_in_hand() {
-        let file = file();
+        let page = Page::new().unwrap();
         {
-            let reader = Account::map(&file).unwrap();
+            let reader = page.account().unwrap();
             assert_eq!(reader.left(), Left::default());
             reader.begin(7, [("conn", 100)].into_iter());
             let (conn, dns) = (reader.slot("conn").unwrap(), reader.slot("dns").unwrap());
@@ -204,19 +224,19 @@ mod tests {
             reader.claim_done("dns");
         }
         let left = |stream: &str, rows, claims| LeftRows { stream: stream.into(), rows, claims };
-        let next = Account::map(&file).unwrap();
+        let next = page.account().unwrap();
         let streams = vec![left("conn", 103, 0), left("dns", 5, 1)];
         assert_eq!(next.left(), Left { epoch: 7, flows: 9, streams });
         next.begin(8, [("dns", 5)].into_iter());
         let streams = vec![left("dns", 5, 0)];
         assert_eq!(next.left(), Left { epoch: 8, flows: 0, streams });
         // The cursor's own words are not touched.
-        assert_eq!(file.made().unwrap().interface, 1);
+        assert_eq!(page.file.made().unwrap().interface, 1);
     }
 
     #[test]
     fn streams_beyond_the_page_are_not_counted() {
-        let account = Account::map(&file()).unwrap();
+        let account = Page::new().unwrap().account().unwrap();
         let counted = (0..STREAMS_MAX + 5).filter(|n| account.slot(&format!("s{n}")).is_some());
         assert_eq!(counted.count(), STREAMS_MAX);
         assert_eq!(account.slot(&"x".repeat(33)), None);

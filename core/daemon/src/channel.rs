@@ -66,6 +66,18 @@ struct ToPeer {
 /// # Errors
 /// When the peer's address cannot be dialled.
 pub fn to_peer(identity: &Identity, peer: &Peer) -> Result<PeerChannel, tonic::transport::Error> {
+    let endpoint = endpoint(peer)?;
+    let latest = Mutex::new((identity.credentials(), dial(&endpoint, identity, peer)));
+    let (identity, peer) = (identity.clone(), peer.clone());
+    let route = Route::ToPeer(Arc::new(ToPeer { identity, peer, endpoint, latest }));
+    Ok(PeerChannel { route })
+}
+
+/// How every connection to a node is held, whatever carries it.
+///
+/// # Errors
+/// When the peer's address cannot be dialled.
+pub fn endpoint(peer: &Peer) -> Result<Endpoint, tonic::transport::Error> {
     // TLS is ours (`stream.rs`), so for tonic this is plain HTTP/2.
     let endpoint = Endpoint::from_shared(format!("http://{}", peer.addr))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -74,10 +86,7 @@ pub fn to_peer(identity: &Identity, peer: &Peer) -> Result<PeerChannel, tonic::t
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let latest = Mutex::new((identity.credentials(), dial(&endpoint, identity, peer)));
-    let (identity, peer) = (identity.clone(), peer.clone());
-    let route = Route::ToPeer(Arc::new(ToPeer { identity, peer, endpoint, latest }));
-    Ok(PeerChannel { route })
+    Ok(endpoint)
 }
 
 fn dial(endpoint: &Endpoint, identity: &Identity, peer: &Peer) -> Channel {

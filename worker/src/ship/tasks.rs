@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tyto_core::config::runtime::{NodeConfig, Role};
+use tyto_capture::account::Account;
+use tyto_core::config::runtime::{NodeConfig, Role, ShipConfig};
 use tyto_core::layout::Layout;
 use tyto_daemon::peers::Peers;
 use tyto_writer::disk::Disk;
@@ -23,7 +24,7 @@ use super::syncing::Syncing;
 use super::{Overflow, ReportLock, ShipError, ShipOutput, ShipThread, bounds};
 
 /// What delivery stands on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Ground {
     /// Where the spool is.
     pub disk: Arc<dyn Disk>,
@@ -31,6 +32,10 @@ pub struct Ground {
     pub dial: Arc<dyn Dial>,
     /// Which there are.
     pub peers: Peers,
+    /// The run of the host.
+    pub boot: String,
+    /// Where rows are counted for the next life: one for shipping, one for the rows' output.
+    pub accounts: [Account; 2],
 }
 
 /// Rows of one log stream in the ledger.
@@ -54,7 +59,8 @@ pub struct ShipTasks {
     heard: mpsc::Receiver<super::LinkEvent>,
     members: Members,
     queue: mpsc::Sender<Intake>,
-    config: tyto_core::config::runtime::ShipConfig,
+    config: ShipConfig,
+    of_rows: Option<Account>,
     report: ReportLock,
     end_links: CancellationToken,
 }
@@ -65,13 +71,16 @@ impl ShipTasks {
     /// # Errors
     /// When the spool cannot be opened.
     pub fn open(config: &NodeConfig, ground: Ground, epoch: u64) -> Result<Self, ShipError> {
-        let Ground { disk, dial, mut peers } = ground;
+        let Ground { disk, dial, mut peers, boot, accounts } = ground;
         let folder = Layout::new(&config.prefix).node_spool(&config.node).join("ship");
         let loggers = peers.of(Role::Logger);
         let loggers: Vec<Arc<str>> = loggers.iter().map(|peer| peer.node.as_str().into()).collect();
-        let backlog =
-            Backlog::open(disk, &folder, bounds(&config.ship), (epoch, "simulated"), &loggers)
+        let mut backlog =
+            Backlog::open(disk, &folder, bounds(&config.ship), (epoch, &boot), &loggers)
                 .map_err(ShipError::Spool)?;
+        let [of_ship, of_rows] = accounts;
+        backlog.count_left(&of_ship.left());
+        of_ship.begin(backlog.epoch(), backlog.produced());
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let oldest_epoch = Arc::new(AtomicU64::new(backlog.oldest_epoch()));
         let end_links = CancellationToken::new();
@@ -95,14 +104,16 @@ impl ShipTasks {
             drain,
         };
         let config = config.ship.clone();
-        Ok(Self { ship, intake, heard, members, queue, config, report, end_links })
+        let of_rows = Some(of_rows);
+        Ok(Self { ship, intake, heard, members, queue, config, of_rows, report, end_links })
     }
 
-    /// An end for rows to be written to.
-    pub fn output(&self) -> ShipOutput {
+    /// The end that rows are written to; the first one counts them for the next life.
+    pub fn output(&mut self) -> ShipOutput {
         // Claims need proxies, of which there are none here.
         let (claims, _) = mpsc::channel(CLAIMS_MAX);
         ShipOutput::new(&self.config, Overflow::Drop, self.queue.clone(), claims)
+            .counted(self.of_rows.take())
     }
 
     /// The ledger, while and after delivery runs.
