@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tyto_capture::account::Page;
 use tyto_core::config::logs::{Compression, LogsConfig};
 use tyto_core::config::runtime::{NodeConfig, Peer, Role, ShipConfig};
+use tyto_core::layout::Layout;
 use tyto_model_disk::{ModelDisk, Random};
 use tyto_writer::service::ReportCell;
 
@@ -80,9 +81,12 @@ fn machine(
     kind: Kind,
 ) -> Rc<Machine> {
     let disk = ModelDisk::new(random.number());
-    // The prefix is there before any node is.
-    disk.disk().create_dir_all(PREFIX.as_ref()).unwrap();
-    disk.disk().sync_folder("/".as_ref()).unwrap();
+    // The node's folder is there before it is.
+    let folder = Layout::new(PREFIX).node_spool(&config.node);
+    disk.disk().create_dir_all(&folder).unwrap();
+    for above in folder.ancestors().skip(1) {
+        disk.disk().sync_folder(above).unwrap();
+    }
     Rc::new(Machine {
         ip,
         config,

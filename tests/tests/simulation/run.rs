@@ -194,6 +194,7 @@ impl Run<'_> {
             Due::Start(at) if self.states[at] == State::Down => {
                 self.mend_all_of(at);
                 self.states[at] = State::Up;
+                tracing::info!(node = self.machine(at).config.node, "starts");
                 self.sim.bounce(self.machine(at).ip);
             }
             Due::Kill(at) if matches!(self.states[at], State::Stopping { .. }) => {
@@ -202,6 +203,7 @@ impl Run<'_> {
             Due::Start(_) | Due::Kill(_) => {}
             Due::Heal(at) => {
                 self.machine(at).disk.set_faults(Faults::default());
+                tracing::info!(node = self.machine(at).config.node, "disk is well");
                 self.ill_since[at] = None;
             }
             Due::Mend(pair) => self.mend(pair),
@@ -310,7 +312,8 @@ impl Run<'_> {
     }
 
     fn harm(&mut self, at: usize, faults: Faults, time: Duration) {
-        let now = self.sim.elapsed();
+        let (node, now) = (&self.machine(at).config.node, self.sim.elapsed());
+        tracing::info!(node, ?now, "disk is ill");
         self.machine(at).disk.set_faults(faults);
         self.ill_since[at].get_or_insert(now);
         self.later(time, Due::Heal(at));
@@ -331,7 +334,8 @@ impl Run<'_> {
         }
         let machine = self.machine(at);
         let ip = machine.ip;
-        self.deaths[at] = None;
+        let (node, now) = (&machine.config.node, self.sim.elapsed());
+        tracing::info!(node, is_host, ?away, ?now, "dies");
         if is_host {
             // Nobody hears of it.
             let is_its = |pair: &usize| self.pair(*pair).0 == ip || self.pair(*pair).1 == ip;

@@ -41,6 +41,8 @@ pub(crate) fn open(
     opened_s: u64,
 ) -> io::Result<(Spool, Ledger, Recovered)> {
     disk.create_dir_all(folder)?;
+    // A crash of the host must not take the folder along, with all that is synced in it.
+    folder.parent().map_or(Ok(()), |above| disk.sync_folder(above))?;
     let mut ledger = Ledger::load(&*disk, &folder.join("ledger"))?;
     let mut found = Recovered { opened_s, ..Recovered::default() };
     ledger.leases.iter().for_each(|lease| found.apply(Record::Lease(lease.clone())));
