@@ -70,6 +70,8 @@ pub(crate) struct Run<'a> {
     deaths: Vec<Option<(bool, Duration)>>,
     /// Since when a machine's disk has refused anything; none: it is well.
     ill_since: Vec<Option<Duration>>,
+    /// Whose disk has refused something at any time.
+    pub(crate) was_ill: Vec<bool>,
     due: BTreeMap<(Duration, u64), Due>,
     events: u64,
     pub(crate) risks: Vec<Risk>,
@@ -118,6 +120,7 @@ pub(crate) fn run(seed: u64) -> u64 {
         states: vec![State::Up; machines],
         deaths: vec![None; machines],
         ill_since: vec![None; machines],
+        was_ill: vec![false; machines],
         due: BTreeMap::new(),
         events: 0,
         risks: Vec::new(),
@@ -263,6 +266,7 @@ impl Run<'_> {
                 let at = machine % machines;
                 if self.states[at] == State::Up && self.deaths[at].is_none() {
                     self.deaths[at] = Some((is_host, away));
+                    self.was_ill[at] = true;
                     self.machine(at).disk.plan(calls, tyto_model_disk::Fault::Death);
                 }
             }
@@ -316,6 +320,7 @@ impl Run<'_> {
         tracing::info!(node, ?now, "disk is ill");
         self.machine(at).disk.set_faults(faults);
         self.ill_since[at].get_or_insert(now);
+        self.was_ill[at] = true;
         self.later(time, Due::Heal(at));
     }
 

@@ -160,6 +160,31 @@ pub(crate) fn correct(tallies: &mut Tallies, corrections: &mut Corrections) {
     }
 }
 
+/// Rows that count as produced in a life and were made in an earlier one, whose host crashed:
+/// what the output of the life counts for the next one does not have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Aside {
+    epoch: u64,
+    rows: BTreeMap<String, u64>,
+}
+
+impl Aside {
+    /// Rows of an earlier life are counted in the life `epoch`.
+    pub(super) fn add(&mut self, epoch: u64, stream: &str, rows: u64) {
+        if self.epoch != epoch {
+            *self = Self { epoch, ..Self::default() };
+        }
+        *self.rows.entry(stream.to_owned()).or_default() += rows;
+    }
+
+    /// How many were, of a log stream.
+    pub(super) fn rows(&self, epoch: u64, stream: &str) -> u64 {
+        let rows = self.rows.get(stream).filter(|_| self.epoch == epoch);
+        rows.copied().unwrap_or(0)
+    }
+}
+
 /// What the file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -187,6 +212,8 @@ pub(crate) struct Ledger {
     pub(crate) has_ended: bool,
     /// The latest life of which is counted what a kill of it cost.
     pub(crate) counted_epoch: u64,
+    /// Rows of a life's counts that its output did not make.
+    pub(crate) aside: Aside,
     /// Times that the host crashed under the node.
     pub(crate) host_crashes: u64,
 }

@@ -83,6 +83,7 @@ impl Backlog {
         }
         for LeftRows { stream, rows, claims } in &left.streams {
             let known = self.totals.get(stream.as_str()).map_or(0, |tally| tally.produced);
+            let known = known - self.ledger.aside.rows(left.epoch, stream);
             self.count_killed(stream, rows.saturating_sub(known), Reason::Killed);
             self.count_killed(stream, *claims, Reason::Unclaimed);
         }
@@ -148,6 +149,7 @@ impl Backlog {
         for (stream, rows) in lost.into_iter().filter(|(_, rows)| *rows > 0) {
             tracing::error!(stream, rows, "a crash of this host lost rows");
             self.count_dropped(&stream, rows, Reason::HostCrash);
+            self.ledger.aside.add(self.ledger.epoch, &stream, rows);
         }
     }
 
@@ -206,6 +208,7 @@ impl Backlog {
             tally.produced += rows;
             tally.add_acked(Some(logger), rows);
         }
+        self.ledger.aside.add(self.ledger.epoch, stream, rows);
         // Of which life they are nobody says: of one that misses them, the latest first.
         let mut rows = rows;
         for hearing in self.ledger.hearings.iter_mut().rev() {
