@@ -28,6 +28,10 @@ const DELIVERY_MAX: Duration = Duration::from_secs(60);
 /// How long everybody is connected and nothing waits before the end: each logger was heard.
 const CALM: Duration = Duration::from_secs(4);
 
+/// Counts of a node are on its disk after so long without a fault: a start that failed is tried
+/// again, and then what changed is saved five times a second.
+const SAVED_AFTER: Duration = Duration::from_secs(2);
+
 /// An orderly end that takes longer becomes a kill, as a supervisor does it.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -68,8 +72,12 @@ pub(crate) struct Run<'a> {
     states: Vec<State>,
     /// Whose planned death is one of the host, and how long it takes.
     deaths: Vec<Option<(bool, Duration)>>,
-    /// Since when a machine's disk has refused anything; none: it is well.
-    ill_since: Vec<Option<Duration>>,
+    /// Whose disk refuses something just now.
+    is_ill: Vec<bool>,
+    /// Until when a machine was last without a sound process on a sound disk.
+    unsound: Vec<Duration>,
+    /// When it last was so sound for so long that all counts were saved.
+    saved: Vec<Duration>,
     /// Whose disk has refused something at any time.
     pub(crate) was_ill: Vec<bool>,
     due: BTreeMap<(Duration, u64), Due>,
@@ -119,7 +127,9 @@ pub(crate) fn run(seed: u64) -> u64 {
         fate: Fate::new(random.fork()),
         states: vec![State::Up; machines],
         deaths: vec![None; machines],
-        ill_since: vec![None; machines],
+        is_ill: vec![false; machines],
+        unsound: vec![Duration::ZERO; machines],
+        saved: vec![Duration::ZERO; machines],
         was_ill: vec![false; machines],
         due: BTreeMap::new(),
         events: 0,
@@ -173,6 +183,11 @@ impl Run<'_> {
             let machine = self.machine(at);
             self.trace.add(machine.disk.calls());
             machine.disk.set_time(Duration::from_nanos(machine.at(now).0));
+            if self.is_ill[at] || self.states[at] != State::Up {
+                self.unsound[at] = now;
+            } else if now - self.unsound[at] > SAVED_AFTER {
+                self.saved[at] = now;
+            }
             if machine.disk.is_down() {
                 let (is_host, away) = self.deaths[at].take().unwrap();
                 self.die(at, is_host, away);
@@ -207,7 +222,7 @@ impl Run<'_> {
             Due::Heal(at) => {
                 self.machine(at).disk.set_faults(Faults::default());
                 tracing::info!(node = self.machine(at).config.node, "disk is well");
-                self.ill_since[at] = None;
+                self.is_ill[at] = false;
             }
             Due::Mend(pair) => self.mend(pair),
             Due::Join(logger) => self.list(logger, true),
@@ -319,7 +334,7 @@ impl Run<'_> {
         let (node, now) = (&self.machine(at).config.node, self.sim.elapsed());
         tracing::info!(node, ?now, "disk is ill");
         self.machine(at).disk.set_faults(faults);
-        self.ill_since[at].get_or_insert(now);
+        self.is_ill[at] = true;
         self.was_ill[at] = true;
         self.later(time, Due::Heal(at));
     }
@@ -353,7 +368,7 @@ impl Run<'_> {
             if let Kind::Worker(worker) = &machine.kind {
                 worker.page.replace(tyto_capture::account::Page::new().unwrap());
                 let to = self.sim.elapsed();
-                let from = self.ill_since[at].unwrap_or(to).saturating_sub(check::AT_RISK);
+                let from = self.saved[at].saturating_sub(check::AT_RISK);
                 self.risks.push(Risk { worker: at, from, to });
             }
         } else {
@@ -370,7 +385,7 @@ impl Run<'_> {
         for at in 0..self.states.len() {
             let machine = self.machine(at);
             machine.disk.heal();
-            (self.deaths[at], self.ill_since[at]) = (None, None);
+            (self.deaths[at], self.is_ill[at]) = (None, false);
             if matches!(self.states[at], State::Stopping { .. }) {
                 self.die(at, false, TICK);
             }
