@@ -1,16 +1,13 @@
-//! A logger as tasks of one runtime, on a disk and over connections that are given: the same
+//! A logger as tasks of one runtime, on a disk that is given and behind any server: the same
 //! service that [`run`](crate::run) has a thread for, for clusters that are simulated.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
+use tonic::service::Routes;
 use tyto_core::config::runtime::NodeConfig;
 use tyto_writer::archive::Archiving;
 use tyto_writer::clock::Clock;
@@ -20,7 +17,7 @@ use tyto_writer::{LogStore, StoreError, StoreOptions};
 
 pub use crate::receive::Admit;
 use crate::receive::{COMMANDS_MAX, Producer, Receive};
-use crate::{HANG_UP_MAX, server};
+use crate::{HANG_UP_MAX, service_of};
 
 /// The store's task looks for commands this often: they come by a channel that wakes no task.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -83,29 +80,26 @@ impl LoggerTasks {
         self.report.clone()
     }
 
-    /// Takes rows of who connects, until the end; then closes all files.
+    /// Takes rows until the end, then closes all files. `serve` is handed the service, and lets
+    /// producers call it until the end.
     ///
     /// # Errors
     /// When the disk refuses the close; what was acked is safe, and the next start goes on.
-    pub async fn run<I>(
-        self,
-        incoming: impl Stream<Item = io::Result<I>> + Send + 'static,
-    ) -> Result<(), StoreError>
+    pub async fn run<S>(self, serve: impl FnOnce(Routes) -> S) -> Result<(), StoreError>
     where
-        I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
     {
         let Self { service, commands, received, receive, report, shutdown } = self;
-        let ended = shutdown.clone().cancelled_owned();
-        let served = tokio::spawn(server(receive).serve_with_incoming_shutdown(incoming, ended));
+        let served = tokio::spawn(serve(Routes::new(service_of(receive))));
         let writer = tokio::spawn(write(service, received));
         shutdown.cancelled().await;
         // A producer that does not hang up must not hold up the end.
-        if let Ok(Err(error)) = tokio::time::timeout(HANG_UP_MAX, served).await {
-            tracing::error!(%error, "the task that serves died");
+        if tokio::time::timeout(HANG_UP_MAX, served).await.is_err() {
+            tracing::debug!("a producer did not hang up");
         }
         report.end_waiting();
         let mut close = Command::Close;
-        while let Err(std::sync::mpsc::TrySendError::Full(back)) = commands.try_send(close) {
+        while let Err(TrySendError::Full(back)) = commands.try_send(close) {
             close = back;
             tokio::time::sleep(LOOK_EVERY).await;
         }

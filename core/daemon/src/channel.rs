@@ -26,9 +26,9 @@ use crate::tls::{self, Identity};
 
 /// A silent connection is asked for a sign of life this often, so that a cut network is
 /// noticed within [`KEEPALIVE_INTERVAL`] + [`KEEPALIVE_TIMEOUT`].
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the sign of life may take.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// HTTP/2 flow-control window of a stream, bytes: what a slow reader lets its peer have in
 /// flight. The default of 64 KiB holds less than one batch of rows.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;

@@ -104,7 +104,7 @@ fn worker(random: &mut Random, place: u64, peers: &watch::Sender<Arc<[Peer]>>) -
         place,
         page: RefCell::new(Page::new().unwrap()),
         peers: peers.subscribe(),
-        renewals: watch::Sender::new(0),
+        renewal: Arc::default(),
         ledger: RefCell::new(None),
         made: RefCell::default(),
         random: RefCell::new(random.fork()),

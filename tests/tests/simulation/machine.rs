@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tyto_capture::account::Page;
 use tyto_core::config::runtime::{NodeConfig, Peer};
@@ -62,7 +62,8 @@ pub(crate) struct Worker {
     pub(crate) place: u64,
     pub(crate) page: RefCell<Page>,
     pub(crate) peers: watch::Receiver<Arc<[Peer]>>,
-    pub(crate) renewals: watch::Sender<u64>,
+    /// Tells that certificates were replaced.
+    pub(crate) renewal: Arc<Notify>,
     pub(crate) ledger: RefCell<Option<LedgerOf>>,
     /// When each row was made, by log stream.
     pub(crate) made: RefCell<[Vec<Duration>; STREAMS.len()]>,
@@ -138,7 +139,7 @@ impl Machine {
         let ways = Ways {
             cables: self.cables.clone(),
             worker: self.ip,
-            renewals: worker.renewals.subscribe(),
+            renewal: worker.renewal.clone(),
         };
         tyto_worker::ship::Ground {
             disk: self.disk.disk(),
@@ -200,8 +201,9 @@ impl Machine {
             }
         };
         report.replace(tasks.report());
-        let incoming = network::incoming(self.cables.clone(), self.ip).await;
-        if let Err(error) = tasks.run(incoming).await {
+        let way = (self.cables.clone(), self.ip);
+        let serve = |routes| network::serve(routes, way, end.clone());
+        if let Err(error) = tasks.run(serve).await {
             tracing::warn!(node = self.config.node, ?error, "not closed in order");
         }
     }

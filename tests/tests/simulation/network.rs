@@ -4,17 +4,23 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::server::Connected;
-use tower::service_fn;
+use tonic::body::Body;
+use tonic::codegen::http::Request;
+use tonic::service::Routes;
+use tower::{Service, service_fn};
 use turmoil::net::{TcpListener, TcpStream};
 use tyto_core::config::runtime::Peer;
 use tyto_daemon::channel::{self, PeerChannel};
@@ -24,39 +30,32 @@ use tyto_worker::ship::Dial;
 /// Where each logger listens.
 pub(crate) const PORT: u16 = 47_761;
 
-/// Connections that may wait for a logger's server.
-const ACCEPTED_MAX: usize = 16;
-
 /// All pairs of worker and logger, and the workers' names.
 #[derive(Debug)]
 pub(crate) struct Cables {
     names: BTreeMap<IpAddr, Arc<str>>,
-    pairs: BTreeMap<(IpAddr, IpAddr), watch::Sender<u64>>,
+    /// Not `watch`: that wakes who waits in an order of chance.
+    pairs: BTreeMap<(IpAddr, IpAddr), Arc<Notify>>,
 }
 
 impl Cables {
     pub(crate) fn new(workers: &[(IpAddr, Arc<str>)], loggers: &[IpAddr]) -> Self {
         let all = workers.iter().flat_map(|(w, _)| loggers.iter().map(|l| (*w, *l)));
-        let pairs = all.map(|pair| (pair, watch::Sender::new(0))).collect();
+        let pairs = all.map(|pair| (pair, Arc::default())).collect();
         Self { names: workers.iter().cloned().collect(), pairs }
     }
 
     /// Resets every connection between the two.
     pub(crate) fn cut(&self, worker: IpAddr, logger: IpAddr) {
         if let Some(pair) = self.pairs.get(&(worker, logger)) {
-            pair.send_modify(|cuts| *cuts += 1);
+            pair.notify_waiters();
         }
     }
 
     fn wire(&self, tcp: TcpStream, worker: IpAddr, logger: IpAddr) -> io::Result<Wire> {
         let pair = self.pairs.get(&(worker, logger)).ok_or(io::ErrorKind::HostUnreachable)?;
-        let mut cuts = pair.subscribe();
-        let cut = Box::pin(async move {
-            if cuts.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        });
-        Ok(Wire { tcp, cut, is_cut: false, caller: Caller(worker) })
+        let cut = Box::pin(pair.clone().notified_owned());
+        Ok(Wire { tcp, cut, is_cut: false })
     }
 }
 
@@ -74,23 +73,54 @@ pub(crate) fn admit(cables: &Arc<Cables>) -> Admit {
     })
 }
 
-/// The connections that come in at this host.
-pub(crate) async fn incoming(cables: Arc<Cables>, logger: IpAddr) -> ReceiverStream<io::Result<Wire>> {
+/// Serves all that connect to this host, until the end. As tonic's own server does it, but for
+/// the choice between two things that happen at once, which that leaves to chance.
+pub(crate) async fn serve(
+    routes: Routes,
+    (cables, logger): (Arc<Cables>, IpAddr),
+    end: CancellationToken,
+) {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await.unwrap();
-    let (accepted, streams) = mpsc::channel(ACCEPTED_MAX);
-    tokio::task::spawn_local(async move {
-        loop {
-            let (tcp, from) = tokio::select! {
-                biased;
-                () = accepted.closed() => return,
-                taken = listener.accept() => taken.unwrap(),
-            };
-            if accepted.send(cables.wire(tcp, from.ip(), logger)).await.is_err() {
-                return;
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = end.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            taken = listener.accept() => {
+                let (tcp, from) = taken.unwrap();
+                let wire = cables.wire(tcp, from.ip(), logger).unwrap();
+                connections.spawn(hear(routes.clone(), wire, from.ip(), end.clone()));
             }
         }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn hear(routes: Routes, wire: Wire, caller: IpAddr, end: CancellationToken) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Caller(caller));
+        routes.clone().call(request.map(Body::new))
     });
-    ReceiverStream::new(streams)
+    let mut server = http2::Builder::new(TokioExecutor::new());
+    server
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(channel::KEEPALIVE_INTERVAL))
+        .initial_stream_window_size(channel::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(channel::CONNECTION_WINDOW_BYTES);
+    let service = TowerToHyperService::new(service);
+    let mut served = pin!(server.serve_connection(TokioIo::new(wire), service));
+    let ended = tokio::select! {
+        biased;
+        ended = served.as_mut() => ended,
+        () = end.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
 }
 
 /// The way of a worker to its loggers.
@@ -99,7 +129,7 @@ pub(crate) struct Ways {
     pub(crate) cables: Arc<Cables>,
     pub(crate) worker: IpAddr,
     /// Certificates are replaced.
-    pub(crate) renewals: watch::Receiver<u64>,
+    pub(crate) renewal: Arc<Notify>,
 }
 
 impl Dial for Ways {
@@ -110,13 +140,7 @@ impl Dial for Ways {
     }
 
     fn renewed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let mut renewals = self.renewals.clone();
-        renewals.mark_unchanged();
-        Box::pin(async move {
-            if renewals.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        })
+        Box::pin(self.renewal.clone().notified_owned())
     }
 }
 
@@ -134,15 +158,6 @@ pub(crate) struct Wire {
     tcp: TcpStream,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_cut: bool,
-    caller: Caller,
-}
-
-impl Connected for Wire {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
-    }
 }
 
 impl AsyncRead for Wire {

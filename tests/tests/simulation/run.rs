@@ -58,6 +58,14 @@ enum State {
     Down,
 }
 
+/// What passes between two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Open,
+    Held,
+    Parted(Direction),
+}
+
 /// What a host crash may have cost a worker: rows made between these.
 pub(crate) struct Risk {
     pub(crate) worker: usize,
@@ -70,6 +78,8 @@ pub(crate) struct Run<'a> {
     pub(crate) cluster: Cluster,
     fate: Fate,
     states: Vec<State>,
+    /// Of each pair of worker and logger.
+    ways: Vec<Way>,
     /// Whose planned death is one of the host, and how long it takes.
     deaths: Vec<Option<(bool, Duration)>>,
     /// Whose disk refuses something just now.
@@ -121,11 +131,13 @@ pub(crate) fn run(seed: u64) -> u64 {
         sim.host(at, move || machine.clone().run());
     }
     let machines = cluster.machines().count();
+    let pairs = cluster.workers.len() * cluster.loggers.len();
     let run = Run {
         sim,
         cluster,
         fate: Fate::new(random.fork()),
         states: vec![State::Up; machines],
+        ways: vec![Way::Open; pairs],
         deaths: vec![None; machines],
         is_ill: vec![false; machines],
         unsound: vec![Duration::ZERO; machines],
@@ -182,6 +194,7 @@ impl Run<'_> {
         for at in 0..self.states.len() {
             let machine = self.machine(at);
             self.trace.add(machine.disk.calls());
+            tracing::trace!(?now, node = machine.config.node, calls = machine.disk.calls());
             machine.disk.set_time(Duration::from_nanos(machine.at(now).0));
             if self.is_ill[at] || self.states[at] != State::Up {
                 self.unsound[at] = now;
@@ -210,10 +223,11 @@ impl Run<'_> {
         tracing::debug!(?due, at = ?self.sim.elapsed(), "over");
         match due {
             Due::Start(at) if self.states[at] == State::Down => {
-                self.mend_all_of(at);
+                let machine = self.machine(at);
+                tracing::info!(node = machine.config.node, "starts");
+                self.pairs_of(at).for_each(|pair| self.set_way(pair, Way::Open));
+                self.in_order(at, |run| run.sim.bounce(machine.ip));
                 self.states[at] = State::Up;
-                tracing::info!(node = self.machine(at).config.node, "starts");
-                self.sim.bounce(self.machine(at).ip);
             }
             Due::Kill(at) if matches!(self.states[at], State::Stopping { .. }) => {
                 self.die(at, false, TICK);
@@ -224,7 +238,7 @@ impl Run<'_> {
                 tracing::info!(node = self.machine(at).config.node, "disk is well");
                 self.is_ill[at] = false;
             }
-            Due::Mend(pair) => self.mend(pair),
+            Due::Mend(pair) => self.set_way(pair, Way::Open),
             Due::Join(logger) => self.list(logger, true),
         }
     }
@@ -236,20 +250,41 @@ impl Run<'_> {
         (worker.ip, loggers[pair / workers.len() % loggers.len()].ip)
     }
 
-    fn mend(&self, pair: usize) {
-        let (worker, logger) = self.pair(pair);
-        self.sim.release(worker, logger);
-        self.sim.repair(worker, logger);
-    }
-
-    fn pairs(&self) -> usize {
-        self.cluster.workers.len() * self.cluster.loggers.len()
-    }
-
-    fn mend_all_of(&self, at: usize) {
+    /// Numbers of a machine's pairs.
+    fn pairs_of(&self, at: usize) -> std::vec::IntoIter<usize> {
         let ip = self.machine(at).ip;
         let is_its = |pair: &usize| self.pair(*pair).0 == ip || self.pair(*pair).1 == ip;
-        (0..self.pairs()).filter(is_its).for_each(|pair| self.mend(pair));
+        (0..self.ways.len()).filter(is_its).collect::<Vec<_>>().into_iter()
+    }
+
+    fn set_way(&mut self, pair: usize, way: Way) {
+        let (worker, logger) = self.pair(pair);
+        // What was held comes now.
+        self.sim.release(worker, logger);
+        match way {
+            Way::Open => {}
+            Way::Held => self.sim.hold(worker, logger),
+            Way::Parted(Direction::Both) => self.sim.partition(worker, logger),
+            Way::Parted(Direction::ToLogger) => self.sim.partition_oneway(worker, logger),
+            Way::Parted(Direction::ToWorker) => self.sim.partition_oneway(logger, worker),
+        }
+        self.ways[pair] = way;
+    }
+
+    /// Ends what runs on a machine. Its tasks end in an order that is not the seed's, and say
+    /// goodbye to their peers: that must neither draw from the seed's chance nor be heard in that
+    /// order.
+    fn in_order(&mut self, at: usize, end: impl FnOnce(&mut Self)) {
+        let before: Vec<(usize, Way)> = self.pairs_of(at).map(|p| (p, self.ways[p])).collect();
+        for (pair, way) in &before {
+            match way {
+                Way::Open => self.set_way(*pair, Way::Held),
+                Way::Parted(_) => self.set_way(*pair, Way::Parted(Direction::Both)),
+                Way::Held => {}
+            }
+        }
+        end(self);
+        before.into_iter().filter(|(_, way)| *way != Way::Held).for_each(|(pair, way)| self.set_way(pair, way));
     }
 
     fn list(&self, logger: usize, is_there: bool) {
@@ -286,18 +321,12 @@ impl Run<'_> {
                 }
             }
             Fault::Part { pair, direction, time } => {
-                let (worker, logger) = self.pair(pair);
-                match direction {
-                    Direction::Both => self.sim.partition(worker, logger),
-                    Direction::ToLogger => self.sim.partition_oneway(worker, logger),
-                    Direction::ToWorker => self.sim.partition_oneway(logger, worker),
-                }
-                self.later(time, Due::Mend(pair));
+                self.set_way(pair % self.ways.len(), Way::Parted(direction));
+                self.later(time, Due::Mend(pair % self.ways.len()));
             }
             Fault::Hold { pair, time } => {
-                let (worker, logger) = self.pair(pair);
-                self.sim.hold(worker, logger);
-                self.later(time, Due::Mend(pair));
+                self.set_way(pair % self.ways.len(), Way::Held);
+                self.later(time, Due::Mend(pair % self.ways.len()));
             }
             Fault::Cut { pair } => {
                 let (worker, logger) = self.pair(pair);
@@ -320,7 +349,7 @@ impl Run<'_> {
             Fault::Renew { worker } => {
                 let workers = &self.cluster.workers;
                 let machine = &workers[worker % workers.len()];
-                machine.worker().unwrap().renewals.send_modify(|count| *count += 1);
+                machine.worker().unwrap().renewal.notify_waiters();
             }
             Fault::Leave { logger, time } => {
                 let logger = logger % self.cluster.loggers.len();
@@ -358,11 +387,8 @@ impl Run<'_> {
         tracing::info!(node, is_host, ?away, ?now, "dies");
         if is_host {
             // Nobody hears of it.
-            let is_its = |pair: &usize| self.pair(*pair).0 == ip || self.pair(*pair).1 == ip;
-            for pair in (0..self.pairs()).filter(is_its) {
-                let (worker, logger) = self.pair(pair);
-                self.sim.partition(worker, logger);
-            }
+            let parted = Way::Parted(Direction::Both);
+            self.pairs_of(at).for_each(|pair| self.set_way(pair, parted));
             machine.disk.crash_host();
             machine.boots.set(machine.boots.get() + 1);
             if let Kind::Worker(worker) = &machine.kind {
@@ -374,7 +400,7 @@ impl Run<'_> {
         } else {
             machine.disk.kill();
         }
-        self.sim.crash(ip);
+        self.in_order(at, |run| run.sim.crash(ip));
         self.states[at] = State::Down;
         self.later(away, Due::Start(at));
     }
@@ -391,7 +417,7 @@ impl Run<'_> {
             }
             self.later(TICK, Due::Start(at));
         }
-        (0..self.pairs()).for_each(|pair| self.mend(pair));
+        (0..self.ways.len()).for_each(|pair| self.set_way(pair, Way::Open));
         (0..self.cluster.loggers.len()).for_each(|logger| self.list(logger, true));
         for worker in &self.cluster.workers {
             for logger in &self.cluster.loggers {
