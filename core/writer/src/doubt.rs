@@ -7,7 +7,7 @@
 //! Source of truth is the producer: it names all that is in doubt, and what it does not name
 //! is removed. Format: docs/formats/log-wire.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub(crate) struct Doubts {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     copies: BTreeMap<(Arc<str>, BatchName), Copy>,
+    /// Files that are to go and that the disk may not have let go: tried again at each tick.
+    strays: BTreeSet<PathBuf>,
     bytes: u64,
     not_made: u64,
 }
@@ -80,8 +82,8 @@ impl Doubts {
     /// # Errors
     /// When the folder cannot be read.
     pub(crate) fn open(disk: Arc<dyn Disk>, folder: &Path) -> io::Result<Self> {
-        let (folder, copies) = (folder.join(FOLDER), BTreeMap::new());
-        let mut doubts = Self { disk, folder, copies, bytes: 0, not_made: 0 };
+        let (folder, copies, strays) = (folder.join(FOLDER), BTreeMap::new(), BTreeSet::new());
+        let mut doubts = Self { disk, folder, copies, strays, bytes: 0, not_made: 0 };
         let names = match doubts.disk.read_dir(&doubts.folder) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(doubts),
@@ -136,14 +138,26 @@ impl Doubts {
         }
         self.disk.create_dir_all(&self.folder)?;
         let path = self.folder.join(file_name(&key, logger));
-        let beside = path.with_extension("new");
-        let file = self.disk.open(&beside, Open::Create)?;
-        file.write_all_at(&text, 0)?;
-        file.sync_data()?;
-        self.disk.rename(&beside, &path)?;
-        self.disk.sync_folder(&self.folder)?;
+        if let Err(error) = self.write(&path, &text) {
+            // What is there of it goes, now or some time.
+            if self.strays.len() < COPIES_MAX {
+                self.strays.extend([path.with_extension("new"), path]);
+            }
+            self.sweep();
+            return Err(error.into());
+        }
+        self.strays.remove(&path);
         self.insert(key, Copy { path, rows: u64::from(batch.rows), bytes });
         Ok(())
+    }
+
+    fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        let beside = path.with_extension("new");
+        let file = self.disk.open(&beside, Open::Create)?;
+        file.write_all_at(text, 0)?;
+        file.sync_data()?;
+        self.disk.rename(&beside, path)?;
+        self.disk.sync_folder(&self.folder)
     }
 
     /// Removes all copies of a producer but those of `named`.
@@ -152,20 +166,30 @@ impl Doubts {
             .filter(|(of, name)| **of == *node && !named.contains(name))
             .cloned()
             .collect();
-        for key in gone {
-            let Some(copy) = self.copies.get(&key) else { continue };
-            match self.disk.remove_file(&copy.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    // It stays known, and the next list of the producer tries again.
-                    tracing::warn!(path = %copy.path.display(), %error, "cannot remove a copy");
-                    continue;
-                }
-                _ => {}
-            }
+        for copy in gone.into_iter().filter_map(|key| self.copies.remove(&key)) {
             self.bytes -= copy.bytes;
-            self.copies.remove(&key);
+            self.strays.insert(copy.path);
         }
-        if self.copies.is_empty() {
+        self.sweep();
+        if let Some(path) = self.strays.first() {
+            tracing::warn!(path = %path.display(), "cannot remove a copy; tried again");
+        }
+    }
+
+    /// Tries again to remove what the disk did not let go.
+    pub(crate) fn tick(&mut self) {
+        if !self.strays.is_empty() {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let Self { disk, strays, .. } = self;
+        strays.retain(|path| match disk.remove_file(path) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        });
+        if self.copies.is_empty() && self.strays.is_empty() {
             // Not there, or not empty: both are as good.
             self.disk.remove_dir(&self.folder).ok();
         }
@@ -262,6 +286,35 @@ mod tests {
         doubts.retain("worker-1", &[]);
         doubts.retain("worker-2", &[]);
         assert!(!dir.path().join(FOLDER).exists());
+    }
+
+    /// Found by the simulated cluster: a disk that refused for a while left files in the folder,
+    /// until the next start or for ever.
+    #[test]
+    fn what_the_disk_did_not_let_go_goes_when_it_is_well_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = Schema { stream: "conn".into(), fields: Vec::new() };
+        let mut doubts = Doubts::open(disk::real(), dir.path()).unwrap();
+        doubts.keep(&batch("worker-1", 0), &schema, "logger-1").unwrap();
+        // Folders in the place of files: neither is written, and the first is not removed.
+        let folder = dir.path().join(FOLDER);
+        let (kept, refused) = (folder.join("conn@worker-1@7@0@logger-1.log"), folder.join("x"));
+        fs::remove_file(&kept).unwrap();
+        fs::create_dir(&kept).unwrap();
+        doubts.retain("worker-1", &[]);
+        assert_eq!(doubts.report().copies, 0);
+        fs::remove_dir(&kept).unwrap();
+        fs::write(&kept, "a row").unwrap();
+        fs::write(&refused, "of another").unwrap();
+        doubts.tick();
+        assert_eq!(names(dir.path()), ["x"]);
+
+        fs::create_dir(folder.join("conn@worker-1@7@10@logger-1.log")).unwrap();
+        assert!(doubts.keep(&batch("worker-1", 10), &schema, "logger-1").is_err());
+        fs::remove_dir(folder.join("conn@worker-1@7@10@logger-1.log")).unwrap();
+        fs::remove_file(&refused).unwrap();
+        doubts.tick();
+        assert!(!folder.exists());
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl LogStore {
             *at = Ts(at.0.min(after(now, interval_ns)));
         }
         self.archiver.tick(now);
+        self.doubts.tick();
         Ok(())
     }
 

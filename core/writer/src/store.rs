@@ -76,7 +76,7 @@ pub struct LogStore {
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
     pub(crate) archiver: Archiver,
-    doubts: Doubts,
+    pub(crate) doubts: Doubts,
     /// By the fingerprint of the schema.
     plans: HashMap<u64, Arc<Plan>>,
     /// Open files by name; the journal knows those that exist on disk.
