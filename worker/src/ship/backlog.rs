@@ -70,6 +70,18 @@ pub(crate) struct Home {
     pub(crate) live: BTreeSet<u64>,
     /// Rows of the batches in it.
     pub(crate) tallies: Tallies,
+    /// The earliest life that a batch in it is of, settled or not.
+    pub(crate) oldest_epoch: Option<u64>,
+}
+
+impl Home {
+    /// A batch stands in the segment.
+    pub(crate) fn enter(&mut self, head: &BatchHead) {
+        self.live.insert(head.number);
+        self.tallies.entry(head.stream.clone()).or_default().produced += u64::from(head.rows);
+        self.oldest_epoch =
+            Some(self.oldest_epoch.map_or(head.epoch, |oldest| oldest.min(head.epoch)));
+    }
 }
 
 #[derive(Debug)]
@@ -206,9 +218,10 @@ impl Backlog {
         }
     }
 
-    /// Lives before this one have nothing left to send.
+    /// Lives before this one have nothing left to send, whatever marks of what is settled the disk
+    /// loses: their segments are removed. Loggers forget those lives and refuse what comes of them.
     pub(crate) fn oldest_epoch(&self) -> u64 {
-        let oldest = self.items.values().next().map(|item| item.head.epoch);
+        let oldest = self.homes.values().filter_map(|home| home.oldest_epoch).min();
         oldest.unwrap_or(self.ledger.epoch)
     }
 
@@ -336,11 +349,8 @@ impl Backlog {
         let (number, rows) = (head.number, u64::from(head.rows));
         self.next_seqs.insert(head.stream.clone(), head.end_seq());
         self.ledger.next_number = number + 1;
-        let home = self.homes.entry(location.segment).or_default();
-        home.live.insert(number);
-        for tallies in [&mut home.tallies, &mut self.totals] {
-            tallies.entry(head.stream.clone()).or_default().produced += rows;
-        }
+        self.homes.entry(location.segment).or_default().enter(&head);
+        self.totals.entry(head.stream.clone()).or_default().produced += rows;
         match self.links.iter_mut().find(|link| Some(&link.logger) == logger.as_ref()) {
             Some(link) => {
                 link.bound.insert(number);

@@ -67,11 +67,8 @@ pub(crate) fn open(
 
 /// Counts a batch in another segment than before.
 pub(crate) fn move_home(homes: &mut BTreeMap<u64, Home>, head: &BatchHead, from: u64, to: u64) {
-    let rows = u64::from(head.rows);
     leave_home(homes, head, from);
-    let home = homes.entry(to).or_default();
-    home.live.insert(head.number);
-    home.tallies.entry(head.stream.clone()).or_default().produced += rows;
+    homes.entry(to).or_default().enter(head);
 }
 
 /// Counts a batch no more in its segment.
@@ -105,10 +102,7 @@ impl Recovered {
                 if let Some(before) = self.items.get(&head.number) {
                     move_home(&mut self.homes, &head, before.location.segment, location.segment);
                 } else {
-                    let home = self.homes.entry(location.segment).or_default();
-                    home.live.insert(head.number);
-                    let tally = home.tallies.entry(head.stream.clone()).or_default();
-                    tally.produced += u64::from(head.rows);
+                    self.homes.entry(location.segment).or_default().enter(&head);
                 }
                 let taken_at_s = self.taken_at_s(origin.taken_s);
                 let is_presumed = false;
