@@ -62,6 +62,10 @@ chaos: build ## random kills under traffic in a lab; KILLS=1000 SECONDS=1200
 	TYTO_KILLS=$(or $(KILLS),1000) TYTO_KILLS_S=$(or $(SECONDS),1200) TYTO_CUT_S=60 TYTO_FULL_S=30 \
 	    cargo test --locked -p tyto-tests --test kills -- --nocapture
 
+.PHONY: simulate
+simulate: ## workers and loggers in a simulated cluster, faults by seeds; SEEDS=10000
+	TYTO_SEEDS=$(or $(SEEDS),10000) cargo test --locked --release -p tyto-tests --test simulation -- --nocapture
+
 .PHONY: golden
 golden: build ## rewrite the expected logs of tests/golden; review the difference
 	scripts/golden

@@ -38,7 +38,7 @@ pub(crate) fn one<T: Clone>(random: &mut Random, choices: &[T]) -> T {
 
 impl Cluster {
     pub(crate) fn new(random: &mut Random) -> Self {
-        let ip = |net: u8, n: usize| IpAddr::V4(Ipv4Addr::new(10, 0, net, n as u8));
+        let ip = |net: u8, n: usize| IpAddr::V4(Ipv4Addr::new(10, 0, net, n.try_into().unwrap()));
         let worker_ips: Vec<IpAddr> = (1..=1 + random.below(3)).map(|n| ip(1, n)).collect();
         let logger_ips: Vec<IpAddr> = (1..=1 + random.below(3)).map(|n| ip(2, n)).collect();
         let named = |(n, ip): (usize, &IpAddr)| (*ip, Arc::from(format!("worker-{}", n + 1)));

@@ -46,7 +46,7 @@ pub(crate) enum Direction {
 }
 
 /// Kinds of faults.
-const KINDS: u32 = 13;
+const KINDS: usize = 13;
 
 /// Decides what goes wrong and when.
 pub(crate) struct Fate {
@@ -75,7 +75,7 @@ impl Fate {
 
     /// What it is; none: nothing goes wrong after all.
     pub(crate) fn fault(&mut self) -> Option<Fault> {
-        let kind = (self.random.number() % u64::from(KINDS)) as u32;
+        let kind = self.random.below(KINDS);
         if self.kinds >> kind & 1 == 0 {
             return None;
         }

@@ -136,11 +136,8 @@ impl Machine {
 
     fn ground(&self, worker: &Worker) -> tyto_worker::ship::Ground {
         let page = worker.page.borrow();
-        let ways = Ways {
-            cables: self.cables.clone(),
-            worker: self.ip,
-            renewal: worker.renewal.clone(),
-        };
+        let ways =
+            Ways { cables: self.cables.clone(), worker: self.ip, renewal: worker.renewal.clone() };
         tyto_worker::ship::Ground {
             disk: self.disk.disk(),
             dial: Arc::new(ways),

@@ -7,6 +7,7 @@
 //! `TYTO_SEEDS=N` runs the first N seeds, `TYTO_SEED=S` one of them again (with `RUST_LOG=debug`:
 //! and tells all of it).
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![allow(clippy::print_stdout, reason = "a failing seed is told at once")]
 
 mod check;
 mod cluster;

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use turmoil::Sim;
 use tyto_core::time::NANOS;
 use tyto_model_disk::{Faults, Random};
-use turmoil::Sim;
 
 use crate::check;
 use crate::cluster::Cluster;
@@ -148,11 +148,11 @@ pub(crate) fn run(seed: u64) -> u64 {
         risks: Vec::new(),
         trace: Trace(0xcbf2_9ce4_8422_2325),
     };
-    run.to_the_end()
+    run.finish()
 }
 
 impl Run<'_> {
-    fn to_the_end(mut self) -> u64 {
+    fn finish(mut self) -> u64 {
         let mut next = self.fate.pause();
         while self.sim.elapsed() < FAULTS_TIME {
             self.step();
@@ -284,7 +284,10 @@ impl Run<'_> {
             }
         }
         end(self);
-        before.into_iter().filter(|(_, way)| *way != Way::Held).for_each(|(pair, way)| self.set_way(pair, way));
+        before
+            .into_iter()
+            .filter(|(_, way)| *way != Way::Held)
+            .for_each(|(pair, way)| self.set_way(pair, way));
     }
 
     fn list(&self, logger: usize, is_there: bool) {
