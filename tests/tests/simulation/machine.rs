@@ -164,8 +164,9 @@ impl Machine {
                 () = tokio::time::sleep(TRAFFIC_EVERY) => {}
             }
         }
-        // The last rows need not wait for others.
-        output.idle(latest.plus_secs(10));
+        // The last rows have waited long enough for others.
+        tokio::time::sleep(Duration::from_millis(self.config.ship.batch_interval_ms)).await;
+        output.idle(latest);
     }
 
     fn make_rows(&self, worker: &Worker, output: &mut Output) {

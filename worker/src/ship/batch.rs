@@ -116,7 +116,8 @@ impl ShipOutput {
             dropped: Vec::new(),
             claimed: HashMap::default(),
             now: Ts::default(),
-            steady: Steady(Box::new(Instant::now)),
+            // Tokio's, which goes with simulated time where there is such.
+            steady: Steady(Box::new(|| tokio::time::Instant::now().into_std())),
             account: None,
         }
     }
