@@ -84,7 +84,7 @@ async fn listen(peer: Peer, identity: Identity, ear: Ear) {
     let mut was_there = true;
     while !ear.leave.is_cancelled() && !ear.heard.is_closed() {
         let begun = Instant::now();
-        match hear(client.clone(), &ear).await {
+        match hear(client.clone(), &identity, &ear).await {
             Ok(()) => tracing::debug!(peer = peer.node, "listening ended"),
             // Told once: it is asked again several times a second.
             Err(status) if was_there => {
@@ -100,8 +100,15 @@ async fn listen(peer: Peer, identity: Identity, ear: Ear) {
     }
 }
 
-/// Hears what one proxy passes on until that ends, or until we left and have what waited.
-async fn hear(mut client: RelayClient<channel::PeerChannel>, ear: &Ear) -> Result<(), Status> {
+/// Hears what one proxy passes on until that ends, or until we left, or have other certificates
+/// than those of this call, and have what waited.
+async fn hear(
+    mut client: RelayClient<channel::PeerChannel>,
+    identity: &Identity,
+    ear: &Ear,
+) -> Result<(), Status> {
+    let renewed = identity.changed();
+    tokio::pin!(renewed);
     let (own, words) = mpsc::channel(1);
     if own.send(v1::Listening {}).await.is_err() {
         return Ok(());
@@ -115,6 +122,10 @@ async fn hear(mut client: RelayClient<channel::PeerChannel>, ear: &Ear) -> Resul
     loop {
         tokio::select! {
             () = ear.leave.cancelled(), if own.is_some() => {
+                own = None;
+                deadline = Instant::now() + LEAVE_MAX;
+            }
+            () = &mut renewed, if own.is_some() => {
                 own = None;
                 deadline = Instant::now() + LEAVE_MAX;
             }
