@@ -151,11 +151,15 @@ fn a_logger_that_is_away_is_an_alarm_until_it_is_back(cluster: &Cluster) -> Resu
     ensure!(of("raised") > 0 && of("raised") == of("cleared"), "{log}");
     // Nothing was lost by it.
     cluster.ctl(&["ledger"])?.ok()?;
-    let loss = cluster.ctl(&["--json", "loss", "--interval", "0"])?.json()?;
+    // The logger is new and measures its lag from time to time.
+    let loss = wait::until("the logger tells its lag", REPORTED, || {
+        let loss = cluster.ctl(&["--json", "loss", "--interval", "0"])?.json()?;
+        let lag = &loss["result"]["lag"][0];
+        let is_told = lag["node"] == "logger" && lag["total"]["rows"] != 0;
+        Ok(if is_told { Ok(loss) } else { Err(format!("{loss:#}")) })
+    })?;
     let rows = loss["result"]["losses"].as_array().context("no stages")?;
     ensure!(rows.iter().any(|row| row["stage"] == "ring"), "{loss:#}");
-    let lag = &loss["result"]["lag"][0];
-    ensure!(lag["node"] == "logger" && lag["total"]["rows"] != 0, "{loss:#}");
     let lost = rows.iter().find(|row| row["stage"] == "spool" && row["lost"] != 0);
     ensure!(lost.is_none(), "rows were dropped: {lost:?}");
     Ok(())
