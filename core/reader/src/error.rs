@@ -32,9 +32,6 @@ pub enum ReadError {
         /// What is the matter.
         source: LineError,
     },
-    /// Rows of this file are there as Parquet only.
-    #[error("`{}` is Parquet, and there is no text of its rows", .0.display())]
-    Parquet(PathBuf),
     /// Files went on moving while they were listed.
     #[error("`{}` changed again and again while it was listed", .0.display())]
     Restless(PathBuf),

@@ -18,7 +18,7 @@ use tyto_writer::committed::{CommittedFile, committed};
 use tyto_writer::index;
 
 use crate::error::ReadError;
-use crate::input::Input;
+use crate::input::{Input, Packing};
 
 /// How often files are listed when they move meanwhile.
 const LISTINGS_MAX: u32 = 50;
@@ -33,8 +33,10 @@ const ARCHIVE_DEPTH_MAX: usize = 8;
 const ARCHIVING: &str = ".archiving";
 const DONE_SUFFIX: &str = ".archived";
 
-/// What may stand behind a finished file's name when it is a copy that is text.
+/// What may stand behind a finished file's name when it is a copy that is text, and when it is
+/// a table.
 const TEXT_COPIES: [&str; 3] = ["", ".gz", ".zst"];
+const PARQUET: &str = ".parquet";
 
 /// What stands in the names of files with the same rows as their stream's own, in another form.
 const BESIDE: [&str; 2] = [".json.log", ".tsv.log"];
@@ -55,11 +57,6 @@ pub struct Found {
 }
 
 impl Found {
-    /// Whether it is Parquet, which is not read.
-    pub fn is_parquet(&self) -> bool {
-        self.path.extension().is_some_and(|extension| extension == "parquet")
-    }
-
     /// The file, opened.
     ///
     /// # Errors
@@ -207,26 +204,41 @@ fn on_the_way(
 }
 
 /// Finished files of one logger whose copies have no name in the archive `logs` yet.
-pub(crate) fn rotated(folder: &Path, logs: &Path, stream: &str) -> Result<Vec<Rotated>, ReadError> {
-    let logger = folder.file_name().unwrap_or_default();
+pub(crate) fn rotated(
+    logger_folder: &Path,
+    logs: &Path,
+    stream: &str,
+) -> Result<Vec<Rotated>, ReadError> {
+    let logger = logger_folder.file_name().unwrap_or_default();
     // First the copies: one that gets its name meanwhile is seen twice, not never.
     let copies: BTreeSet<String> = names(&logs.join(ARCHIVING).join(logger))?.into_iter().collect();
-    let folder = folder.join("rotated");
+    let folder = logger_folder.join("rotated");
     let mut found = Vec::new();
     for name in names(&folder)? {
         let plain = name.strip_suffix(DONE_SUFFIX);
         let is_copy = |plain: &str, end: &str| copies.contains(&format!("{plain}{end}"));
-        let is_published =
-            plain.is_some_and(|plain| !TEXT_COPIES.iter().any(|end| is_copy(plain, end)));
+        let is_done = plain.is_some_and(|plain| !TEXT_COPIES.iter().any(|end| is_copy(plain, end)));
+        let is_table = plain.is_some_and(|plain| is_copy(plain, PARQUET));
         let plain = plain.unwrap_or(&name);
         let Some((of, opened, closed)) = parse_rotated(plain) else { continue };
-        let is_beside = BESIDE.iter().any(|end| plain.ends_with(end));
-        if of == stream && !is_published && !is_beside {
+        if of != stream || BESIDE.iter().any(|end| plain.ends_with(end)) {
+            continue;
+        }
+        // The table gets its name after the text, if there is one.
+        let is_published = is_done && (!is_table || is_archived(logger_folder, stream, plain)?);
+        if !is_published {
             found.push(Rotated { path: folder.join(&name), opened, closed });
         }
     }
     found.sort_by(|a, b| a.path.file_name().cmp(&b.path.file_name()));
     Ok(found)
+}
+
+/// Whether a finished file of a stream's own is where the logger's index says, in the archive.
+fn is_archived(folder: &Path, stream: &str, rotated: &str) -> Result<bool, ReadError> {
+    let lines = index::lines(folder, stream)?;
+    let line = lines.iter().find(|line| line.rotated == rotated);
+    Ok(line.is_some_and(|line| !line.path.starts_with(folder) && line.path.exists()))
 }
 
 /// Stream, start and end from a name in `rotated/`.
@@ -264,15 +276,55 @@ fn archived(
     }
     let mut paths = Vec::new();
     walk(&layout.logs(), ARCHIVE_DEPTH_MAX, &mut paths)?;
+    let texts: BTreeSet<PathBuf> = paths.iter().filter_map(|path| text_stem(path)).collect();
     for path in paths {
         if !found.contains_key(&path)
             && let Some((opened, closed)) = parse_archived(&path, stream, zone)
+            && !is_beside_text(&path, &texts, layout)?
         {
             let (input, closed, span_us) = (None, Some(closed), None);
             found.insert(path.clone(), Found { path, input, opened, closed, span_us });
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// Path of an archived text without what tells its form.
+fn text_stem(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
+    let stem = plain.strip_suffix(".log")?;
+    Some(path.with_file_name(stem.strip_suffix(".json").unwrap_or(stem)))
+}
+
+/// Whether a file is Parquet whose rows are there as text as well: in the archive under the same
+/// name, or, as the file itself tells where it came from, wherever its logger has it.
+fn is_beside_text(
+    path: &Path,
+    texts: &BTreeSet<PathBuf>,
+    layout: &Layout,
+) -> Result<bool, ReadError> {
+    if Packing::of(&path.to_string_lossy()) != Packing::Parquet {
+        return Ok(false);
+    }
+    if texts.contains(&path.with_extension("")) {
+        return Ok(true);
+    }
+    // What cannot be read is told when it is read.
+    let Ok(Some((logger, rotated))) = Input::open(path, None).and_then(|input| input.source())
+    else {
+        return Ok(false);
+    };
+    let Some((stream, ..)) = parse_rotated(&rotated) else { return Ok(false) };
+    let own = rotated.strip_suffix(".tsv.log").map_or(rotated.clone(), |own| format!("{own}.log"));
+    let lines = index::lines(&layout.node_spool(&logger), stream)?;
+    let line = lines.iter().find(|line| line.rotated == own && line.is_text());
+    Ok(line.is_some_and(|line| {
+        // With its copies made, a finished file has this behind its name.
+        let mut done = line.path.clone().into_os_string();
+        done.push(DONE_SUFFIX);
+        line.path.exists() || Path::new(&done).exists()
+    }))
 }
 
 fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), ReadError> {
@@ -288,13 +340,13 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), Rea
     Ok(())
 }
 
-/// `YYYY-MM-DD/STREAM.HH:MM:SS-HH:MM:SS….log[.gz|.zst]`: the times it covers.
+/// `YYYY-MM-DD/STREAM.HH:MM:SS-HH:MM:SS….log[.gz|.zst]` or `….parquet`: the times it covers.
 fn parse_archived(path: &Path, stream: &str, zone: &TimeZone) -> Option<(Ts, Ts)> {
     let name = path.file_name()?.to_str()?;
     let day = path.parent()?.file_name()?.to_str()?;
     let rest = name.strip_prefix(stream)?.strip_prefix('.')?;
     let packed = rest.strip_suffix(".gz").or_else(|| rest.strip_suffix(".zst")).unwrap_or(rest);
-    let times = packed.strip_suffix(".log")?;
+    let times = packed.strip_suffix(".log").or_else(|| packed.strip_suffix(PARQUET))?;
     if BESIDE.iter().any(|end| packed.ends_with(end)) {
         return None;
     }
@@ -354,6 +406,7 @@ mod tests {
         assert_eq!(times("conn.09:00:00-10:00:00.log.gz"), Some(3_600));
         assert_eq!(times("conn.23:00:00-00:00:00-logger-2.1.log.zst"), Some(3_600));
         assert_eq!(times("conn.23:00:00-00:00:00.log"), Some(3_600));
+        assert_eq!(times("conn.23:00:00-00:00:00-logger-2.parquet"), Some(3_600));
         assert_eq!(times("connx.23:00:00-00:00:00.log"), None);
         assert_eq!(times("conn.23:00:00-00:00:00.json.log"), None);
         assert_eq!(times("conn.23:00-00:00.log"), None);

@@ -269,8 +269,7 @@ impl Follower {
         for line in index::lines(&self.folder, &self.stream)? {
             next = line.first_row + line.rows;
             known.push((line.rotated.clone(), line.first_row, line.rows));
-            // Of Parquet alone, the rows cannot be had.
-            if line.is_text() && line.path.exists() {
+            if line.path.exists() {
                 let (first_row, rows, current) = (line.first_row, Some(line.rows), None);
                 ranges.push(Range { first_row, rows, path: line.path, current });
             }

@@ -1,4 +1,4 @@
-//! A log file as lines: plain up to a committed length, gzip or Zstandard to its end.
+//! A log file as lines: plain up to a committed length, gzip, Zstandard or Parquet to its end.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,6 +10,7 @@ use tyto_core::record::line::{LineFormat, schema_of_header};
 use tyto_core::record::schema::Schema;
 
 use crate::error::ReadError;
+use crate::parquet;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -26,6 +27,8 @@ pub enum Packing {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// Rows by column.
+    Parquet,
 }
 
 impl Packing {
@@ -35,6 +38,8 @@ impl Packing {
             Self::Gzip
         } else if name.ends_with(".zst") {
             Self::Zstd
+        } else if name.ends_with(".parquet") {
+            Self::Parquet
         } else {
             Self::Plain
         }
@@ -48,6 +53,7 @@ pub struct Input {
     file: Arc<File>,
     packing: Packing,
     limit: Option<u64>,
+    within: (i64, i64),
 }
 
 /// Its lines, from the first on.
@@ -79,7 +85,15 @@ impl Input {
     pub fn open(path: &Path, limit: Option<u64>) -> Result<Self, ReadError> {
         let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
         let packing = Packing::of(&path.file_name().unwrap_or_default().to_string_lossy());
-        Ok(Self { path: path.to_owned(), file: Arc::new(file), packing, limit })
+        let within = (i64::MIN, i64::MAX);
+        Ok(Self { path: path.to_owned(), file: Arc::new(file), packing, limit, within })
+    }
+
+    /// May leave out rows that are not of these times, microseconds, the second not among them:
+    /// those of a packing that tells without looking at them.
+    #[must_use]
+    pub fn within(self, since_us: i64, until_us: i64) -> Self {
+        Self { within: (since_us, until_us), ..self }
     }
 
     /// Without its limit: somebody else knows how far it may be read.
@@ -120,14 +134,25 @@ impl Input {
         self.file.read_exact_at(bytes, offset).map_err(|error| ReadError::io(&self.path, error))
     }
 
+    /// The logger and the finished file that a Parquet file was made of, when it tells.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn source(&self) -> Result<Option<(String, String)>, ReadError> {
+        parquet::source(self.part()).map_err(|error| ReadError::io(&self.path, error))
+    }
+
+    fn part(&self) -> FilePart {
+        FilePart { file: self.file.clone(), offset: 0, end: self.limit }
+    }
+
     /// All its lines.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system refuses, or a packed file is damaged.
     pub fn lines(&self) -> Result<Lines, ReadError> {
         let fail = |error| ReadError::io(&self.path, error);
-        let part = FilePart { file: self.file.clone(), offset: 0, end: self.limit };
-        let raw = BufReader::with_capacity(READ_BYTES, part);
+        let raw = BufReader::with_capacity(READ_BYTES, self.part());
         let from: Box<dyn BufRead + Send> = match self.packing {
             Packing::Plain => Box::new(raw),
             Packing::Gzip => {
@@ -137,6 +162,9 @@ impl Input {
             Packing::Zstd => {
                 let plain = zstd::stream::read::Decoder::with_buffer(raw).map_err(fail)?;
                 Box::new(BufReader::with_capacity(READ_BYTES, plain))
+            }
+            Packing::Parquet => {
+                Box::new(parquet::Text::open(self.part(), self.within).map_err(fail)?)
             }
         };
         Ok(Lines { path: self.path.clone(), from })
@@ -178,10 +206,23 @@ impl Lines {
 }
 
 /// A file read from an offset of its own, so that several may read it at once.
-struct FilePart {
+#[derive(Debug)]
+pub(crate) struct FilePart {
     file: Arc<File>,
     offset: u64,
     end: Option<u64>,
+}
+
+impl FilePart {
+    /// The same file, to be read from there on.
+    pub(crate) fn from(&self, offset: u64) -> Self {
+        Self { file: self.file.clone(), offset, end: self.end }
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
 }
 
 impl Read for FilePart {

@@ -1,5 +1,5 @@
 //! Log files read back: those being written, up to their last commit, those on their way into
-//! the archive, and the archive itself, plain or compressed, TSV or JSON.
+//! the archive, and the archive itself, plain or compressed, TSV, JSON or Parquet.
 //!
 //! ```text
 //! files (what there is) ─▶ input (bytes into lines) ─▶ query (which rows, which fields, how)
@@ -14,6 +14,7 @@ pub mod error;
 pub mod files;
 pub mod follow;
 pub mod input;
+mod parquet;
 pub mod query;
 pub mod sort;
 pub mod tail;

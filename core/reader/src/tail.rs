@@ -80,12 +80,9 @@ impl Archive {
         found: Found,
         sorter: &mut Sorter,
     ) -> Result<(), ReadError> {
-        if found.is_parquet() {
-            self.faults.push(ReadError::Parquet(found.path));
-            return Ok(());
-        }
         let read = || -> Result<(), ReadError> {
-            let input = found.open()?;
+            let times = (query.since_us.unwrap_or(i64::MIN), query.until_us.unwrap_or(i64::MAX));
+            let input = found.open()?.within(times.0, times.1);
             let Some(mut wanted) = of_input(query, known, &input)? else { return Ok(()) };
             let (mut lines, mut line, mut out) = (input.lines()?, Vec::new(), Vec::new());
             while lines.next_into(&mut line)? {
@@ -124,10 +121,6 @@ impl Archive {
         for file in found.into_iter().rev() {
             if file.closed.is_some() && rows.len() >= last {
                 break;
-            }
-            if file.is_parquet() {
-                self.faults.push(ReadError::Parquet(file.path));
-                continue;
             }
             let input = file.open();
             let read = input.and_then(|input| last_of(query, &known, &input, last));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
-use tyto_core::config::logs::{Compression, LogFormats, LogsConfig, Parquet};
+use tyto_core::config::logs::{Compression, LogFormats, LogsConfig};
 use tyto_core::layout::Layout;
 use tyto_core::net::Port;
 use tyto_core::record::LogRecord;
@@ -292,20 +292,6 @@ fn a_logger_that_writes_both_formats_or_other_names_shows_each_row_once() {
     assert!(rows.iter().all(|(_, line)| line.starts_with("{\"ts\":") && line.contains(":443")));
     assert_eq!(one.follow(0).len(), 8);
     assert_eq!(two.follow(3).len(), 5);
-}
-
-#[test]
-fn rows_that_are_there_as_parquet_only_are_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let only = LogsConfig { parquet: Parquet::Only, ..config(Compression::Gzip) };
-    let mut one = Logger::new(dir.path(), "logger-1", only);
-    one.write(10, &[1]);
-    one.commit();
-    one.write(4_000, &[1]);
-    one.commit();
-    let (rows, faults) = read(dir.path(), &query());
-    assert_eq!(rows.len(), 1);
-    assert!(matches!(faults.as_slice(), [ReadError::Parquet(_)]), "{faults:?}");
 }
 
 #[test]

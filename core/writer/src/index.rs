@@ -162,7 +162,7 @@ pub(crate) fn knows(
 }
 
 /// Notes a finished file: it is at `path`, or is about to be. Its numbers are those of the first
-/// note. Parquet is not noted in place of text: text is what is read.
+/// note. Parquet is not noted in place of text: text is read faster.
 ///
 /// # Errors
 /// When the file cannot be read or the index not written: the file may not get its name yet.
@@ -204,7 +204,7 @@ fn is_parquet(path: &Path) -> bool {
 }
 
 impl IndexLine {
-    /// Whether rows can be read where the line says.
+    /// Whether it is not Parquet.
     pub fn is_text(&self) -> bool {
         !is_parquet(&self.path)
     }

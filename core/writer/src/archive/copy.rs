@@ -162,7 +162,11 @@ impl Archive {
             let mut output = Writer::new(self.disk.open(&copy, Open::Create)?);
             match kind {
                 Kind::Text(compression) => self.compress(compression, &mut input, &mut output)?,
-                Kind::Parquet => parquet::write(&mut input, &mut output)?,
+                Kind::Parquet => {
+                    let logger = self.folder.file_name().unwrap_or_default().to_string_lossy();
+                    let source = format!("{logger}/{}", plain.name);
+                    parquet::write(&mut input, &mut output, source)?;
+                }
             }
             let file = output.into_file();
             // Its age is that of its last row, not of this copy.

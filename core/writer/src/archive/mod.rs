@@ -20,7 +20,7 @@ mod copy;
 mod counts;
 mod expire;
 mod names;
-mod parquet;
+pub mod parquet;
 #[cfg(test)]
 mod tests;
 

@@ -13,7 +13,11 @@
 //! | set, vector | LIST of these |
 //!
 //! Each column is optional: what is `-` in the text is null. Bytes that are no UTF-8 stand as
-//! `\xNN`, as in the text. Rows are gathered into groups, and a group is all that is in memory.
+//! `\xNN`, as in the text, and a backslash that would read as the beginning of such a byte as
+//! `\x5c`. Rows are gathered into groups, and a group is all that is in memory.
+//!
+//! Zeek's types are more than Parquet's, so the log's header goes along as metadata: with it, the
+//! lines come back as they were (`core/reader`).
 
 use std::fmt::Display;
 use std::io::{self, BufRead, Write};
@@ -22,6 +26,7 @@ use std::sync::Arc;
 
 use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::{Type, TypePtr};
@@ -39,17 +44,33 @@ const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Longest header, bytes.
 const HEADER_BYTES_MAX: usize = 1 << 20;
 
-/// Writes the log `input` as a Parquet file.
+/// Key of the metadata that has the log's header.
+pub const HEADER_KEY: &str = "tyto.header";
+
+/// Key of the metadata that has the logger and the name of the finished file that the rows came
+/// from, `LOGGER/conn-OPENED-CLOSED.log`.
+pub const SOURCE_KEY: &str = "tyto.source";
+
+/// Writes the log `input` as a Parquet file; `source` is what stands at [`SOURCE_KEY`].
 ///
 /// # Errors
 /// `InvalidData` when the input is not a whole tab-separated log; else what the disk says.
-pub(super) fn write(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> io::Result<()> {
+pub(super) fn write(
+    input: &mut impl BufRead,
+    output: &mut (impl Write + Send),
+    source: String,
+) -> io::Result<()> {
     let mut line = Vec::new();
-    let schema = read_header(input, &mut line)?;
+    let (header, schema) = read_header(input, &mut line)?;
     let columns: Vec<TypePtr> = schema.fields.iter().map(column_type).collect::<Result<_, _>>()?;
     let root = Type::group_type_builder(&schema.stream).with_fields(columns).build();
     let zstd = Compression::ZSTD(ZstdLevel::default());
-    let properties = WriterProperties::builder().set_compression(zstd).build();
+    let notes = [(HEADER_KEY, header), (SOURCE_KEY, source)];
+    let notes = notes.map(|(key, value)| KeyValue::new(key.to_owned(), value));
+    let properties = WriterProperties::builder()
+        .set_compression(zstd)
+        .set_key_value_metadata(Some(notes.into()))
+        .build();
     let mut file =
         SerializedFileWriter::new(output, Arc::new(root.map_err(invalid)?), Arc::new(properties))
             .map_err(invalid)?;
@@ -71,7 +92,7 @@ pub(super) fn write(input: &mut impl BufRead, output: &mut (impl Write + Send)) 
 }
 
 /// Reads the lines before the first row, and leaves that one in `line`.
-fn read_header(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Schema> {
+fn read_header(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<(String, Schema)> {
     let mut header = String::new();
     loop {
         line.clear();
@@ -84,7 +105,8 @@ fn read_header(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Schem
             return Err(invalid("the header is too long"));
         }
     }
-    schema_of_header(&header).ok_or_else(|| invalid("the header is not whole"))
+    let schema = schema_of_header(&header).ok_or_else(|| invalid("the header is not whole"))?;
+    Ok((header, schema))
 }
 
 /// The disk's own faults keep their kind; all others are those of the file.
@@ -357,14 +379,46 @@ impl FieldSink for Group {
     }
 }
 
-/// UTF-8 as it is, other bytes as `\xNN`.
+/// UTF-8 as it is, other bytes as `\xNN`, and a backslash before `xNN` as `\x5c`.
 fn printable(value: &[u8]) -> String {
     let mut text = String::new();
     for chunk in value.utf8_chunks() {
-        text.push_str(chunk.valid());
+        let mut rest = chunk.valid();
+        while let Some(at) = rest.find('\\') {
+            let (before, tail) = rest.split_at(at);
+            text.push_str(before);
+            text.push_str(if looks_escaped(tail) { "\\x5c" } else { "\\" });
+            rest = tail.get(1..).unwrap_or_default();
+        }
+        text.push_str(rest);
         chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
     }
     text
+}
+
+/// Whether it begins as a byte that is printed as `\xNN`.
+fn looks_escaped(text: &str) -> bool {
+    matches!(text.as_bytes(), [b'\\', b'x', high, low, ..]
+        if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+}
+
+/// The bytes of a text that stands in a Parquet file: the inverse of what is written.
+pub fn bytes_of(text: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, tail) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
+        let byte = match tail {
+            [b'\\', b'x', high, low, ..] => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        let (byte, len) = byte.map_or((b'\\', 1), |(high, low)| (high << 4 | low, 4));
+        out.push(byte);
+        rest = tail.get(len..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
@@ -383,7 +437,7 @@ mod tests {
 
     fn parquet(text: &str) -> io::Result<SerializedFileReader<Bytes>> {
         let mut out = Vec::new();
-        write(&mut text.as_bytes(), &mut out)?;
+        write(&mut text.as_bytes(), &mut out, "logger/x-1-2.log".into())?;
         SerializedFileReader::new(Bytes::from(out)).map_err(invalid)
     }
 
@@ -410,6 +464,25 @@ mod tests {
                  name: \"\\xff\", ipts: null, tags: [\"x\"], off: null}",
             ]
         );
+    }
+
+    #[test]
+    fn bytes_come_back_through_their_text() {
+        let values: [&[u8]; 7] = [
+            b"",
+            b"C:\\x86",
+            b"\\x4\xff",
+            b"\\\xff",
+            b"\\\\x5cff",
+            b"\\xzz\\",
+            "gr\u{fc}n".as_bytes(),
+        ];
+        let mut back = Vec::new();
+        for value in values {
+            bytes_of(printable(value).as_bytes(), &mut back);
+            assert_eq!(back, value, "{}", printable(value));
+        }
+        assert_eq!(printable(b"a\\b\xff\\x41"), r"a\b\xff\x5cx41");
     }
 
     #[test]
