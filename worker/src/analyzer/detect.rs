@@ -51,6 +51,10 @@ pub(super) struct Detection {
     latest: [usize; 2],
     pieces: Vec<Piece>,
     candidates: SpecSet,
+    /// Protocols that one side showed by itself, by the [`Side::index`] of the other, which may
+    /// show them once more: Zeek has a signature for each side and begins an analyzer that failed
+    /// meanwhile anew.
+    again: [SpecSet; 2],
     ended: bool,
     /// The connection may be announced yet: its bytes are kept beyond the end of detection.
     pub(super) may_join: bool,
@@ -118,6 +122,7 @@ impl Detection {
             latest: [0; 2],
             pieces: Vec::new(),
             candidates,
+            again: [SpecSet::default(); 2],
             ended: candidates == SpecSet::default(),
             may_join: false,
             late_bytes: 0,
@@ -144,7 +149,7 @@ impl Detection {
         let kept = if is_appended { kept } else { kept + bytes.len() };
         self.ended = kept > BYTES_MAX
             || self.pieces.len() >= PIECES_MAX
-            || self.candidates == SpecSet::default();
+            || self.candidates == SpecSet::default() && self.again == [SpecSet::default(); 2];
         found
     }
 
@@ -237,16 +242,45 @@ impl Detection {
             }
         }
         let is_udp = self.proto == Proto::Udp;
-        let (mut found, mut excluded) = (SpecSet::default(), SpecSet::default());
-        for (index, spec) in self.candidates.iter() {
+        let ask = |spec: &Spec, first: &First<'_>| {
             let probe = if is_udp { spec.udp_probe } else { spec.tcp_probe };
-            match probe.map_or(Match::No, |probe| probe(&first)) {
-                Match::Yes => found.0 |= 1 << index,
+            probe.map_or(Match::No, |probe| probe(first))
+        };
+        let (orig, resp) = (First { resp: &[], ..first }, First { orig: &[], ..first });
+        let (mut found, mut excluded) = (SpecSet::default(), SpecSet::default());
+        let mut again = self.again;
+        let (own, alone) = match side {
+            Side::Orig => (0, orig),
+            Side::Resp => (1, resp),
+        };
+        if let Some(own) = again.get_mut(own) {
+            for (index, spec) in own.iter() {
+                match ask(spec, &alone) {
+                    Match::Yes => (found.0, own.0) = (found.0 | 1 << index, own.0 & !(1 << index)),
+                    Match::No if !is_udp => own.0 &= !(1 << index),
+                    Match::No | Match::Later => {}
+                }
+            }
+        }
+        for (index, spec) in self.candidates.iter() {
+            match ask(spec, &first) {
+                Match::Yes => {
+                    found.0 |= 1 << index;
+                    excluded.0 |= 1 << index;
+                    let [orig_again, resp_again] = &mut again;
+                    match (ask(spec, &orig), ask(spec, &resp)) {
+                        (Match::Yes, Match::Yes) => {}
+                        (Match::Yes, _) => resp_again.0 |= 1 << index,
+                        (_, Match::Yes) => orig_again.0 |= 1 << index,
+                        _ => {}
+                    }
+                }
                 Match::No if !is_udp => excluded.0 |= 1 << index,
                 Match::No | Match::Later => {}
             }
         }
-        self.candidates.0 &= !(found.0 | excluded.0);
+        self.candidates.0 &= !excluded.0;
+        self.again = again;
         found
     }
 }

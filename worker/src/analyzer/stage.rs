@@ -39,6 +39,10 @@ struct Slot {
     is_live: bool,
     is_confirmed: bool,
     violations: u32,
+    /// A violation ended it.
+    has_failed: bool,
+    /// That was in the piece that is looked at now.
+    failed_now: bool,
     /// Fed with messages apart from the connection's stream: a violation takes the recognition
     /// back, and the next message is tried again.
     is_apart: bool,
@@ -124,6 +128,8 @@ impl Stage {
             is_live: true,
             is_confirmed: false,
             violations: 0,
+            has_failed: false,
+            failed_now: false,
             is_apart: false,
         };
         match self.first {
@@ -131,6 +137,13 @@ impl Stage {
             Some(_) => self.others.push(slot),
         }
         true
+    }
+
+    /// What was shown by content begins once, and anew behind the packet in which it failed: that
+    /// is when Zeek takes it away. What is done stays.
+    fn may_begin(&self, spec: &'static Spec) -> bool {
+        let mut of_spec = self.slots().filter(|slot| std::ptr::eq(slot.spec, spec));
+        of_spec.all(|slot| slot.has_failed && !slot.failed_now)
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot> {
@@ -151,12 +164,14 @@ impl Stage {
         self.each(cx, |analyzer, cx| analyzer.deliver(side, bytes, cx));
         let Some(mut detection) = self.detection.take() else { return };
         for (_, spec) in detection.deliver(side, bytes, cx.conn.resp.port).iter() {
-            if self.add(spec, cx)
+            if self.may_begin(spec)
+                && self.add(spec, cx)
                 && let Some(slot) = self.others.last_mut().or(self.first.as_mut())
             {
                 slot.replay(&detection, Some((side, bytes)), cx);
             }
         }
+        self.slots_mut().for_each(|slot| slot.failed_now = false);
         let is_kept = if detection.has_ended() {
             self.first.is_none() && detection.keep_on(side, bytes, &mut cx.shared.late)
         } else {
@@ -309,6 +324,7 @@ impl Slot {
             log::failed(self.spec, violation, cx);
         }
         if !self.is_apart && std::mem::replace(&mut self.is_live, false) {
+            (self.has_failed, self.failed_now) = (true, true);
             cx.within(self.spec, |cx| self.analyzer.failed(cx));
         }
     }

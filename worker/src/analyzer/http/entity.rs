@@ -35,6 +35,9 @@ pub(super) struct Entity {
     pub(super) owes_total: bool,
     pub(super) expects_100: bool,
     pub(super) file: Option<BodyFile>,
+    /// What tells its file from others, once that has begun: bytes that come when it is over
+    /// belong to the same file, although another transaction is current by then.
+    pub(super) file_handle: Option<Vec<u8>>,
 }
 
 /// What the Content-Type says, as far as it matters.
@@ -114,6 +117,7 @@ impl Entity {
             owes_total: true,
             expects_100: false,
             file: None,
+            file_handle: None,
         }
     }
 

@@ -485,6 +485,10 @@ impl Message {
         let mime_type = env.cx.file_mime(file.file);
         Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
         entity.file = Some(file);
+        // Of a file that is whole nothing more can come (Zeek: `Manager::DataIn`).
+        if !env.cx.file_is_open(file.file) {
+            entity.file_handle = None;
+        }
     }
 
     fn file_gap(&mut self, at: usize, missed_bytes: u64, env: &mut Env<'_, '_>) {
@@ -517,7 +521,8 @@ impl Entity {
         let is_open = self.file.is_some_and(|file| env.cx.file_is_open(file.file));
         if !is_open {
             let side = env.side;
-            self.file = Transactions::with(env.cx, |log, cx| log.open_file(side, cx));
+            let handle = &mut self.file_handle;
+            self.file = Transactions::with(env.cx, |log, cx| log.open_file(side, handle, cx));
         }
         self.file
     }

@@ -205,22 +205,28 @@ impl Transactions {
         }
     }
 
-    /// The file that the entity of `side` is, which is being read; begun if it is new.
-    pub(super) fn open_file(&mut self, side: Side, cx: &mut Cx<'_>) -> Option<BodyFile> {
+    /// The file that the entity of `side` is, which is being read; begun if it is new. The entity
+    /// keeps `handle`.
+    pub(super) fn open_file(
+        &mut self,
+        side: Side,
+        handle: &mut Option<Vec<u8>>,
+        cx: &mut Cx<'_>,
+    ) -> Option<BodyFile> {
         let transaction = self.current?;
         let current = self.current()?;
         let is_range = current.is_range_request && side == Side::Resp;
-        let handle = current.file_handle(side, is_range, cx);
+        let handle = &*handle.get_or_insert_with(|| current.file_handle(side, is_range, cx));
         let filename = current.entity.as_ref().and_then(|entity| entity.filename.clone());
         let about = FileAbout {
             filename: filename.as_deref().map(|name| String::from_utf8_lossy(name).into_owned()),
             ..FileAbout::default()
         };
-        let fuid = cx.shared.files.fuid(&handle);
+        let fuid = cx.shared.files.fuid(handle);
         let was_open = cx.file_is_open(FileRef { fuid });
         // The row of a range names the type only if it brought the first bytes.
         let has_type = was_open && cx.file_mime(FileRef { fuid }).is_some();
-        let file = cx.file_open(side, &handle, &about);
+        let file = cx.file_open(side, handle, &about);
         let is_known = is_range && self.range_files.contains(&file.fuid);
         if !was_open || !is_known {
             self.name_file(side, file.fuid, filename);
