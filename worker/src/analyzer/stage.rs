@@ -43,6 +43,9 @@ struct Slot {
     has_failed: bool,
     /// That was in the piece that is looked at now.
     failed_now: bool,
+    /// What was violated in the piece that is looked at now. The recognition is taken back behind
+    /// the piece, since Zeek does so behind what the packet's other analyzers recognise.
+    failures: Vec<Violation>,
     /// Fed with messages apart from the connection's stream: a violation takes the recognition
     /// back, and the next message is tried again.
     is_apart: bool,
@@ -130,6 +133,7 @@ impl Stage {
             violations: 0,
             has_failed: false,
             failed_now: false,
+            failures: Vec::new(),
             is_apart: false,
         };
         match self.first {
@@ -162,6 +166,12 @@ impl Stage {
     /// The next bytes of `side`.
     pub fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
         self.each(cx, |analyzer, cx| analyzer.deliver(side, bytes, cx));
+        self.detect(side, bytes, cx);
+        self.settle(cx);
+    }
+
+    /// Begins what the next bytes of `side` show.
+    fn detect(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
         let Some(mut detection) = self.detection.take() else { return };
         for (_, spec) in detection.deliver(side, bytes, cx.conn.resp.port).iter() {
             if self.may_begin(spec)
@@ -171,7 +181,6 @@ impl Stage {
                 slot.replay(&detection, Some((side, bytes)), cx);
             }
         }
-        self.slots_mut().for_each(|slot| slot.failed_now = false);
         let is_kept = if detection.has_ended() {
             self.first.is_none() && detection.keep_on(side, bytes, &mut cx.shared.late)
         } else {
@@ -192,6 +201,7 @@ impl Stage {
         if is_added && let Some(slot) = self.others.last_mut().or(self.first.as_mut()) {
             slot.replay(&detection, None, cx);
         }
+        self.settle(cx);
         self.detection = Some(detection);
         self.may_join_no_more(cx.shared);
         is_added
@@ -215,6 +225,7 @@ impl Stage {
     /// `missed_bytes` of `side` will not come.
     pub fn gap(&mut self, side: Side, missed_bytes: u64, cx: &mut Cx<'_>) {
         self.each(cx, |analyzer, cx| analyzer.gap(side, missed_bytes, cx));
+        self.settle(cx);
         if let Some(detection) = &mut self.detection {
             detection.gap(side, missed_bytes);
         }
@@ -223,6 +234,7 @@ impl Stage {
     /// `side` ended its stream.
     pub fn end_of_side(&mut self, side: Side, cx: &mut Cx<'_>) {
         self.each(cx, |analyzer, cx| analyzer.end_of_side(side, cx));
+        self.settle(cx);
     }
 
     /// The roles were swapped.
@@ -233,6 +245,7 @@ impl Stage {
     /// The time that an analyzer asked for has come.
     pub fn wake(&mut self, cx: &mut Cx<'_>) {
         self.each(cx, |analyzer, cx| analyzer.wake(cx));
+        self.settle(cx);
     }
 
     /// The connection is over.
@@ -244,10 +257,23 @@ impl Stage {
             slot.call(cx, |analyzer, cx| analyzer.end(cx));
             slot.is_live = false;
         }
+        self.settle(cx);
     }
 
     fn each(&mut self, cx: &mut Cx<'_>, mut call: impl FnMut(&mut dyn Analyzer, &mut Cx<'_>)) {
         self.slots_mut().for_each(|slot| slot.call(cx, &mut call));
+    }
+
+    /// Behind a piece: takes back what was recognised and failed.
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        for slot in self.slots_mut() {
+            slot.failed_now = false;
+            for violation in std::mem::take(&mut slot.failures) {
+                if cx.conn.services.fail(slot.spec.name) {
+                    log::failed(slot.spec, &violation, cx);
+                }
+            }
+        }
     }
 }
 
@@ -266,7 +292,7 @@ impl Slot {
         if let Some((side, bytes)) = latest {
             self.told(cx, &mut violations, |analyzer, cx| analyzer.deliver(side, bytes, cx));
         }
-        for violation in &violations {
+        for violation in violations {
             self.violated(violation, cx);
         }
     }
@@ -275,7 +301,7 @@ impl Slot {
     fn call(&mut self, cx: &mut Cx<'_>, call: impl FnOnce(&mut dyn Analyzer, &mut Cx<'_>)) {
         let mut violations = Vec::new();
         self.told(cx, &mut violations, call);
-        for violation in &violations {
+        for violation in violations {
             self.violated(violation, cx);
         }
     }
@@ -303,7 +329,7 @@ impl Slot {
         }
     }
 
-    fn violated(&mut self, violation: &Violation, cx: &mut Cx<'_>) {
+    fn violated(&mut self, violation: Violation, cx: &mut Cx<'_>) {
         // Of a stream that is not whole, nothing can be told by what does not fit.
         if cx.is_partial || cx.had_gap {
             return;
@@ -320,9 +346,7 @@ impl Slot {
         {
             return;
         }
-        if cx.conn.services.fail(self.spec.name) {
-            log::failed(self.spec, violation, cx);
-        }
+        self.failures.push(violation);
         if !self.is_apart && std::mem::replace(&mut self.is_live, false) {
             (self.has_failed, self.failed_now) = (true, true);
             cx.within(self.spec, |cx| self.analyzer.failed(cx));
