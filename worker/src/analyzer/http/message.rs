@@ -502,12 +502,11 @@ impl Message {
 
     /// The entity's file is over, unless it is a range: others may bring the rest of it.
     fn end_file(&mut self, at: usize, env: &mut Env<'_, '_>) {
-        if env.side == Side::Resp && env.dialog.reply_code == 206 {
-            return;
-        }
         let file = self.entities.get_mut(at).and_then(|entity| entity.file.take());
         let Some(mut file) = file else { return };
+        let is_range = env.side == Side::Resp && env.dialog.reply_code == 206;
         let mime_type = match env.cx.file_is_open(file.file) {
+            true if is_range => return,
             true => env.cx.file_end(file.file),
             false => env.cx.file_given_up(file.file),
         };
@@ -521,6 +520,11 @@ impl Entity {
         let is_open = self.file.is_some_and(|file| env.cx.file_is_open(file.file));
         if !is_open {
             let side = env.side;
+            // Given up meanwhile, which told its type.
+            if let Some(mut file) = self.file {
+                let mime_type = env.cx.file_given_up(file.file);
+                Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
+            }
             let handle = &mut self.file_handle;
             self.file = Transactions::with(env.cx, |log, cx| log.open_file(side, handle, cx));
         }
