@@ -406,7 +406,14 @@ impl DiskFile for ModelFile {
         let inode = world.inode(self.life, self.number)?;
         match fault {
             None => inode.sync(),
-            Some(_) => {
+            // The system goes on with it, or has not begun; no page is forgotten.
+            Some(Fault::Death) => {
+                if random.chance() {
+                    inode.sync();
+                }
+                return Err(eio());
+            }
+            Some(Fault::Error | Fault::Full) => {
                 inode.fail_sync(&mut random);
                 return Err(eio());
             }

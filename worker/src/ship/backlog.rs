@@ -72,6 +72,8 @@ pub(crate) struct Home {
     pub(crate) tallies: Tallies,
     /// The earliest life that a batch in it is of, settled or not.
     pub(crate) oldest_epoch: Option<u64>,
+    /// Rows with sequence numbers of a life and log stream, whatever became of them.
+    pub(crate) numbered: BTreeMap<(u64, Arc<str>), u64>,
 }
 
 impl Home {
@@ -81,6 +83,8 @@ impl Home {
         self.tallies.entry(head.stream.clone()).or_default().produced += u64::from(head.rows);
         self.oldest_epoch =
             Some(self.oldest_epoch.map_or(head.epoch, |oldest| oldest.min(head.epoch)));
+        *self.numbered.entry((head.epoch, head.stream.clone())).or_default() +=
+            u64::from(head.rows);
     }
 }
 
@@ -157,9 +161,9 @@ impl Backlog {
         let bytes_max = bounds.spool_bytes_max;
         let found = recovery::open(disk.clone(), folder, bytes_max, opened_s)?;
         let (spool, mut ledger, recovered) = found;
-        let Recovered { items, homes, schemas, ends, .. } = recovered;
         let previous_epoch = ledger.epoch;
-        ledger.begin_hearing(&ends, loggers);
+        ledger.begin_hearing(&recovered, loggers);
+        let Recovered { items, homes, schemas, .. } = recovered;
         ledger.begin_life(epoch, boot);
         let mut totals = ledger.settled.clone();
         homes.values().for_each(|home| ledger::add(&mut totals, &home.tallies));
@@ -244,8 +248,8 @@ impl Backlog {
         self.ledger.has_ended = true;
         self.ledger_changed = true;
         self.housekeep(now);
-        if let Err(error) = self.spool.sync_job().run() {
-            tracing::error!(%error, "cannot sync the spool");
+        if let Err(fault) = self.spool.sync_job().run() {
+            tracing::error!(error = %fault.error, "cannot sync the spool");
         }
     }
 

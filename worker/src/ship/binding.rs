@@ -9,7 +9,6 @@
 //! full, and every [`LEASE_TIME`] when there are several loggers.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use bytes::Bytes;
 use super::backlog::{Backlog, Outcome};
 use super::ledger::Reason;
 use super::links::{Outgoing, Parcel};
-use super::spool::{Lease, Record, SyncJob};
+use super::spool::{Lease, Record, SyncFault, SyncJob};
 
 /// Batches on their way to one logger, at most.
 pub(crate) const WINDOW_BATCHES_MAX: usize = 64;
@@ -45,6 +44,8 @@ pub(super) struct Syncs {
     begun: Option<Duration>,
     /// The latest job failed: the next one waits.
     has_failed: bool,
+    /// Segments that failed to sync, until what is live in them stands elsewhere too.
+    failed: BTreeSet<u64>,
     /// Leases of earlier lives say of batches what no record does yet.
     has_unmarked: bool,
     /// Batches that were moved within the spool, and may not be on disk where they are now.
@@ -152,10 +153,10 @@ impl Backlog {
     }
 
     /// A job is done.
-    pub(crate) fn synced(&mut self, job: &SyncJob, result: io::Result<()>) {
+    pub(crate) fn synced(&mut self, job: &SyncJob, result: Result<(), SyncFault>) {
         self.syncs.is_running = false;
-        if let Err(error) = result {
-            return self.sync_failed(job, &error);
+        if let Err(fault) = result {
+            return self.sync_failed(job, &fault);
         }
         if self.syncs.has_failed {
             return self.write_again();
@@ -181,22 +182,26 @@ impl Backlog {
     }
 
     /// A job failed, or one that the caller did itself.
-    pub(super) fn sync_failed(&mut self, job: &SyncJob, error: &io::Error) {
+    pub(super) fn sync_failed(&mut self, job: &SyncJob, fault: &SyncFault) {
         if !std::mem::replace(&mut self.syncs.has_failed, true) {
+            let error = &fault.error;
             tracing::error!(%error, "the spool's disk cannot be synced; tried again");
         }
+        self.syncs.failed.extend(&fault.segments);
         self.spool.not_synced(job);
         self.syncs.forget_job();
     }
 
     /// Systems tell once that a sync failed: the next one succeeds, and what the first was to
     /// bring to the disk may never come there. What must not be lost is written once more, to a
-    /// new segment: to whom batches are bound, who gets those to come, and what was moved. The next
-    /// job counts again.
+    /// new segment: batches that stand in a segment that failed, or were moved; to whom others are
+    /// bound, and who gets those to come. The next job counts again.
     fn write_again(&mut self) {
         self.syncs.forget_job();
-        let moved = std::mem::take(&mut self.syncs.moved);
-        let bound = self.items.iter().filter(|(number, _)| !moved.contains(number));
+        let failed = self.syncs.failed.iter().filter_map(|segment| self.homes.get(segment));
+        let mut again: BTreeSet<u64> = failed.flat_map(|home| &home.live).copied().collect();
+        again.extend(&self.syncs.moved);
+        let bound = self.items.iter().filter(|(number, _)| !again.contains(number));
         let bound = bound.filter_map(|(&number, item)| {
             Some(Record::Bound { number, logger: item.logger.clone()? })
         });
@@ -206,14 +211,27 @@ impl Backlog {
         for mark in marks {
             written = written.and_then(|()| self.spool.append_mark(&mark));
         }
-        for &number in &moved {
-            written = written.and_then(|()| self.move_to_active(number));
+        let mut broken = Vec::new();
+        for &number in &again {
+            written = written.and_then(|()| match self.move_to_active(number) {
+                // Nobody will ever read it.
+                Err(_) if !self.is_readable(number) => Ok(broken.push(number)),
+                moved => moved,
+            });
         }
-        self.syncs.moved.extend(moved);
+        self.syncs.moved.extend(again);
+        self.settle(broken, &Outcome::Dropped(Reason::SpoolFault));
         match written {
-            Ok(()) => self.syncs.has_failed = false,
+            Ok(()) => {
+                self.syncs.has_failed = false;
+                self.syncs.failed.clear();
+            }
             Err(error) => self.tell_fault(&error),
         }
+    }
+
+    fn is_readable(&self, number: u64) -> bool {
+        self.items.get(&number).is_some_and(|item| self.spool.payload(item.location).is_ok())
     }
 
     /// Whether batches may not be on disk where they were moved to: where they were has to stay.

@@ -200,6 +200,8 @@ pub(crate) struct Ledger {
     pub(crate) epoch: u64,
     /// Sequence numbers of that life below these were given out.
     pub(crate) next_seqs: BTreeMap<String, u64>,
+    /// Rows of that life in segments that are gone; none: by a release that did not count them.
+    pub(crate) gone_rows: Option<BTreeMap<String, u64>>,
     /// Who got batches from which number on, as far as it is not said in segments that remain.
     pub(crate) leases: Vec<Lease>,
     /// Earlier lives that not all loggers have been heard about.
@@ -246,6 +248,7 @@ impl Ledger {
         }
         self.epoch = epoch.max(self.epoch + 1);
         self.next_seqs.clear();
+        self.gone_rows = Some(BTreeMap::new());
         (self.boot, self.has_ended) = (boot.to_owned(), false);
     }
 

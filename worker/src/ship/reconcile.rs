@@ -7,8 +7,9 @@
 //! - it has fewer: it refused batches, and the session broke before it could say so; or it
 //!   lost its disk. The rows are dropped, with the reason.
 //!
-//! After a crash of this host, loggers also know sequence numbers that the spool does not: rows
-//! of that life below the highest of them that no logger has were produced and lost.
+//! After a crash of this host, sequence numbers were given out that the spool does not have:
+//! behind its end, which loggers then know of, or in the middle, where the disk failed to sync.
+//! Rows of that life below the highest number that nobody has were produced and lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tyto_writer::Position;
 
 use super::backlog::Backlog;
 use super::ledger::{Ledger, Reason};
+use super::recovery::Recovered;
 
 /// Earlier lives that loggers are still asked about, at most; the oldest is then given up.
 const HEARINGS_MAX: usize = 16;
@@ -31,9 +33,9 @@ const CONNECTIONS: &str = "conn";
 pub(crate) struct Hearing {
     /// The life.
     epoch: u64,
-    /// Sequence numbers below these are known to the spool or its ledger.
+    /// Rows that the spool or its ledger has counted.
     known: BTreeMap<String, u64>,
-    /// The highest that any logger knows.
+    /// Sequence numbers below these were given out, as far as the spool or any logger knows.
     heard: BTreeMap<String, u64>,
     /// Rows that loggers have and the ledger did not know.
     found: BTreeMap<String, u64>,
@@ -50,25 +52,36 @@ impl Hearing {
 }
 
 impl Ledger {
-    /// The life before this one is over: loggers are asked about it. `ends` are the ends of its
-    /// batches in the spool.
-    pub(super) fn begin_hearing(
-        &mut self,
-        ends: &BTreeMap<(u64, Arc<str>), u64>,
-        loggers: &[Arc<str>],
-    ) {
-        if self.epoch == 0 {
+    /// The life before this one is over: loggers are asked about it.
+    pub(super) fn begin_hearing(&mut self, found: &Recovered, loggers: &[Arc<str>]) {
+        let (epoch, gone_rows) = (self.epoch, self.gone_rows.take());
+        let mut heard = std::mem::take(&mut self.next_seqs);
+        if epoch == 0 {
             return;
         }
-        let mut known = std::mem::take(&mut self.next_seqs);
-        for ((_, stream), &end) in ends.iter().filter(|((epoch, _), _)| *epoch == self.epoch) {
-            let known = known.entry(stream.to_string()).or_default();
-            *known = end.max(*known);
+        for ((_, stream), &end) in found.ends.iter().filter(|((of, _), _)| *of == epoch) {
+            let heard = heard.entry(stream.to_string()).or_default();
+            *heard = end.max(*heard);
+        }
+        let mut known = heard.clone();
+        if let Some(gone) = gone_rows {
+            for (stream, rows) in &mut known {
+                let gone = gone.get(stream).copied().unwrap_or(0);
+                *rows = gone + found.numbered(epoch, &stream.as_str().into());
+            }
         }
         let silent = loggers.iter().map(ToString::to_string).collect();
-        self.hearings.push(Hearing { epoch: self.epoch, known, silent, ..Hearing::default() });
+        self.hearings.push(Hearing { epoch, known, heard, silent, ..Hearing::default() });
         if self.hearings.len() > HEARINGS_MAX {
             self.hearings.remove(0);
+        }
+    }
+
+    /// A segment is removed that had these rows.
+    pub(super) fn add_gone(&mut self, numbered: &BTreeMap<(u64, Arc<str>), u64>) {
+        let Some(gone) = &mut self.gone_rows else { return };
+        for ((_, stream), rows) in numbered.iter().filter(|((of, _), _)| *of == self.epoch) {
+            *gone.entry(stream.to_string()).or_default() += rows;
         }
     }
 }

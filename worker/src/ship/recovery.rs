@@ -68,10 +68,14 @@ pub(crate) fn open(
 /// Counts a batch in another segment than before.
 pub(crate) fn move_home(homes: &mut BTreeMap<u64, Home>, head: &BatchHead, from: u64, to: u64) {
     leave_home(homes, head, from);
+    let numbered = homes.get_mut(&from).map(|home| &mut home.numbered);
+    if let Some(rows) = numbered.and_then(|n| n.get_mut(&(head.epoch, head.stream.clone()))) {
+        *rows -= u64::from(head.rows);
+    }
     homes.entry(to).or_default().enter(head);
 }
 
-/// Counts a batch no more in its segment.
+/// Counts a batch no more in its segment; that it had numbers remains.
 pub(crate) fn leave_home(homes: &mut BTreeMap<u64, Home>, head: &BatchHead, from: u64) {
     if let Some(home) = homes.get_mut(&from) {
         home.live.remove(&head.number);
@@ -86,6 +90,12 @@ fn lessee(leases: &BTreeMap<u64, String>, number: u64) -> Option<&str> {
 }
 
 impl Recovered {
+    /// Rows of a life and log stream in the segments.
+    pub(crate) fn numbered(&self, epoch: u64, stream: &Arc<str>) -> u64 {
+        let name = (epoch, stream.clone());
+        self.homes.values().filter_map(|home| home.numbered.get(&name)).sum()
+    }
+
     fn apply(&mut self, record: Record) {
         match record {
             Record::Schema(schema) => {

@@ -86,9 +86,9 @@ impl Backlog {
         }
         if has_moved {
             let job = self.spool.sync_job();
-            if let Err(error) = job.run() {
+            if let Err(fault) = job.run() {
                 // A crash of the host could lose them in both places.
-                self.sync_failed(&job, &error);
+                self.sync_failed(&job, &fault);
                 return false;
             }
             self.syncs.moved_synced();
@@ -125,6 +125,7 @@ impl Backlog {
         let mut ledger = self.ledger.clone();
         for (_, home) in self.homes.range(..end) {
             ledger::add(&mut ledger.settled, &home.tallies);
+            ledger.add_gone(&home.numbered);
         }
         ledger.first_segment = end;
         ledger.next_seqs =

@@ -38,16 +38,33 @@ pub(crate) struct SyncJob {
     files: Vec<(u64, Arc<dyn DiskFile>)>,
 }
 
+/// What a disk did not make durable.
+#[derive(Debug)]
+pub(crate) struct SyncFault {
+    /// What the disk said first.
+    pub(crate) error: io::Error,
+    /// Segments of which bytes may be in memory only, and stay there for good.
+    pub(crate) segments: Vec<u64>,
+}
+
 impl SyncJob {
     /// Makes durable what was appended before the job was made. Waits for the disk.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub(crate) fn run(&self) -> io::Result<()> {
-        for (_, file) in &self.files {
-            file.sync_data()?;
+    /// When the disk refuses; all else is tried all the same.
+    pub(crate) fn run(&self) -> Result<(), SyncFault> {
+        let (mut first, mut segments) = (None, Vec::new());
+        for (number, file) in &self.files {
+            if let Err(error) = file.sync_data() {
+                first.get_or_insert(error);
+                segments.push(*number);
+            }
         }
-        self.folder.as_ref().map_or(Ok(()), |folder| self.disk.sync_folder(folder))
+        let names = self.folder.as_ref().map_or(Ok(()), |folder| self.disk.sync_folder(folder));
+        match first.map_or(names, Err) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(SyncFault { error, segments }),
+        }
     }
 }
 

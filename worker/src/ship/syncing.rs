@@ -6,10 +6,10 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use super::spool::SyncJob;
+use super::spool::{SyncFault, SyncJob};
 
 /// A job and what came of it.
-type Done = (SyncJob, io::Result<()>);
+type Done = (SyncJob, Result<(), SyncFault>);
 
 /// Where jobs are done, as the ship thread sees it.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Syncing {
     }
 
     /// Waits for the job's end; for ever when there is none.
-    pub(super) async fn done(&mut self) -> Option<(SyncJob, io::Result<()>)> {
+    pub(super) async fn done(&mut self) -> Option<Done> {
         self.done.recv().await
     }
 }
