@@ -126,8 +126,16 @@ impl Fragments {
         whole
     }
 
-    /// Gives up what waited too long.
+    /// Gives up what waited too long. Asked before each packet.
+    #[inline]
     pub fn expire(&mut self, now: Ts) {
+        if self.deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
+            self.give_up(now);
+        }
+    }
+
+    #[cold]
+    fn give_up(&mut self, now: Ts) {
         while let Some((deadline, key)) = self.deadlines.front().copied() {
             if deadline > now {
                 return;

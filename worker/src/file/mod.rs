@@ -160,7 +160,15 @@ impl Cx<'_> {
 
 impl FileIo<'_> {
     /// Ends files that were silent for too long; `now` has come.
+    #[inline]
     pub(crate) fn expire(&mut self) {
+        if self.shared.files.is_due(self.now) {
+            self.end_silent();
+        }
+    }
+
+    #[cold]
+    fn end_silent(&mut self) {
         while let Some(file) = self.shared.files.take_silent(self.now) {
             let fuid = file.fuid;
             if let Some(mime_type) = self.over(file, true) {

@@ -178,10 +178,16 @@ impl Files {
         Some(file)
     }
 
+    /// Whether there may be a file that was silent for too long.
+    #[inline]
+    pub(super) fn is_due(&self, now: Ts) -> bool {
+        self.next_look <= now
+    }
+
     /// The next file that was silent for too long. Those whose time came and that were not are
     /// looked at again later.
     pub(super) fn take_silent(&mut self, now: Ts) -> Option<Box<File>> {
-        if self.next_look > now {
+        if !self.is_due(now) {
             return None;
         }
         let silence_max = Interval::from_secs(SILENCE_MAX_S.cast_signed());

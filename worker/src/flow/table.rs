@@ -135,7 +135,13 @@ impl FlowTable {
 
     /// A connection whose timers may be due at `now`; to be rescheduled or removed. None when
     /// `budget` is used up, of which each timer that fires takes one.
+    #[inline]
     pub fn pop_due(&mut self, now: Ts, budget: &mut usize) -> Option<FlowId> {
+        if self.wheel.is_due(now) { self.take_due(now, budget) } else { None }
+    }
+
+    #[inline(never)]
+    fn take_due(&mut self, now: Ts, budget: &mut usize) -> Option<FlowId> {
         let id = FlowId(self.wheel.pop_due(now, budget)?);
         if self.due_read == 0 {
             self.read_due_ahead();

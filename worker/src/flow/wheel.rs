@@ -112,6 +112,14 @@ impl Wheel {
         }
     }
 
+    /// Whether [`Wheel::pop_due`] may have something to do. Before most packets it has not.
+    #[inline]
+    pub fn is_due(&self, now: Ts) -> bool {
+        slot_of(now) > self.reached
+            || self.due.last().is_some_and(|entry| entry.0 <= now)
+            || self.late.peek().is_some_and(|Reverse(entry)| entry.0 <= now)
+    }
+
     /// Takes out the one with the earliest deadline that is not after `now`. It and each question
     /// that is answered meanwhile take one from `budget`; nothing comes out when that is used up.
     pub fn pop_due(&mut self, now: Ts, budget: &mut usize) -> Option<u32> {

@@ -110,12 +110,18 @@ impl KnownServices {
         true
     }
 
-    /// Tells of the ports whose protocol did not show in time; at the end, of all.
+    /// Whether there are ports whose protocol did not show in time; at the end, all are such.
+    #[inline]
+    fn is_due(&self, now: Ts) -> bool {
+        self.waiting
+            .front()
+            .is_some_and(|(since, _)| since.plus_secs(UNKNOWN_DELAY_S) <= now || self.is_ending)
+    }
+
+    /// Tells of those ports.
+    #[cold]
     fn expire(&mut self, now: Ts, out: &mut Output) {
-        while let Some((since, _)) = self.waiting.front() {
-            if since.plus_secs(UNKNOWN_DELAY_S) > now && !self.is_ending {
-                return;
-            }
+        while self.is_due(now) {
             let Some((since, place)) = self.waiting.pop_front() else { return };
             self.tell(now, since, place, BTreeSet::from([""]), out);
         }
@@ -194,9 +200,12 @@ impl Shared {
         self.known_services.is_ending = true;
     }
 
-    /// Time has passed.
+    /// Time has passed. Asked before each packet.
+    #[inline]
     pub(crate) fn expire_services(&mut self, now: Ts, out: &mut Output) {
-        self.known_services.expire(now, out);
+        if self.known_services.is_due(now) {
+            self.known_services.expire(now, out);
+        }
     }
 }
 

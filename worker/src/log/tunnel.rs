@@ -129,11 +129,16 @@ impl Tunnels {
     }
 
     /// Forgets tunnels in which nothing began for long.
+    #[inline]
     pub fn expire(&mut self, now: Ts, out: &mut Output) {
-        let begin = *self.begin.get_or_insert(now);
-        if now < self.next_look {
-            return;
+        if self.next_look <= now {
+            self.look(now, out);
         }
+    }
+
+    #[cold]
+    fn look(&mut self, now: Ts, out: &mut Output) {
+        let begin = *self.begin.get_or_insert(now);
         self.next_look = now.plus_secs(LOOK_S);
         self.active.retain(|ends, active| {
             // Times of use count whole seconds since the begin.
