@@ -10,7 +10,10 @@ PACKAGES := tyto-manager tyto-supervisor tyto-worker tyto-logger tyto-proxy
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 # Linked statically, so that a host needs nothing but sshd and a POSIX shell. The target is named
 # so that the flag does not reach build scripts and procedural macros, which cannot be static.
-STATIC = RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(TRIPLE)
+# Libraries keep their intermediate form, from which the worker is linked as one piece.
+export STATIC_FLAGS := -C target-feature=+crt-static -C embed-bitcode=yes
+STATIC = RUSTFLAGS='$(STATIC_FLAGS)' RUSTC_WORKSPACE_WRAPPER='$(CURDIR)/scripts/rustc-worker' \
+    cargo build --locked --release --target $(TRIPLE)
 
 .PHONY: help
 help: ## say what there is
@@ -32,6 +35,10 @@ build: ## the programs, release, static, into target/release
 	    fi; \
 	done
 	@echo "target/release: $(PROGRAMS)"
+
+.PHONY: tuned
+tuned: build ## the worker once more, laid out by a profile of recorded traffic; takes minutes
+	scripts/tuned
 
 .PHONY: demo
 demo: ## a live cluster on three hosts of this machine, with traffic; stays up
