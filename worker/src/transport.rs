@@ -67,9 +67,9 @@ impl Pipeline {
             Some(id) => self.known_flow(id, carrier),
             None => {
                 let flips = tcp_flips(&header, ports);
-                let now = self.now;
+                let (now, spare) = (self.now, self.flows.spare_tcp());
                 self.new_flow(&names, carrier, flips, |core| {
-                    Transport::Tcp(Box::new(Tcp::new(core, now)))
+                    Transport::Tcp(Tcp::new(core, now).within(spare))
                 })
             }
         };

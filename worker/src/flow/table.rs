@@ -3,13 +3,15 @@
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
+use std::mem;
 
 use hashbrown::HashTable;
 use tyto_core::time::Ts;
 
-use super::conn::{Conn, NEVER, Question};
+use super::conn::{Conn, NEVER, Question, Transport};
 use super::hash::KeyedHasher;
 use super::key::FlowKey;
+use super::tcp::Tcp;
 use super::wheel::Wheel;
 
 /// Connections that are read ahead at a time.
@@ -18,6 +20,10 @@ const READ_AHEAD_MAX: usize = 16;
 /// Connections in a piece of the table: few enough that a small capture touches little memory, so
 /// many that the pieces of millions are found in one that is at hand.
 const PIECE_LEN: usize = 512;
+
+/// Places of TCP connections that are over and may be used again. The latest comes first: its
+/// memory is at hand, unlike what the allocator would give.
+const SPARE_TCP_MAX: usize = 64;
 
 /// Name of a connection in the table while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub struct FlowTable {
     hasher: KeyedHasher,
     conns: Places,
     free: Vec<u32>,
+    #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
+    spare_tcp: Vec<Box<Tcp>>,
     wheel: Wheel,
     /// Connections whose timers are due next and that were read ahead.
     due_read: usize,
@@ -62,6 +70,7 @@ impl FlowTable {
             hasher,
             conns: Places::default(),
             free: Vec::new(),
+            spare_tcp: Vec::with_capacity(SPARE_TCP_MAX),
             wheel: Wheel::default(),
             due_read: 0,
         }
@@ -95,10 +104,21 @@ impl FlowTable {
         FlowId(id)
     }
 
+    /// A place for a TCP connection that begins, when there is one to be used again.
+    pub fn spare_tcp(&mut self) -> Option<Box<Tcp>> {
+        self.spare_tcp.pop()
+    }
+
     /// Takes the connection out.
     pub fn remove(&mut self, id: FlowId) {
-        let Some(conn) = self.conns.get(id.0) else { return };
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
         let key = conn.core.key();
+        if let Transport::Tcp(mut tcp) = mem::replace(&mut conn.transport, Transport::Unknown)
+            && self.spare_tcp.len() < SPARE_TCP_MAX
+        {
+            tcp.drop_streams();
+            self.spare_tcp.push(tcp);
+        }
         self.conns.clear(id.0);
         self.wheel.cancel(id.0);
         self.free.push(id.0);

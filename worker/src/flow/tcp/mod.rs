@@ -112,6 +112,24 @@ impl Tcp {
         }
     }
 
+    /// The same in `spare`, the place of a connection that is over, or in a new one.
+    pub fn within(self, spare: Option<Box<Self>>) -> Box<Self> {
+        match spare {
+            Some(mut place) => {
+                *place = self;
+                place
+            }
+            None => Box::new(self),
+        }
+    }
+
+    /// The connection is over: what its streams hold is given back.
+    pub fn drop_streams(&mut self) {
+        for end in &mut self.ends {
+            end.stream = Default::default();
+        }
+    }
+
     /// Swaps the roles.
     pub const fn flip(&mut self) {
         self.orig ^= 1;
