@@ -54,7 +54,9 @@ pub async fn run(
     // First, so that a wrong interface is told before anything else begins.
     let capture = config.capture.as_ref().map(|capture| open(capture, given)).transpose()?;
     let epoch = health::epoch_now();
-    let [of_ship, of_rows, of_flows] = accounts(capture.as_ref())?;
+    let of_ship = capture.as_ref().map(accounts).transpose()?;
+    let [of_rows, of_flows] =
+        capture.as_ref().map(accounts).transpose()?.map_or([None, None], |a| a.map(Some));
     let shipper = Shipper::start(&config, identity.as_ref(), epoch, of_ship)
         .context("cannot deliver rows")?;
     let gauges = Arc::new(Gauges::default());
@@ -131,11 +133,10 @@ fn trust(config: &NodeConfig) -> anyhow::Result<Option<TrustStore>> {
     Ok(trust)
 }
 
-/// What counts the rows of shipping, those of the packet thread, and open connections, where the
-/// next life finds it.
-fn accounts(capture: Option<&AfPacket>) -> anyhow::Result<[Option<Account>; 3]> {
-    let account = || capture.map(AfPacket::account).transpose().context("cannot count rows");
-    Ok([account()?, account()?, account()?])
+/// What counts rows, claims and open connections where the next life finds it, for two threads.
+fn accounts(capture: &AfPacket) -> anyhow::Result<[Account; 2]> {
+    let account = || capture.account().context("cannot count rows");
+    Ok([account()?, account()?])
 }
 
 fn open(capture: &CaptureConfig, given: Option<CaptureSocket>) -> anyhow::Result<AfPacket> {

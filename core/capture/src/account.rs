@@ -14,6 +14,7 @@ use crate::ring::RingSize;
 // Words of the page, behind those of the cursor.
 const WORD_EPOCH: usize = 64;
 const WORD_FLOWS: usize = 65;
+const WORD_UNSYNCED: usize = 66;
 const WORD_STREAMS: usize = 72;
 
 /// Words of a log stream: its name, its rows, its claims that nobody has decided on.
@@ -62,6 +63,9 @@ pub struct Left {
     pub epoch: u64,
     /// Connections that were open.
     pub flows: u64,
+    /// The first segment of its spool that the disk failed to sync; what is in there may be in
+    /// memory only.
+    pub unsynced: Option<u64>,
     /// Per log stream.
     pub streams: Vec<LeftRows>,
 }
@@ -99,6 +103,7 @@ impl Account {
         Left {
             epoch: self.load(WORD_EPOCH),
             flows: self.load(WORD_FLOWS),
+            unsynced: self.load(WORD_UNSYNCED).checked_sub(1),
             streams: (0..STREAMS_MAX).map_while(of).collect(),
         }
     }
@@ -150,6 +155,11 @@ impl Account {
     /// Connections that are open now.
     pub fn set_flows(&self, flows: u64) {
         self.store(WORD_FLOWS, flows);
+    }
+
+    /// The first segment of the spool that the disk failed to sync.
+    pub fn set_unsynced(&self, segment: Option<u64>) {
+        self.store(WORD_UNSYNCED, segment.map_or(0, |segment| segment + 1));
     }
 
     /// A claim was made for a row of that log stream.
@@ -219,6 +229,7 @@ mod tests {
             reader.add_rows(conn, 3);
             reader.add_rows(dns, 5);
             reader.set_flows(9);
+            reader.set_unsynced(Some(0));
             reader.claim_made("dns");
             reader.claim_made("dns");
             reader.claim_done("dns");
@@ -226,10 +237,10 @@ mod tests {
         let left = |stream: &str, rows, claims| LeftRows { stream: stream.into(), rows, claims };
         let next = page.account().unwrap();
         let streams = vec![left("conn", 103, 0), left("dns", 5, 1)];
-        assert_eq!(next.left(), Left { epoch: 7, flows: 9, streams });
+        assert_eq!(next.left(), Left { epoch: 7, flows: 9, unsynced: Some(0), streams });
         next.begin(8, [("dns", 5)].into_iter());
         let streams = vec![left("dns", 5, 0)];
-        assert_eq!(next.left(), Left { epoch: 8, flows: 0, streams });
+        assert_eq!(next.left(), Left { epoch: 8, flows: 0, unsynced: None, streams });
         // The cursor's own words are not touched.
         assert_eq!(page.file.made().unwrap().interface, 1);
     }

@@ -192,6 +192,17 @@ impl Backlog {
         self.syncs.forget_job();
     }
 
+    /// An earlier life ended before it could write again what its disk failed to sync.
+    pub(super) fn distrust(&mut self, first_segment: u64) {
+        self.syncs.has_failed = true;
+        self.syncs.failed.extend(self.homes.range(first_segment..).map(|(segment, _)| *segment));
+    }
+
+    /// The first segment that the disk failed to sync and that was not written again.
+    pub(super) fn unsynced(&self) -> Option<u64> {
+        self.syncs.failed.first().copied()
+    }
+
     /// Systems tell once that a sync failed: the next one succeeds, and what the first was to
     /// bring to the disk may never come there. What must not be lost is written once more, to a
     /// new segment: batches that stand in a segment that failed, or were moved; to whom others are

@@ -125,7 +125,7 @@ pub struct Shipper {
 impl Shipper {
     /// Starts delivery for the node that `config` is for; `epoch` is when the node began, ns
     /// since the Unix epoch. Call it inside of a runtime. What earlier lives left is sent first;
-    /// what `account` says that a kill has cost is in the ledger.
+    /// what `accounts`, two maps of one page, say that a kill has cost is in the ledger.
     ///
     /// # Errors
     /// When spool, log files or identity cannot be used.
@@ -133,7 +133,7 @@ impl Shipper {
         config: &NodeConfig,
         identity: Option<&Identity>,
         epoch: u64,
-        account: Option<Account>,
+        accounts: Option<[Account; 2]>,
     ) -> Result<Self, ShipError> {
         let layout = Layout::new(&config.prefix);
         let folder = layout.node_spool(&config.node).join("ship");
@@ -147,6 +147,7 @@ impl Shipper {
         let mut backlog =
             Backlog::open(disk::real(), &folder, bounds(&config.ship), (epoch, &boot()), &loggers)
                 .map_err(ShipError::Spool)?;
+        let (account, of_claims) = accounts.map(|[ship, claims]| (ship, claims)).unzip();
         if let Some(account) = &account {
             backlog.count_left(&account.left());
             account.begin(backlog.epoch(), backlog.produced());
@@ -177,12 +178,13 @@ impl Shipper {
         let (claims, wanted) = mpsc::channel(CLAIMS_MAX);
         let drain = CancellationToken::new();
         let court = Court::new(peers, identity)?;
-        let court = tokio::spawn(court.run(wanted, queue.clone(), drain.clone(), account));
+        let court = tokio::spawn(court.run(wanted, queue.clone(), drain.clone(), of_claims));
         let report = ReportLock::default();
         let syncing = Syncing::start().map_err(ShipError::Spool)?;
         let ship = ShipThread {
             backlog,
             syncing,
+            account,
             begun: Instant::now(),
             oldest_epoch,
             report: report.clone(),
@@ -282,6 +284,7 @@ fn boot() -> String {
 struct ShipThread {
     backlog: Backlog,
     syncing: Syncing,
+    account: Option<Account>,
     begun: Instant,
     oldest_epoch: Arc<AtomicU64>,
     report: ReportLock,
@@ -311,6 +314,9 @@ impl ShipThread {
         let mut deadline: Option<Instant> = None;
         let drain = self.drain.clone();
         loop {
+            if let Some(account) = &self.account {
+                account.set_unsynced(self.backlog.unsynced());
+            }
             self.sync();
             tokio::select! {
                 biased;

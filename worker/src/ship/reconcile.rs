@@ -90,6 +90,9 @@ impl Backlog {
     /// Counts what the life before was killed with: rows that never came to the spool, claims
     /// that nobody decided on, and the rows that its open connections would have given.
     pub(crate) fn count_left(&mut self, left: &Left) {
+        if let Some(segment) = left.unsynced {
+            self.distrust(segment);
+        }
         // Lives may lie between that did not come so far as to count; none is counted twice.
         if left.epoch <= self.ledger.counted_epoch || left.epoch > self.previous_epoch {
             return;

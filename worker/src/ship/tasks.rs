@@ -98,6 +98,7 @@ impl ShipTasks {
             backlog,
             // In turn with everything else: a simulation has one thread.
             syncing: Syncing::inline(),
+            account: Some(of_ship),
             begun: Instant::now(),
             oldest_epoch,
             report: report.clone(),

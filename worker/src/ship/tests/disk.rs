@@ -149,7 +149,7 @@ impl Host {
                 claims: 0,
             };
             let streams = STREAMS.iter().zip(&rows).map(of).collect();
-            backlog.count_left(&Left { epoch, flows: 0, streams });
+            backlog.count_left(&Left { epoch, flows: 0, unsynced: None, streams });
         }
         let mut rows = [0; 2];
         for (stream, produced) in backlog.produced() {
