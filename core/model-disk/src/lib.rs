@@ -209,8 +209,10 @@ impl World {
         }
     }
 
+    /// What has no name takes no room, though the medium may still have one for it.
     fn used_bytes(&self) -> u64 {
-        self.inodes.values().map(|inode| inode.bytes.len() as u64).sum()
+        let files = self.names.files().filter_map(|(_, number)| self.inodes.get(&number));
+        files.map(|inode| inode.bytes.len() as u64).sum()
     }
 
     /// How many of `wanted` further bytes fit.
@@ -237,6 +239,12 @@ impl World {
 }
 
 impl Disk for ModelDisk {
+    fn space(&self, _path: &Path) -> io::Result<(u64, u64)> {
+        let mut world = self.lock();
+        world.whole(Kind::Look)?;
+        Ok((world.room(u64::MAX), world.faults.room_bytes.unwrap_or(u64::MAX)))
+    }
+
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let mut world = self.lock();
         let kind = if how == Open::Read { Kind::Look } else { Kind::Change };

@@ -60,6 +60,7 @@ async fn run(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> {
         sleep(ASK_INTERVAL).await;
     };
     warn_silent(ctx, &survey, &mut report);
+    warn_kept(&survey, &mut report);
     Ok(show(report, &survey, &lines, args.get_flag("nodes")))
 }
 
@@ -83,6 +84,24 @@ fn warn_silent(ctx: &Context, survey: &Survey<'_>, report: &mut Report) {
                 report.warn_about(&node.name, &hinted(text, hint));
             }
             Some(_) => {}
+        }
+    }
+}
+
+/// Rows of a later release that this one does not understand, after a rollback.
+fn warn_kept(survey: &Survey<'_>, report: &mut Report) {
+    for known in survey.known() {
+        let of = |name| known.health.counters.iter().find(|counter| counter.name == name);
+        let value = |name| of(name).map_or(0, |counter| counter.value);
+        let (kept, removed) = (value("spool_kept_segments"), value("spool_kept_removed"));
+        if kept + removed > 0 {
+            let node = &known.health.node;
+            let text = format!(
+                "{kept} files of its spool hold records of a later release and are kept; {removed} \
+                 more were removed"
+            );
+            let hint = format!("PREFIX/spool/{node}/ship/*.seg.kept; remove them when not needed");
+            report.warn_about(node, &hinted(text, hint));
         }
     }
 }

@@ -135,6 +135,11 @@ pub(crate) const NODE_COUNTERS: &[NodeCounter] = &[
     ),
     gauge("spool_doubt_copied_rows", "Of these, the rows that another logger has a copy of."),
     gauge("spool_sync_fails", "1 while the spool's disk cannot be synced."),
+    gauge(
+        "spool_kept_segments",
+        "Segments of the spool with records of a later release, kept under another name.",
+    ),
+    count("spool_kept_removed", "Such segments removed, because 16 were kept already."),
     count("host_crashes", "Times that the host crashed under the node."),
     gauge("oldest_waiting_ms", "For how long the oldest row has waited for a logger."),
     count("commits", "Times that log files were synced."),

@@ -28,7 +28,7 @@ use super::spool::{BatchHead, Location, Origin, Record, Spool};
 use super::unbound::{Preciousness, Unbound};
 
 /// Bytes that a batch takes in the spool besides its rows, about.
-const OVERHEAD_BYTES: u64 = 96;
+pub(super) const OVERHEAD_BYTES: u64 = 96;
 
 /// Batches without a time that are passed over for the oldest one with a time.
 const UNTIMED_MAX: usize = 64;
@@ -38,6 +38,8 @@ const UNTIMED_MAX: usize = 64;
 pub(crate) struct Bounds {
     /// Size of the spool, bytes.
     pub(crate) spool_bytes_max: u64,
+    /// What rows leave free of its disk, bytes.
+    pub(crate) disk_free_min: u64,
     /// Age of unsent rows; none: without bound.
     pub(crate) spool_age_max: Option<Duration>,
     /// What goes first when the spool is full.
@@ -134,7 +136,9 @@ pub(crate) struct Backlog {
     pub(super) now: Duration,
     pub(super) opened_s: u64,
     /// The disk refused the latest batch.
-    is_faulty: bool,
+    pub(super) is_faulty: bool,
+    /// Bytes that are free on it, about; none when it does not tell.
+    pub(super) disk_free: Option<u64>,
 }
 
 /// How a batch ended.
@@ -196,7 +200,9 @@ impl Backlog {
             now: Duration::ZERO,
             opened_s,
             is_faulty: false,
+            disk_free: None,
         };
+        backlog.look_at_disk();
         backlog.link(loggers);
         backlog.mark_presumed();
         backlog.remove_settled_segments();
@@ -255,11 +261,14 @@ impl Backlog {
 
     /// Counters for reports.
     pub(crate) fn counters(&self) -> Vec<(&'static str, u64)> {
+        let later = self.spool.later();
         vec![
             ("spool_bytes", self.spool_bytes()),
             ("spool_doubt_rows", self.doubt_rows()),
             ("spool_doubt_copied_rows", self.copied_rows()),
             ("spool_sync_fails", u64::from(self.sync_fails())),
+            ("spool_kept_segments", later.kept as u64),
+            ("spool_kept_removed", later.removed),
             ("host_crashes", self.ledger.host_crashes),
         ]
     }
@@ -324,8 +333,9 @@ impl Backlog {
         self.schemas.entry(head.fingerprint).or_insert_with(|| schema.clone());
         let logger = link.map(|link| self.links[link].logger.clone());
         let origin = Origin { taken_s: self.opened_s + self.now.as_secs(), replaces: None };
-        let appended =
-            self.spool.append_batch((&head, origin), &schema, logger.as_deref(), payload);
+        let appended = self.claim_disk(payload.len()).and_then(|()| {
+            self.spool.append_batch((&head, origin), &schema, logger.as_deref(), payload)
+        });
         let location = match appended {
             Ok(location) => location,
             Err(error) => {
@@ -407,8 +417,10 @@ impl Backlog {
         self.part_with_retired();
         self.give_up_old();
         self.copy_doubtful();
+        self.leave_segment();
         self.remove_settled_segments();
         self.save_ledger();
+        self.look_at_disk();
     }
 
     /// This life.

@@ -74,6 +74,11 @@ const HOUSEKEEPING: Duration = Duration::from_millis(200);
 /// How long an orderly end waits for acks. What has none by then waits in the spool.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
+/// Rows leave so much of the spool's disk free, bytes: to give room back, the spool has to write
+/// (to whom batches go, that they are settled, what the ledger takes over), and on a disk that it
+/// had filled to the last byte it never could.
+const DISK_FREE_MIN: u64 = 16 << 20;
+
 /// Batches or events taken at once, before the others get their turn.
 const TURN_MAX: usize = 64;
 
@@ -268,6 +273,7 @@ fn bounds(config: &ShipConfig) -> Bounds {
     let seconds = |s: u64| (s > 0).then(|| Duration::from_secs(s));
     Bounds {
         spool_bytes_max: config.spool_bytes_max,
+        disk_free_min: DISK_FREE_MIN,
         spool_age_max: seconds(config.spool_age_max_s),
         order: Preciousness::new(&config.spool_drop_first),
         doubt_timeout: seconds(config.doubt_timeout_s),

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::backlog::{Backlog, Outcome};
+use super::backlog::{Backlog, OVERHEAD_BYTES, Outcome};
 use super::ledger::{self, Reason};
 use super::recovery;
 
@@ -35,6 +35,39 @@ impl Backlog {
             }
         }
         true
+    }
+
+    /// Sees how much of the disk is free, and whether somebody removed what is kept there.
+    pub(super) fn look_at_disk(&mut self) {
+        let folder = self.ledger_path.parent().unwrap_or(&self.ledger_path);
+        self.disk_free = self.disk.space(folder).ok().map(|(free, _)| free);
+        if self.spool.later().kept > 0 {
+            self.spool.count_kept();
+        }
+    }
+
+    /// When rows are refused and all in the spool is settled, the segment that is being written
+    /// may go: it may be what is missing.
+    pub(super) fn leave_segment(&mut self) {
+        if self.is_faulty
+            && self.items.is_empty()
+            && self.spool.has_records()
+            && let Err(error) = self.spool.roll()
+        {
+            tracing::warn!(%error, "cannot begin a segment");
+        }
+    }
+
+    /// Takes room on the disk for a batch.
+    ///
+    /// # Errors
+    /// `StorageFull` when that would leave less free than has to be.
+    pub(super) fn claim_disk(&mut self, payload_len: usize) -> io::Result<()> {
+        let Some(free) = &mut self.disk_free else { return Ok(()) };
+        let left = free.checked_sub(payload_len as u64 + OVERHEAD_BYTES);
+        let left = left.filter(|left| *left >= self.bounds.disk_free_min);
+        *free = left.ok_or(io::ErrorKind::StorageFull)?;
+        Ok(())
     }
 
     /// Gives up batches until what is left takes so little of the spool that moving it together

@@ -95,6 +95,16 @@ pub(crate) struct Spool {
     segment_bytes_max: u64,
     bytes: u64,
     scratch: Vec<u8>,
+    later: Later,
+}
+
+/// What became of segments with records of a later release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Later {
+    /// They are there under another name.
+    pub(crate) kept: usize,
+    /// Removed in this life, because so many were kept already.
+    pub(crate) removed: u64,
 }
 
 impl Spool {
@@ -113,12 +123,12 @@ impl Spool {
     ) -> io::Result<Self> {
         disk.create_dir_all(folder)?;
         let mut segments = BTreeMap::new();
-        let mut bytes = 0;
+        let (mut bytes, mut later) = (0, Later::default());
         for number in segment_numbers(&*disk, folder)? {
             let path = segment_path(folder, number);
             if number < first_segment {
                 let is_from_later = holds_later_records(&disk.read(&path)?);
-                discard(&*disk, folder, number, is_from_later)?;
+                discard(&*disk, folder, number, is_from_later, &mut later)?;
                 continue;
             }
             let segment = read_segment(&*disk, &path, number, &mut visit)?;
@@ -142,7 +152,9 @@ impl Spool {
             segment_bytes_max,
             bytes,
             scratch,
+            later,
         };
+        spool.count_kept();
         spool.begin_segment(active)?;
         Ok(spool)
     }
@@ -160,6 +172,12 @@ impl Spool {
     /// The segment that is being appended to.
     pub(crate) const fn active(&self) -> u64 {
         self.active
+    }
+
+    /// Whether the segment that is being appended to holds any.
+    pub(crate) fn has_records(&self) -> bool {
+        let active = self.segments.get(&self.active);
+        active.is_some_and(|segment| segment.len > MAGIC.len() as u64)
     }
 
     /// Whether something was written that was not synced.
@@ -240,12 +258,24 @@ impl Spool {
     pub(crate) fn remove_head(&mut self) -> io::Result<()> {
         let head = self.head();
         let is_from_later = self.segments.get(&head).is_some_and(|segment| segment.is_from_later);
-        discard(&*self.disk, &self.folder, head, is_from_later)?;
+        discard(&*self.disk, &self.folder, head, is_from_later, &mut self.later)?;
         self.unsynced.remove(&head);
         if let Some(segment) = self.segments.remove(&head) {
             self.bytes -= segment.len;
         }
         Ok(())
+    }
+
+    /// What became of segments of a later release.
+    pub(crate) const fn later(&self) -> Later {
+        self.later
+    }
+
+    /// Looks how many of those are kept: who does not need them removes them.
+    pub(crate) fn count_kept(&mut self) {
+        if let Ok(kept) = kept(&*self.disk, &self.folder) {
+            self.later.kept = kept;
+        }
     }
 
     /// Begins a new segment, so that the one being written can be removed some time.
@@ -301,17 +331,32 @@ fn segment_path(folder: &Path, number: u64) -> PathBuf {
 
 /// Removes a segment that counts no more. One with records of a later release gets another name
 /// instead, for who goes on with that release; beyond [`KEPT_MAX`] of them it is lost, and told.
-fn discard(disk: &dyn Disk, folder: &Path, number: u64, is_from_later: bool) -> io::Result<()> {
+fn discard(
+    disk: &dyn Disk,
+    folder: &Path,
+    number: u64,
+    is_from_later: bool,
+    later: &mut Later,
+) -> io::Result<()> {
     let path = segment_path(folder, number);
     if !is_from_later {
         return disk.remove_file(&path);
     }
-    let is_kept = |name: &OsString| name.to_str().is_some_and(|name| name.ends_with(".seg.kept"));
-    if disk.read_dir(folder)?.iter().filter(|name| is_kept(name)).count() >= KEPT_MAX {
+    later.kept = kept(disk, folder)?;
+    if later.kept >= KEPT_MAX {
         tracing::error!(segment = %path.display(), "records of a later release are removed");
+        later.removed += 1;
         return disk.remove_file(&path);
     }
-    disk.rename(&path, &path.with_extension("seg.kept"))
+    disk.rename(&path, &path.with_extension("seg.kept"))?;
+    later.kept += 1;
+    Ok(())
+}
+
+/// How many segments of a later release are kept.
+fn kept(disk: &dyn Disk, folder: &Path) -> io::Result<usize> {
+    let is_kept = |name: &OsString| name.to_str().is_some_and(|name| name.ends_with(".seg.kept"));
+    Ok(disk.read_dir(folder)?.iter().filter(|name| is_kept(name)).count())
 }
 
 fn holds_later_records(bytes: &[u8]) -> bool {

@@ -94,6 +94,7 @@ impl World {
     fn new(spool_bytes_max: u64) -> Self {
         Self::bounded(Bounds {
             spool_bytes_max,
+            disk_free_min: 0,
             spool_age_max: None,
             order: Preciousness::new(&["dns".to_owned()]),
             doubt_timeout: Some(TURN * 3),

@@ -2,6 +2,15 @@
 
 use super::*;
 
+impl World {
+    /// Segments of a later release that are kept, and that were removed.
+    fn later(&mut self) -> (u64, u64) {
+        let counters = self.backlog().counters();
+        let of = |name| counters.iter().find(|(is, _)| *is == name).unwrap().1;
+        (of("spool_kept_segments"), of("spool_kept_removed"))
+    }
+}
+
 #[test]
 fn a_batch_in_doubt_for_long_is_copied_and_the_copy_goes_when_its_logger_is_back() {
     let mut world = World::new(1 << 30);
@@ -140,6 +149,25 @@ fn a_segment_of_a_later_release_gives_what_is_known_and_is_kept() {
     assert_eq!(world.written(), 3);
     assert!(!path.exists());
     assert_eq!(fs::read(path.with_extension("seg.kept")).unwrap(), bytes);
+    assert_eq!(world.later(), (1, 0));
     world.run(&Step::Kill);
     assert_eq!(world.sum(|row| row.tally.acked), 3);
+    assert_eq!(world.later(), (1, 0), "the next life tells it, too");
+    fs::remove_file(path.with_extension("seg.kept")).unwrap();
+    world.run(&Step::Housekeep);
+    assert_eq!(world.later(), (0, 0));
+}
+
+#[test]
+fn of_many_segments_of_a_later_release_some_are_kept_and_the_rest_is_counted() {
+    let mut world = World::new(1 << 30);
+    world.backlog = None;
+    let mut bytes = b"TytoSpl1".to_vec();
+    tyto_writer::frame::append(&mut bytes, |body| body.extend_from_slice(b"\xc8of tomorrow"));
+    for number in 1..=20 {
+        fs::write(world.dir.path().join(format!("{number:012}.seg")), &bytes).unwrap();
+    }
+    world.open();
+    world.run(&Step::Housekeep);
+    assert_eq!(world.later(), (16, 4));
 }

@@ -5,6 +5,7 @@ use super::*;
 fn bounds(is_small: bool, is_aged: bool) -> Bounds {
     Bounds {
         spool_bytes_max: if is_small { 200_000 } else { 1 << 30 },
+        disk_free_min: 0,
         spool_age_max: is_aged.then_some(TURN * 4),
         order: Preciousness::new(&["dns".to_owned()]),
         doubt_timeout: Some(TURN * 3),
@@ -100,5 +101,44 @@ fn a_full_or_read_only_disk_costs_the_rows_of_that_time_which_are_counted() {
         host.run(&take);
         host.end();
         assert_eq!(host.loggers.iter().map(|logger| logger.written.len()).sum::<usize>(), 6);
+    }
+}
+
+/// Smaller than the spool may be: what fills it is the spool itself, down to the last byte. It
+/// gets well by what is acked alone, at once or in the next life, and nobody makes room by hand.
+#[test]
+fn a_disk_that_the_spool_itself_has_filled_is_free_again_when_its_rows_are_acked() {
+    for is_killed in [false, true] {
+        let bounds = Bounds { disk_free_min: 60_000, ..bounds(false, false) };
+        let mut host = Host::new(7, bounds);
+        host.run(&Event::Fill { room_bytes: 360_000 });
+        host.run(&Event::Step(Step::Housekeep));
+        for _ in 0..600 {
+            host.run(&Event::Step(Step::Take { stream: 0, rows: 2, bytes: 1_000 }));
+        }
+        host.run(&Event::Sync);
+        let dropped = |host: &Host| {
+            let standing = host.backlog.as_ref().unwrap().standing();
+            standing["conn"].tally.dropped.get(&Reason::SpoolFault).copied().unwrap_or(0)
+        };
+        let before = dropped(&host);
+        assert!(before > 0, "the disk never was full");
+        if is_killed {
+            host.run(&Event::Step(Step::Kill));
+            assert!(host.backlog.is_some(), "no life begins on a full disk");
+        }
+        for _ in 0..20 {
+            host.run(&Event::Step(Step::Up { logger: 0 }));
+            host.run(&Event::Step(Step::Commit { logger: 0, batches: 1_000 }));
+            host.run(&Event::Step(Step::Take { stream: 0, rows: 2, bytes: 1_000 }));
+            host.run(&Event::Step(Step::Housekeep));
+            host.run(&Event::Sync);
+        }
+        let after = dropped(&host);
+        for _ in 0..100 {
+            host.run(&Event::Step(Step::Take { stream: 0, rows: 2, bytes: 1_000 }));
+        }
+        assert_eq!(dropped(&host), after, "rows are refused though there is room");
+        host.end();
     }
 }
