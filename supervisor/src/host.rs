@@ -37,8 +37,13 @@ pub(crate) enum HostError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is no host configuration.
-    #[error("`{}` is no host configuration", path.display())]
+    /// The file is no host configuration, or one of another release: nothing of it is taken, as
+    /// what is not understood may be a limit. A supervisor of that release understands it.
+    #[error(
+        "`{}` is no host configuration that this supervisor (version {}) understands; `ctl start` \
+         puts the one of the release in use in its place",
+        path.display(), env!("CARGO_PKG_VERSION")
+    )]
     Parse {
         /// The file.
         path: PathBuf,

@@ -161,6 +161,14 @@ mod tests {
         peers.changed().await;
         assert_eq!(peers.of(Role::Logger), two);
 
+        // Of a later release, while this node still runs by the one before.
+        let later = "peers:\n- { node: logger-3, role: logger, addr: '127.0.0.1:3', weight: 2 }\n\
+                     zones: [a, b]\n";
+        release("later", later);
+        peers.changed().await;
+        let two = vec![peer("logger-3", Role::Logger, 3)];
+        assert_eq!(peers.of(Role::Logger), two);
+
         release("b", "peers: nonsense");
         let soon = LOOK_INTERVAL * 3;
         assert!(tokio::time::timeout(soon, peers.changed()).await.is_err());

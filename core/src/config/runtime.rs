@@ -198,9 +198,9 @@ pub struct NodeConfig {
     pub sinks: Vec<SinkConfig>,
 }
 
-/// `etc/peers.yaml`: whom the nodes of a cluster can dial.
+/// `etc/peers.yaml`: whom the nodes of a cluster can dial. While a deploy is under way, nodes of the
+/// release before read that of the next one: keys that they do not know mean nothing to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PeersConfig {
     /// All nodes that listen, in node.cfg order.
     pub peers: Vec<Peer>,
@@ -209,9 +209,8 @@ pub struct PeersConfig {
     pub loggers_gone: Vec<String>,
 }
 
-/// A node that listens.
+/// A node that listens. Keys of later releases mean nothing, as in [`PeersConfig`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Peer {
     /// Its name, which its certificate carries too.
     pub node: String,

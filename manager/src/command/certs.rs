@@ -315,6 +315,11 @@ async fn subscriber(ctx: &Context, args: &ArgMatches) -> anyhow::Result<Report> 
         let text = format!("`{name}` is a node of the cluster");
         return Err(hinted(text, "a subscriber has a name of its own"));
     }
+    // Loggers answer those who follow; a standalone node has none.
+    if !ctx.cluster.nodes.iter().any(|node| node.role == tyto_core::config::runtime::Role::Logger) {
+        let hint = "a manager, a logger, a proxy and a worker can share one host";
+        return Err(hinted("no node is a logger: there is nobody to subscribe to", hint));
+    }
     let folder = args.get_one::<String>("out").map_or(".", String::as_str);
     let files = subscriber::issue(ctx, name, Path::new(folder)).await?;
     let mut report = Report::new();

@@ -95,11 +95,17 @@ impl Link {
 
     /// Why a call failed: the peer's own refusal, or that there is no peer.
     pub async fn explain(&mut self, status: &tonic::Status) -> RemoteError {
-        use tonic::Code::{Cancelled, Unavailable, Unknown};
+        use tonic::Code::{Cancelled, Unavailable, Unimplemented, Unknown};
         let said = status.message().to_owned();
         if matches!(status.code(), Unavailable | Unknown | Cancelled) {
             let complaint = self.complaint.take();
             return why_broken(&*self.remote, &self.layout, self.peer, complaint, said).await;
+        }
+        if status.code() == Unimplemented {
+            // The library's own words for it are none.
+            let text = "it does not know this call, it is of an earlier release than ctl; \
+                        `ctl deploy` puts one of this release in its place";
+            return rpc_error(&*self.remote, self.peer, text.to_owned());
         }
         rpc_error(&*self.remote, self.peer, said)
     }

@@ -280,6 +280,9 @@ mod tests {
         assert_eq!(supervisor.status().await.unwrap().supervisor_pid, 42);
         let refused = supervisor.start(vec!["w".into()], Duration::ZERO).await.unwrap_err();
         assert_eq!(refused.to_string(), "host `far`: the supervisor said: no release in use");
+        // As one of an earlier release answers.
+        let unknown = supervisor.shutdown(false).await.unwrap_err().to_string();
+        assert!(unknown.contains("it is of an earlier release than ctl"), "{unknown}");
     }
 
     #[tokio::test]
