@@ -107,8 +107,13 @@ async fn hear(
     identity: &Identity,
     ear: &Ear,
 ) -> Result<(), Status> {
-    let renewed = identity.changed();
-    tokio::pin!(renewed);
+    let over = async {
+        tokio::select! {
+            () = ear.leave.cancelled() => {}
+            () = identity.changed() => {}
+        }
+    };
+    tokio::pin!(over);
     let (own, words) = mpsc::channel(1);
     if own.send(v1::Listening {}).await.is_err() {
         return Ok(());
@@ -121,11 +126,7 @@ async fn hear(
     let mut deadline = Instant::now();
     loop {
         tokio::select! {
-            () = ear.leave.cancelled(), if own.is_some() => {
-                own = None;
-                deadline = Instant::now() + LEAVE_MAX;
-            }
-            () = &mut renewed, if own.is_some() => {
+            () = &mut over, if own.is_some() => {
                 own = None;
                 deadline = Instant::now() + LEAVE_MAX;
             }

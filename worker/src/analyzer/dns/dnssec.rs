@@ -40,6 +40,38 @@ fn ds(reader: &mut Reader<'_>, len: usize, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     Some(format!("DS {algorithm} {digest}").into_bytes())
 }
 
+/// Weirds of an algorithm that signs zones (RFC 8624 section 3.1): not recommended, indirect, of a
+/// private name, of a private object identifier, unknown.
+type AlgorithmWeirds = [&'static str; 5];
+
+const RRSIG_ALGORITHMS: AlgorithmWeirds = [
+    "DNSSEC_RRSIG_NotRecommended_ZoneSignAlgo",
+    "DNSSEC_RRSIG_Indirect_ZoneSignAlgo",
+    "DNSSEC_RRSIG_PrivateDNS_ZoneSignAlgo",
+    "DNSSEC_RRSIG_PrivateOID_ZoneSignAlgo",
+    "DNSSEC_RRSIG_unknown_ZoneSignAlgo",
+];
+const DNSKEY_ALGORITHMS: AlgorithmWeirds = [
+    "DNSSEC_DNSKEY_NotRecommended_ZoneSignAlgo",
+    "DNSSEC_DNSKEY_Indirect_ZoneSignAlgo",
+    "DNSSEC_DNSKEY_PrivateDNS_ZoneSignAlgo",
+    "DNSSEC_DNSKEY_PrivateOID_ZoneSignAlgo",
+    "DNSSEC_DNSKEY_unknown_ZoneSignAlgo",
+];
+
+fn odd_algorithm(algorithm: u8, weirds: &AlgorithmWeirds, cx: &mut Cx<'_>) {
+    let [not_recommended, indirect, private_name, private_oid, unknown] = weirds;
+    let weird = match algorithm {
+        1 => not_recommended,
+        2..=8 | 10 | 12..=16 => return,
+        252 => indirect,
+        253 => private_name,
+        254 => private_oid,
+        _ => unknown,
+    };
+    cx.weird_with(weird, &algorithm.to_string());
+}
+
 fn rrsig(reader: &mut Reader<'_>, len: usize, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     const FIXED_LEN: usize = 18;
     if reader.len() < FIXED_LEN {
@@ -52,17 +84,7 @@ fn rrsig(reader: &mut Reader<'_>, len: usize, cx: &mut Cx<'_>) -> Option<Vec<u8>
     let mut signer = Name::root();
     reader.name(&mut signer, cx)?;
     reader.up_to(len.saturating_sub(reader.at - start + FIXED_LEN));
-    let weird = match algorithm {
-        1 => Some("DNSSEC_RRSIG_NotRecommended_ZoneSignAlgo"),
-        2..=8 | 10 | 12..=16 => None,
-        252 => Some("DNSSEC_RRSIG_Indirect_ZoneSignAlgo"),
-        253 => Some("DNSSEC_RRSIG_PrivateDNS_ZoneSignAlgo"),
-        254 => Some("DNSSEC_RRSIG_PrivateOID_ZoneSignAlgo"),
-        _ => Some("DNSSEC_RRSIG_unknown_ZoneSignAlgo"),
-    };
-    if let Some(weird) = weird {
-        cx.weird_with(weird, &algorithm.to_string());
-    }
+    odd_algorithm(algorithm, &RRSIG_ALGORITHMS, cx);
     let mut shown = format!("RRSIG {covered} ").into_bytes();
     match signer.as_bytes() {
         b"" => shown.extend_from_slice(b"<Root>"),
@@ -89,17 +111,7 @@ fn dnskey(reader: &mut Reader<'_>, len: usize, cx: &mut Cx<'_>) -> Option<Vec<u8
     if protocol != 3 {
         cx.weird_with("DNSSEC_DNSKEY_Invalid_Protocol", &protocol.to_string());
     }
-    let weird = match algorithm {
-        1 => Some("DNSSEC_DNSKEY_NotRecommended_ZoneSignAlgo"),
-        2..=8 | 10 | 12..=16 => None,
-        252 => Some("DNSSEC_DNSKEY_Indirect_ZoneSignAlgo"),
-        253 => Some("DNSSEC_DNSKEY_PrivateDNS_ZoneSignAlgo"),
-        254 => Some("DNSSEC_DNSKEY_PrivateOID_ZoneSignAlgo"),
-        _ => Some("DNSSEC_DNSKEY_unknown_ZoneSignAlgo"),
-    };
-    if let Some(weird) = weird {
-        cx.weird_with(weird, &algorithm.to_string());
-    }
+    odd_algorithm(algorithm, &DNSKEY_ALGORITHMS, cx);
     Some(format!("DNSKEY {algorithm}").into_bytes())
 }
 

@@ -39,6 +39,15 @@ impl RowSink for Kept {
 
 /// The rows of a connection on which both sides send what `talk` says, `step` bytes at a time.
 fn rows(talk: &[(Side, &[u8])], step: usize) -> Rows {
+    rows_of(|cx| Stage::of(&SPEC, cx), talk, step).0
+}
+
+/// The rows, and what conn.log shows as the services.
+fn rows_of(
+    begin: impl FnOnce(&mut Cx<'_>) -> Stage,
+    talk: &[(Side, &[u8])],
+    step: usize,
+) -> (Rows, Option<String>) {
     let now = Ts::new(1_000_000, 0);
     let (orig, resp) = (Addr::v4([10, 0, 0, 1]), Addr::v4([192, 0, 2, 80]));
     let ends = (EndName { addr: orig, port: 40_000 }, EndName { addr: resp, port: 80 });
@@ -48,7 +57,7 @@ fn rows(talk: &[(Side, &[u8])], step: usize) -> Rows {
     let kept = Kept::default();
     let mut out = Output::new(Box::new(kept.clone()));
     let mut cx = Cx::new(now, &mut core, Proto::Tcp, &mut shared, &mut out);
-    let mut stage = Stage::of(&SPEC, &mut cx);
+    let mut stage = begin(&mut cx);
     for (side, bytes) in talk {
         for piece in bytes.chunks(step) {
             stage.deliver(*side, piece, &mut cx);
@@ -60,7 +69,7 @@ fn rows(talk: &[(Side, &[u8])], step: usize) -> Rows {
     stage.end(&mut cx);
     let mut rows = std::mem::take(&mut *kept.0.lock().unwrap());
     rows.sort();
-    rows
+    (rows, core.services.column())
 }
 
 fn text(rows: &Rows) -> String {
@@ -130,4 +139,40 @@ fn what_follows_a_tunnel_is_looked_at_as_a_connection_of_its_own() {
 fn a_reply_of_the_first_version_is_nothing_but_a_body() {
     let told = rows(&[(Side::Orig, b"GET /\r\n"), (Side::Resp, b"raw\r\n")], usize::MAX);
     assert!(text(&told).contains("<empty>"));
+}
+
+/// Zeek has a signature for each side: what a server answers to a request that is none has its row,
+/// and on a port of HTTP the protocol is not recognised by it.
+#[test]
+fn a_reply_to_what_is_no_request_has_its_row() {
+    let talk: &[(Side, &[u8])] = &[
+        (Side::Orig, b"OPTIONSHTTP/1.1\r\nHost: h\r\n\r\n"),
+        (Side::Resp, b"HTTP/1.0 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    let (told, service) = rows_of(|cx| Stage::of_connection(Proto::Tcp, cx), talk, usize::MAX);
+    assert!(text(&told).contains("bad_HTTP_request"));
+    assert_eq!(told.iter().filter(|(stream, _)| *stream == "http").count(), 1);
+    assert_eq!(service, None);
+}
+
+/// What SOCKS carries begins in the packet in which HTTP, which listens on that port too, fails:
+/// the failure counts last, as in Zeek.
+#[test]
+fn what_fails_beside_what_a_tunnel_carries_is_not_recognised() {
+    let begin = |cx: &mut Cx<'_>| {
+        cx.conn.service_port = 1080;
+        Stage::of_connection(Proto::Tcp, cx)
+    };
+    let talk: &[(Side, &[u8])] = &[
+        (Side::Orig, b"\x05\x02\x00\x01"),
+        (Side::Resp, b"\x05\x00"),
+        (Side::Orig, b"\x05\x01\x00\x01\xc0\x00\x02\x07\x00\x50"),
+        (Side::Resp, b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"),
+        (Side::Orig, b"GET /inside HTTP/1.1\r\nHost: h\r\n\r\n"),
+        (Side::Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    let (told, service) = rows_of(begin, talk, usize::MAX);
+    assert!(text(&told).contains("/inside"));
+    assert_eq!(service.as_deref(), Some("socks"));
+    assert_eq!(told.iter().filter(|(stream, _)| *stream == "analyzer").count(), 1);
 }
