@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod lab;
 pub mod node_cfg;
+pub mod numbered_rows;
 pub mod pki;
 pub mod program;
 pub mod tree;

@@ -16,22 +16,17 @@ use flate2::read::GzDecoder;
 use tempfile::TempDir;
 use tokio_stream::wrappers::ReceiverStream;
 use tyto_core::config::runtime::{NodeConfig, Peer, PeersConfig, Role};
-use tyto_core::record::LogRecord;
-use tyto_core::time::{NANOS, Ts};
 use tyto_daemon::tls::{self, Identity};
 use tyto_daemon::{channel, clock};
 use tyto_proto::v1::deliver_request::Kind;
 use tyto_proto::v1::log_sink_client::LogSinkClient;
 use tyto_proto::v1::{DeliverRequest, Hello, LedgerRow, NodeHealth};
 use tyto_tests::pki::{Pki, loopback_peer};
-use tyto_tests::tree;
-use tyto_worker::output::Output;
-use tyto_worker::ship::{Overflow, Shipper};
+use tyto_tests::{numbered_rows, tree};
+use tyto_worker::ship::Shipper;
 
 /// Rows of one test.
 const ROWS: u64 = 40_000;
-/// Rows between two looks at the clock of the writing thread.
-const BURST: u64 = 200;
 /// How long all rows may take to be acked in the end.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -39,13 +34,6 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// It ended with an exit code that is not 0.
 const FAULT: &str = "ended by a fault";
-
-#[derive(LogRecord)]
-#[log(stream = "conn")]
-struct Conn {
-    ts: Ts,
-    n: u64,
-}
 
 struct Loggers {
     dir: TempDir,
@@ -198,21 +186,6 @@ fn ledger(shipper: &Shipper) -> LedgerRow {
     health.ledger.pop().unwrap_or_default()
 }
 
-/// Writes [`ROWS`] rows over some seconds, as a packet thread would.
-fn write_rows(shipper: &Shipper, over: Duration) -> JoinHandle<Result<()>> {
-    let mut output = Output::new(Box::new(shipper.output(Overflow::Wait)));
-    thread::spawn(move || {
-        for n in 0..ROWS {
-            output.row(&Conn { ts: Ts(n * NANOS), n });
-            if n % BURST == 0 {
-                output.idle(clock::now());
-                thread::sleep(over / u32::try_from(ROWS / BURST)?);
-            }
-        }
-        Ok(output.finish(clock::now())?)
-    })
-}
-
 async fn ended(writing: JoinHandle<Result<()>>) -> Result<()> {
     tokio::task::spawn_blocking(|| writing.join()).await?.map_err(|_| anyhow::anyhow!("died"))?
 }
@@ -240,7 +213,7 @@ async fn rows_survive_a_logger_that_is_killed_again_and_again() -> Result<()> {
     let mut loggers = Loggers::start(1)?;
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::from_secs(5));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(5));
     for _ in 0..6 {
         pause(700).await;
         loggers.kill(0)?;
@@ -276,7 +249,7 @@ async fn loggers_come_and_go_while_rows_flow_and_no_row_is_lost() -> Result<()> 
     let prefix = loggers.worker.prefix.clone();
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::from_secs(7));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(7));
     pause(1_000).await;
     release(&prefix, "two", &both)?;
     pause(3_000).await;
@@ -301,7 +274,7 @@ async fn while_one_of_two_loggers_is_dead_the_other_takes_the_rows() -> Result<(
     let mut loggers = Loggers::start(2)?;
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::from_secs(4));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(4));
     pause(1_000).await;
     loggers.kill(0)?;
     ended(writing).await?;
@@ -336,7 +309,7 @@ async fn a_batch_in_doubt_is_kept_by_the_other_logger_until_its_own_is_back() ->
     loggers.worker.ship.doubt_timeout_s = 1;
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::from_secs(6));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(6));
     pause(1_000).await;
     // It takes batches and writes none of them: they are in doubt when it is dead.
     let pid = loggers.running[0].as_ref().context("not running")?.id().to_string();
@@ -371,7 +344,7 @@ async fn rows_in_doubt_at_a_logger_that_is_gone_for_good_go_to_the_other() -> Re
     pause(2_000).await;
     let pid = loggers.running[0].as_ref().context("not running")?.id().to_string();
     ensure!(Command::new("kill").args(["-STOP", &pid]).status()?.success(), "cannot stop it");
-    let writing = write_rows(&shipper, Duration::from_secs(3));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(3));
     ended(writing).await?;
     pause(2_000).await;
     loggers.kill(0)?;
@@ -397,7 +370,7 @@ async fn what_a_stopped_worker_could_not_send_goes_out_in_its_next_life() -> Res
     let identity = Identity::load(&loggers.worker)?;
     loggers.kill(0)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::ZERO);
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::ZERO);
     ended(writing).await?;
     shipper.stop().await;
     loggers.run(0)?;
@@ -413,7 +386,7 @@ async fn a_standalone_node_writes_its_own_logs() -> Result<()> {
     let node =
         loggers.pki.enroll(&loggers.dir.path().join("alone"), Role::Standalone, "zeek", &[])?;
     let shipper = Shipper::start(&node, None, clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::ZERO);
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::ZERO);
     ended(writing).await?;
     all_acked(&shipper).await?;
     pause(500).await;
@@ -433,7 +406,7 @@ async fn refusing_disk() -> Result<(Loggers, Shipper)> {
     loggers.run_behind(0, "trap '' XFSZ; ulimit -S -f 500; exec \"$@\"")?;
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::from_secs(1));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(1));
     ended(writing).await?;
     pause(1_500).await;
     let waiting = ledger(&shipper);

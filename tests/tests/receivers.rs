@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,30 +14,18 @@ use tempfile::TempDir;
 use tyto_core::config::runtime::{NodeConfig, Role};
 use tyto_core::config::sinks::SinkConfig;
 use tyto_core::layout::Layout;
-use tyto_core::record::LogRecord;
-use tyto_core::time::{NANOS, Ts};
 use tyto_daemon::tls::{self, Identity};
 use tyto_daemon::{channel, clock};
 use tyto_proto::v1::FollowRequest;
 use tyto_proto::v1::log_follow_client::LogFollowClient;
 use tyto_tests::pki::{Pki, loopback_peer};
-use tyto_tests::{tree, wait};
-use tyto_worker::output::Output;
-use tyto_worker::ship::{Overflow, Shipper};
+use tyto_tests::{numbered_rows, tree, wait};
+use tyto_worker::ship::Shipper;
 
 /// Rows of one test.
 const ROWS: u64 = 12_000;
-/// Rows between two pauses of the thread that writes them.
-const BURST: u64 = 200;
 /// How long a program may take to listen, or all rows to arrive.
 const LIMIT: Duration = Duration::from_secs(60);
-
-#[derive(LogRecord)]
-#[log(stream = "conn")]
-struct Conn {
-    ts: Ts,
-    n: u64,
-}
 
 /// A program of the test; it is killed with it.
 struct Running(Child);
@@ -89,21 +77,6 @@ impl World {
         self.running = Some(Running(child));
         listens(self.address()?)
     }
-}
-
-/// Writes all rows over some seconds, as a packet thread would.
-fn write_rows(shipper: &Shipper, over: Duration) -> JoinHandle<Result<()>> {
-    let mut output = Output::new(Box::new(shipper.output(Overflow::Wait)));
-    thread::spawn(move || {
-        for n in 0..ROWS {
-            output.row(&Conn { ts: Ts(n * NANOS), n });
-            if n % BURST == 0 {
-                output.idle(clock::now());
-                thread::sleep(over / u32::try_from(ROWS / BURST)?);
-            }
-        }
-        Ok(output.finish(clock::now())?)
-    })
 }
 
 async fn pause(time: Duration) {
@@ -195,7 +168,7 @@ async fn a_subscriber_gets_each_row_once_though_it_and_the_logger_are_killed() -
     ensure!(refused.code() == tonic::Code::PermissionDenied, "a worker may follow: {refused}");
     let identity = Identity::load(&world.worker)?;
     let shipper = Shipper::start(&world.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::from_secs(5));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(5));
     for turn in 0..3 {
         let client = run_client(&world, python)?;
         pause(Duration::from_millis(1_200)).await;
@@ -326,7 +299,7 @@ async fn a_killed_rsyslog_gets_each_row(is_tls: bool) -> Result<()> {
     world.start_logger()?;
     let identity = Identity::load(&world.worker)?;
     let shipper = Shipper::start(&world.worker, Some(&identity), clock::now().0, None)?;
-    let writing = write_rows(&shipper, Duration::from_secs(5));
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(5));
     pause(Duration::from_millis(1_500)).await;
     drop(receiver);
     pause(Duration::from_millis(1_000)).await;

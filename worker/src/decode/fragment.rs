@@ -115,7 +115,9 @@ impl Fragments {
         let before = pending.held;
         pending.look(packet, &mut self.odd);
         pending.add(packet, &mut self.odd);
-        let whole = pending.whole(&mut self.odd);
+        // One without bytes completes nothing, not even a packet of its own (as in Zeek).
+        let has_bytes = packet.total_len > u32::from(packet.hdr_len);
+        let whole = has_bytes.then(|| pending.whole(&mut self.odd)).flatten();
         self.bytes += pending.held - before;
         let too_many = pending.pieces.len() > PIECES_MAX;
         if whole.is_some() || too_many {
@@ -406,6 +408,16 @@ mod tests {
         let whole = add(&mut fragments, 1, &fragment(1, 0, true, &[3; 16])).unwrap();
         let payload = IpPacket::parse(&whole).unwrap().payload();
         assert_eq!(payload, [&[3; 8][..], &[1; 16], &[2; 8]].concat());
+    }
+
+    /// As a fragment of its own, or the last one.
+    #[test]
+    fn a_fragment_without_bytes_completes_nothing() {
+        let mut fragments = fragments();
+        assert_eq!(add(&mut fragments, 1, &fragment(1, 0, false, &[])), None);
+        assert_eq!(add(&mut fragments, 1, &fragment(2, 0, true, &[1; 16])), None);
+        assert_eq!(add(&mut fragments, 1, &fragment(2, 16, false, &[])), None);
+        assert_eq!(fragments.stats().reassembled, 0);
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl MimeSink for Part {
         let file = match self.file {
             Some(file) => file,
             None => {
-                // Zeek tells these files apart by when they began.
+                // Zeek tells these files apart by when they began: parts that come in one packet
+                // have one id there, and so they have here.
                 let handle = format!("POP3 {} {}", cx.uid(), cx.now.0).into_bytes();
                 let file = cx.file_open(Side::Resp, &handle, &FileAbout::default());
                 *self.file.insert(file)
