@@ -21,6 +21,7 @@ mod counts;
 mod expire;
 mod names;
 pub mod parquet;
+mod steady;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ use copy::{Kind, Plain};
 pub use counts::ArchiveReport;
 use counts::SharedCounts;
 use names::Names;
+use steady::SteadyTime;
 
 /// Marks a source whose copies are complete.
 const DONE_SUFFIX: &str = ".archived";
@@ -285,8 +287,7 @@ impl Archive {
     }
 
     /// Removes what has expired; a fault is counted and traced.
-    fn expire(&self) {
-        let now = Ts(self.now.load(Ordering::Relaxed));
+    fn expire(&self, now: Ts) {
         if let Err(error) = expire::expire(self, now) {
             self.counts.expire_faults.add(1);
             tracing::error!(error = %error.chain(), "cannot let archived logs expire");
@@ -295,12 +296,15 @@ impl Archive {
 
     fn until_closed(&self, woken: &Receiver<()>) {
         let mut expired: Option<Instant> = None;
+        let mut steady = SteadyTime::default();
         loop {
             let archived = self.try_archive();
             let is_due = expired.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY);
             let has_more = archived.as_ref().is_ok_and(|&files| files > 0);
+            // Seen at each turn, so that a step and its return are both noticed.
+            let now = steady.now(Ts(self.now.load(Ordering::Relaxed)), Instant::now());
             if self.rules.any() && (is_due || has_more || self.is_disk_full()) {
-                self.expire();
+                self.expire(now);
                 expired = Some(Instant::now());
             }
             let waits = match archived {
@@ -352,7 +356,7 @@ impl Archiver {
         if self.is_in_tick {
             self.archive.try_archive().ok();
             if self.archive.rules.any() {
-                self.archive.expire();
+                self.archive.expire(now);
             }
         }
     }
