@@ -21,6 +21,7 @@ mod counts;
 mod expire;
 mod names;
 pub mod parquet;
+mod printable;
 mod steady;
 #[cfg(test)]
 mod tests;
