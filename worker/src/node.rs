@@ -55,7 +55,7 @@ pub async fn run(
     let capture = config.capture.as_ref().map(|capture| open(capture, given)).transpose()?;
     let epoch = health::epoch_now();
     let of_ship = capture.as_ref().map(accounts).transpose()?;
-    let [of_rows, of_flows] =
+    let [of_rows, account] =
         capture.as_ref().map(accounts).transpose()?.map_or([None, None], |a| a.map(Some));
     let shipper = Shipper::start(&config, identity.as_ref(), epoch, of_ship)
         .context("cannot deliver rows")?;
@@ -79,15 +79,13 @@ pub async fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let mut ended = match capture {
         Some(capture) => {
-            let rows = shipper.output(Overflow::Drop).counted(of_rows);
-            let output = Output::new(Box::new(rows));
+            let output = Output::new(Box::new(shipper.output(Overflow::Drop).counted(of_rows)));
             let analysis = analysis_of(&config);
             let mut pipeline = Pipeline::new(&analysis, uid_seed(&config.node, epoch), output);
             trust.into_iter().for_each(|store| pipeline.validate_against(store));
             pipeline.report_itself();
             neighbours.into_iter().for_each(|others| pipeline.has_neighbours(others));
             let (stop, interface) = (stop.clone(), InterfaceWatch::default());
-            let account = of_flows;
             let thread = PacketThread { capture, pipeline, stop, gauges, interface, account };
             Some(spawn(&config.node, thread)?)
         }
