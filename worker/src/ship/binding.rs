@@ -222,16 +222,14 @@ impl Backlog {
         for mark in marks {
             written = written.and_then(|()| self.spool.append_mark(&mark));
         }
-        let mut broken = Vec::new();
         for &number in &again {
             written = written.and_then(|()| match self.move_to_active(number) {
-                // Nobody will ever read it.
-                Err(_) if !self.is_readable(number) => Ok(broken.push(number)),
+                // Its logger may have it; if not, sending it tells.
+                Err(_) if !self.is_readable(number) => Ok(()),
                 moved => moved,
             });
         }
         self.syncs.moved.extend(again);
-        self.settle(broken, &Outcome::Dropped(Reason::SpoolFault));
         match written {
             Ok(()) => {
                 self.syncs.has_failed = false;

@@ -166,12 +166,12 @@ pub(crate) fn correct(tallies: &mut Tallies, corrections: &mut Corrections) {
 #[serde(default)]
 pub(crate) struct Aside {
     epoch: u64,
-    rows: BTreeMap<String, u64>,
+    rows: BTreeMap<String, i64>,
 }
 
 impl Aside {
-    /// Rows of an earlier life are counted in the life `epoch`.
-    pub(super) fn add(&mut self, epoch: u64, stream: &str, rows: u64) {
+    /// Rows of an earlier life are counted in the life `epoch`, or no longer.
+    pub(super) fn add(&mut self, epoch: u64, stream: &str, rows: i64) {
         if self.epoch != epoch {
             *self = Self { epoch, ..Self::default() };
         }
@@ -179,7 +179,7 @@ impl Aside {
     }
 
     /// How many were, of a log stream.
-    pub(super) fn rows(&self, epoch: u64, stream: &str) -> u64 {
+    pub(super) fn rows(&self, epoch: u64, stream: &str) -> i64 {
         let rows = self.rows.get(stream).filter(|_| self.epoch == epoch);
         rows.copied().unwrap_or(0)
     }

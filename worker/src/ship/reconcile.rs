@@ -19,7 +19,7 @@ use tyto_capture::account::{Left, LeftRows};
 use tyto_writer::Position;
 
 use super::backlog::Backlog;
-use super::ledger::{Ledger, Reason};
+use super::ledger::{Ledger, Reason, Tally};
 use super::recovery::Recovered;
 
 /// Earlier lives that loggers are still asked about, at most; the oldest is then given up.
@@ -37,18 +37,10 @@ pub(crate) struct Hearing {
     known: BTreeMap<String, u64>,
     /// Sequence numbers below these were given out, as far as the spool or any logger knows.
     heard: BTreeMap<String, u64>,
-    /// Rows that loggers have and the ledger did not know.
+    /// Rows that loggers have and the ledger did not know, of this life or an earlier one.
     found: BTreeMap<String, u64>,
     /// Loggers that have not been heard.
     silent: BTreeSet<String>,
-}
-
-impl Hearing {
-    /// Rows of a log stream that some logger passed and that neither the spool nor a logger has.
-    fn missing(&self, stream: &str) -> u64 {
-        let of = |map: &BTreeMap<String, u64>| map.get(stream).copied().unwrap_or(0);
-        of(&self.heard).saturating_sub(of(&self.known) + of(&self.found))
-    }
 }
 
 impl Ledger {
@@ -99,7 +91,7 @@ impl Backlog {
         }
         for LeftRows { stream, rows, claims } in &left.streams {
             let known = self.totals.get(stream.as_str()).map_or(0, |tally| tally.produced);
-            let known = known - self.ledger.aside.rows(left.epoch, stream);
+            let known = known.saturating_sub_signed(self.ledger.aside.rows(left.epoch, stream));
             self.count_killed(stream, rows.saturating_sub(known), Reason::Killed);
             self.count_killed(stream, *claims, Reason::Unclaimed);
         }
@@ -149,28 +141,39 @@ impl Backlog {
         self.save_ledger();
     }
 
-    /// Nothing more is to be heard of a logger: once all were, what no logger has is lost.
+    /// Nothing more is to be heard of a logger: once all were, what no logger has is lost. All
+    /// lives together: a logger does not say of which one its rows are.
     pub(super) fn heard(&mut self, logger: &str) {
-        let mut lost: BTreeMap<String, u64> = BTreeMap::new();
-        self.ledger.hearings.retain_mut(|hearing| {
+        for hearing in &mut self.ledger.hearings {
             self.ledger_changed |= hearing.silent.remove(logger);
-            if !hearing.silent.is_empty() {
-                return true;
+        }
+        if self.ledger.hearings.iter().any(|hearing| !hearing.silent.is_empty()) {
+            return;
+        }
+        let (mut given, mut counted) = (BTreeMap::new(), BTreeMap::new());
+        for Hearing { known, heard, found, .. } in std::mem::take(&mut self.ledger.hearings) {
+            add_rows(&mut given, &heard);
+            add_rows(&mut counted, &known);
+            add_rows(&mut counted, &found);
+        }
+        for stream in counted.keys() {
+            given.entry(stream.clone()).or_default();
+        }
+        for (stream, given) in given {
+            let counted = counted.get(&stream).copied().unwrap_or(0);
+            self.find_again(&stream, counted.saturating_sub(given));
+            let rows = given.saturating_sub(counted);
+            if rows == 0 {
+                continue;
             }
-            for stream in hearing.heard.keys() {
-                *lost.entry(stream.clone()).or_default() += hearing.missing(stream);
-            }
-            false
-        });
-        for (stream, rows) in lost.into_iter().filter(|(_, rows)| *rows > 0) {
             tracing::error!(stream, rows, "a crash of this host lost rows");
             self.count_dropped(&stream, rows, Reason::HostCrash);
-            self.ledger.aside.add(self.ledger.epoch, &stream, rows);
+            self.ledger.aside.add(self.ledger.epoch, &stream, rows.cast_signed());
         }
     }
 
     fn acked_by(&self, logger: &str) -> BTreeMap<Arc<str>, u64> {
-        let of = |(stream, tally): (&Arc<str>, &super::ledger::Tally)| {
+        let of = |(stream, tally): (&Arc<str>, &Tally)| {
             Some((stream.clone(), *tally.acked_by.get(logger)?))
         };
         self.totals.iter().filter_map(of).collect()
@@ -224,17 +227,26 @@ impl Backlog {
             tally.produced += rows;
             tally.add_acked(Some(logger), rows);
         }
-        self.ledger.aside.add(self.ledger.epoch, stream, rows);
-        // Of which life they are nobody says: of one that misses them, the latest first.
-        let mut rows = rows;
-        for hearing in self.ledger.hearings.iter_mut().rev() {
-            let found = rows.min(hearing.missing(stream));
-            if found > 0 {
-                *hearing.found.entry(stream.to_string()).or_default() += found;
-            }
-            rows -= found;
+        self.ledger.aside.add(self.ledger.epoch, stream, rows.cast_signed());
+        match self.ledger.hearings.last_mut() {
+            Some(hearing) => *hearing.found.entry(stream.to_string()).or_default() += rows,
+            None => self.find_again(stream, rows),
         }
         self.ledger_changed = true;
+    }
+
+    /// A logger that was not part of the cluster when the others were heard has rows that were
+    /// counted as lost since.
+    fn find_again(&mut self, stream: &str, rows: u64) {
+        let lost = |tally: &Tally| tally.dropped.get(&Reason::HostCrash).copied().unwrap_or(0);
+        let rows = rows.min(self.ledger.settled.get(stream).map_or(0, lost));
+        for tallies in [&mut self.totals, &mut self.ledger.settled] {
+            let Some(tally) = tallies.get_mut(stream).filter(|_| rows > 0) else { continue };
+            tally.produced -= rows;
+            *tally.dropped.entry(Reason::HostCrash).or_default() -= rows;
+            tally.dropped.retain(|_, rows| *rows > 0);
+        }
+        self.ledger.aside.add(self.ledger.epoch, stream, -rows.cast_signed());
     }
 
     fn take_back(&mut self, logger: &str, stream: &Arc<str>, rows: u64, reason: Reason) {
@@ -255,5 +267,11 @@ impl Backlog {
         let corrections = self.ledger.corrections.entry(stream.to_string()).or_default();
         let of_logger = corrections.entry(logger.to_owned()).or_default();
         *of_logger.entry(reason).or_default() += rows;
+    }
+}
+
+fn add_rows(to: &mut BTreeMap<String, u64>, rows: &BTreeMap<String, u64>) {
+    for (stream, rows) in rows {
+        *to.entry(stream.clone()).or_default() += rows;
     }
 }
