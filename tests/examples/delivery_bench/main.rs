@@ -2,6 +2,8 @@
 //!
 //! - `throughput`: rows per second of one `LogStore`, and of a worker's shipping to the real
 //!   logger over mTLS on the loopback, with spool, acks and fsynced files;
+//! - `loopback`: of that the worker and its logger alone, `ROWS` for another count; under
+//!   `valgrind --tool=dhat --mode=copy` it tells the bytes copied per row;
 //! - `latency`: the time from a row's hand-over until it stands in the logger's file, at half of
 //!   the load that is aimed at;
 //! - `outage`: memory and spool of a worker whose logger is away for ten minutes, and how soon
@@ -32,9 +34,10 @@ fn main() -> Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match what.as_str() {
         "throughput" => runtime.block_on(throughput::run(&folder)),
+        "loopback" => runtime.block_on(throughput::loopback(&folder)),
         "latency" => runtime.block_on(latency::run(&folder)),
         "outage" => runtime.block_on(outage::run(&folder)),
         "rsyslog" => rsyslog::run(&folder),
-        other => bail!("`{other}`: expected throughput, latency, outage or rsyslog"),
+        other => bail!("`{other}`: expected throughput, loopback, latency, outage or rsyslog"),
     }
 }

@@ -25,9 +25,9 @@ pub(crate) async fn run(folder: &Path) -> Result<()> {
     loopback(folder).await
 }
 
-fn say(what: &str, took: Duration, note: &str) {
-    let rows_per_s = ROWS as f64 / took.as_secs_f64();
-    println!("{what}: {ROWS} rows in {:.2} s = {rows_per_s:.0} rows/s{note}", took.as_secs_f64());
+fn say(what: &str, rows: u64, took: Duration, note: &str) {
+    let rows_per_s = rows as f64 / took.as_secs_f64();
+    println!("{what}: {rows} rows in {:.2} s = {rows_per_s:.0} rows/s{note}", took.as_secs_f64());
 }
 
 /// Encoded beforehand, so that only the store is measured. Commits every 64 batches, as a
@@ -75,7 +75,12 @@ fn store(folder: &Path, format: LogFormats, what: &str) -> Result<()> {
     }
     store.commit()?;
     let share = 100.0 * commit.as_secs_f64() / begun.elapsed().as_secs_f64();
-    say(what, begun.elapsed(), &format!(" ({share:.0} % of it in commits: write, fdatasync)"));
+    say(
+        what,
+        ROWS,
+        begun.elapsed(),
+        &format!(" ({share:.0} % of it in commits: write, fdatasync)"),
+    );
     Ok(())
 }
 
@@ -84,20 +89,21 @@ fn ensure_row(is_taken: bool) {
 }
 
 /// Until every row is acked.
-async fn loopback(folder: &Path) -> Result<()> {
+pub(crate) async fn loopback(folder: &Path) -> Result<()> {
+    let rows = std::env::var("ROWS").map_or(Ok(ROWS), |rows| rows.parse())?;
     let pair = Pair::start(folder, 1 << 30)?;
     let mut output = pair.output()?;
     let begun = Instant::now();
     let writing = tokio::task::spawn_blocking(move || {
         let mut uids = UidMaker::new(1);
-        for n in 0..ROWS {
+        for n in 0..rows {
             output.row(&conn(n, Ts(FIRST.0 + n * 12_345_678), &mut uids));
         }
         output.finish(clock::now()).map(|()| begun.elapsed())
     });
     let written = writing.await??;
-    pair.acked(ROWS).await?;
+    pair.acked(rows).await?;
     let note = format!(" (encoded and handed over after {:.2} s)", written.as_secs_f64());
-    say("worker to logger, mTLS, spool, acks", begun.elapsed(), &note);
+    say("worker to logger, mTLS, spool, acks", rows, begun.elapsed(), &note);
     pair.end().await
 }
