@@ -299,11 +299,12 @@ impl Archive {
         let mut expired: Option<Instant> = None;
         let mut steady = SteadyTime::default();
         loop {
+            // Seen at each turn, so that a step and its return are both noticed; first, so that
+            // no step comes before the first look.
+            let now = steady.now(Ts(self.now.load(Ordering::Relaxed)), Instant::now());
             let archived = self.try_archive();
             let is_due = expired.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY);
             let has_more = archived.as_ref().is_ok_and(|&files| files > 0);
-            // Seen at each turn, so that a step and its return are both noticed.
-            let now = steady.now(Ts(self.now.load(Ordering::Relaxed)), Instant::now());
             if self.rules.any() && (is_due || has_more || self.is_disk_full()) {
                 self.expire(now);
                 expired = Some(Instant::now());
