@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type,
+};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
@@ -231,6 +233,20 @@ fn may_have(
     }
 }
 
+/// Reads at most `max` rows in the place of those before; how many there were.
+fn read_chunk<T: DataType>(
+    from: &mut ColumnReaderImpl<T>,
+    max: usize,
+    (defined, repeated): (&mut Vec<i16>, &mut Vec<i16>),
+    values: &mut Vec<T::T>,
+) -> io::Result<usize> {
+    defined.clear();
+    repeated.clear();
+    values.clear();
+    let read = from.read_records(max, Some(defined), Some(repeated), values);
+    read.map(|(rows, ..)| rows).map_err(fault)
+}
+
 impl Column {
     fn new(field_type: FieldType, reader: ColumnReader) -> io::Result<Self> {
         let chunk = match (field_type.scalar(), reader) {
@@ -255,34 +271,16 @@ impl Column {
     /// Reads so many rows.
     fn fill(&mut self, rows: u64) -> io::Result<()> {
         (self.level, self.value) = (0, 0);
-        let (defined, repeated) = (&mut self.defined, &mut self.repeated);
-        defined.clear();
-        repeated.clear();
+        let levels = (&mut self.defined, &mut self.repeated);
         let max = usize::try_from(rows).unwrap_or(usize::MAX);
         let read = match &mut self.chunk {
-            Chunk::Int64(from, values) => {
-                values.clear();
-                from.read_records(max, Some(defined), Some(repeated), values)
-            }
-            Chunk::Int32(from, values) => {
-                values.clear();
-                from.read_records(max, Some(defined), Some(repeated), values)
-            }
-            Chunk::Double(from, values) => {
-                values.clear();
-                from.read_records(max, Some(defined), Some(repeated), values)
-            }
-            Chunk::Bool(from, values) => {
-                values.clear();
-                from.read_records(max, Some(defined), Some(repeated), values)
-            }
-            Chunk::Bytes(from, values) => {
-                values.clear();
-                from.read_records(max, Some(defined), Some(repeated), values)
-            }
+            Chunk::Int64(from, values) => read_chunk(from, max, levels, values),
+            Chunk::Int32(from, values) => read_chunk(from, max, levels, values),
+            Chunk::Double(from, values) => read_chunk(from, max, levels, values),
+            Chunk::Bool(from, values) => read_chunk(from, max, levels, values),
+            Chunk::Bytes(from, values) => read_chunk(from, max, levels, values),
         };
-        let (found, ..) = read.map_err(fault)?;
-        if found as u64 == rows {
+        if read? as u64 == rows {
             Ok(())
         } else {
             Err(invalid("a column has fewer rows than its group"))
