@@ -167,7 +167,7 @@ impl Backlog {
         let (spool, mut ledger, recovered) = found;
         let previous_epoch = ledger.epoch;
         ledger.begin_hearing(&recovered, loggers);
-        let Recovered { items, homes, schemas, .. } = recovered;
+        let Recovered { items, homes, schemas, moved, .. } = recovered;
         ledger.begin_life(epoch, boot);
         let mut totals = ledger.settled.clone();
         homes.values().for_each(|home| ledger::add(&mut totals, &home.tallies));
@@ -195,7 +195,7 @@ impl Backlog {
             next_seqs: BTreeMap::new(),
             links: Vec::new(),
             next_link: 0,
-            syncs: Syncs::default(),
+            syncs: Syncs::after(moved),
             previous_epoch,
             now: Duration::ZERO,
             opened_s,

@@ -55,6 +55,11 @@ pub(super) struct Syncs {
 }
 
 impl Syncs {
+    /// A life begins; these batches were moved before it.
+    pub(super) fn after(moved: BTreeSet<u64>) -> Self {
+        Self { moved, ..Self::default() }
+    }
+
     /// A batch was written once more.
     pub(super) fn note_moved(&mut self, number: u64) {
         self.moved.insert(number);
@@ -194,6 +199,7 @@ impl Backlog {
 
     /// An earlier life ended before it could write again what its disk failed to sync.
     pub(super) fn distrust(&mut self, first_segment: u64) {
+        tracing::warn!(first_segment, "the life before could not sync its spool; written again");
         self.syncs.has_failed = true;
         self.syncs.failed.extend(self.homes.range(first_segment..).map(|(segment, _)| *segment));
     }
@@ -240,7 +246,10 @@ impl Backlog {
     }
 
     fn is_readable(&self, number: u64) -> bool {
-        self.items.get(&number).is_some_and(|item| self.spool.payload(item.location).is_ok())
+        self.items.get(&number).is_some_and(|item| {
+            self.schemas.contains_key(&item.head.fingerprint)
+                && self.spool.payload(item.location).is_ok()
+        })
     }
 
     /// Whether batches may not be on disk where they were moved to: where they were has to stay.

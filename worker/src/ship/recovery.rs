@@ -1,7 +1,7 @@
 //! What the spool of earlier lives says: which batches are not settled, and the counts of
 //! those that are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(crate) struct Recovered {
     pub(crate) schemas: HashMap<u64, Arc<Schema>>,
     /// Sequence number behind the last row of each life and log stream.
     pub(crate) ends: BTreeMap<(u64, Arc<str>), u64>,
+    /// Batches that an earlier life wrote once more: where they are now may not be on disk.
+    pub(crate) moved: BTreeSet<u64>,
     /// Who got batches from a number on; nobody when the name is empty.
     leases: BTreeMap<u64, String>,
     /// The wall clock at this start, seconds.
@@ -111,6 +113,7 @@ impl Recovered {
                 }
                 if let Some(before) = self.items.get(&head.number) {
                     move_home(&mut self.homes, &head, before.location.segment, location.segment);
+                    self.moved.insert(head.number);
                 } else {
                     self.homes.entry(location.segment).or_default().enter(&head);
                 }

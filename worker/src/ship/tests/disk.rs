@@ -85,6 +85,8 @@ struct Host {
     taken: [u64; 2],
     /// What the supervisor's page says: life, and rows by log stream.
     account: Option<(u64, [u64; 2])>,
+    /// The first segment that its disk failed to sync.
+    unsynced: Option<u64>,
     /// Batches in the spool after the latest step, and those of them that are on the medium.
     waiting: BTreeSet<usize>,
     durable: BTreeSet<usize>,
@@ -119,6 +121,7 @@ impl Host {
             names: BTreeMap::new(),
             taken: [0; 2],
             account: None,
+            unsynced: None,
             waiting: BTreeSet::new(),
             durable: BTreeSet::new(),
             doomed: BTreeSet::new(),
@@ -149,7 +152,7 @@ impl Host {
                 claims: 0,
             };
             let streams = STREAMS.iter().zip(&rows).map(of).collect();
-            backlog.count_left(&Left { epoch, flows: 0, unsynced: None, streams });
+            backlog.count_left(&Left { epoch, flows: 0, unsynced: self.unsynced, streams });
         }
         let mut rows = [0; 2];
         for (stream, produced) in backlog.produced() {
@@ -310,11 +313,15 @@ impl Host {
 
     fn die(&mut self, is_host: bool) {
         self.note_settled();
+        // A life that did not begin leaves what the one before did.
+        if let Some(backlog) = &self.backlog {
+            self.unsynced = backlog.unsynced();
+        }
         (self.backlog, self.job) = (None, None);
         self.loggers.iter_mut().for_each(|logger| logger.outgoing = None);
         if is_host {
             self.disk.crash_host();
-            (self.account, self.has_crashed) = (None, true);
+            (self.account, self.unsynced, self.has_crashed) = (None, None, true);
             self.boot += 1;
         } else {
             self.disk.kill();
