@@ -4,7 +4,7 @@
 use crate::analyzer::cx::Cx;
 use crate::analyzer::expected::{Expected, ExpectedStats};
 use crate::analyzer::late::LateStats;
-use crate::analyzer::{ftp, irc};
+use crate::analyzer::{dhcp, ftp, irc};
 use crate::decode::addr::Addr;
 use crate::flow::conn::Conn;
 use crate::neighbours::{Announced, Announcer, NeighbourStats, Neighbours, Note};
@@ -70,7 +70,7 @@ impl Pipeline {
             Note::Transferred(transferred) => {
                 ftp::data::hear_transferred(&mut self.shared, transferred, self.now);
             }
-            Note::Dhcp(piece) => self.shared.dhcp.add(*piece, &mut self.output),
+            Note::Dhcp(piece) => dhcp::take(*piece, self.now, &mut self.shared, &mut self.output),
             Note::Attention(at) => self.shared.late.attend(self.now.max(at)),
         }
     }

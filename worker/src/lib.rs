@@ -28,3 +28,10 @@ pub mod tls;
 mod transport;
 mod tunnels;
 pub mod x509;
+
+/// What the unit tests share with the tests outside, which know the crate by its name.
+#[cfg(test)]
+#[path = "../tests/connection/mod.rs"]
+mod connection;
+#[cfg(test)]
+extern crate self as tyto_worker;

@@ -172,7 +172,7 @@ const TURNS: &str = "packet_thread_turns";
 type Read = fn(&CaptureStats, &PipelineStats) -> u64;
 
 /// What is reported: name and value.
-const GAUGES: [(&str, Read); 35] = [
+const GAUGES: [(&str, Read); 36] = [
     ("packets_received", |capture, _| capture.received_packets),
     ("bytes_received", |capture, _| capture.received_bytes),
     ("packets_link", |capture, _| capture.link_packets),
@@ -204,6 +204,7 @@ const GAUGES: [(&str, Read); 35] = [
     ("conns_announced_too_late", |_, pipeline| pipeline.notes.late.missed),
     ("late_conns_refused", |_, pipeline| pipeline.notes.late.refused),
     ("notes_dropped", |_, pipeline| pipeline.notes.notes.dropped),
+    ("shed_level", |_, pipeline| pipeline.shed.level as u64),
     ("shed_levels_raised", |_, pipeline| pipeline.shed.raised),
     ("shed_undetected", |_, pipeline| pipeline.shed.undetected),
     ("shed_cut_short", |_, pipeline| pipeline.shed.cut_short),

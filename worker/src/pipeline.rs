@@ -381,9 +381,8 @@ impl Pipeline {
 
     fn transport(&mut self, carrier: &Carrier, packet: &IpPacket<'_>) {
         if packet.is_opaque {
-            // Behind ESP nothing is read; a mobility header must be the last.
-            if packet.next_proto != proto::NONE {
-                self.odd(carrier, Some(packet), &Weird::of_ip("mobility_piggyback"));
+            if let Some(name) = ip_odd::of_opaque(packet, self.ignore_checksums) {
+                self.odd(carrier, Some(packet), &Weird::of_ip(name));
             }
             return;
         }

@@ -27,17 +27,18 @@ const ENTER_PERCENT: [(Level, u8); 3] =
 /// a ring which drains and fills does not switch with each block.
 const LEAVE_BELOW_PERCENT: u8 = 25;
 
-/// The level at hand and what it cost.
+/// The level at hand and what the levels cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shedding {
-    level: Level,
-    /// What was left out so far.
+    /// What is left out, and was so far.
     pub stats: ShedStats,
 }
 
 /// What was left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShedStats {
+    /// The level at hand.
+    pub level: Level,
     /// Times that a higher level began.
     pub raised: u64,
     /// Connections begun without detection by content.
@@ -51,7 +52,7 @@ pub struct ShedStats {
 impl Shedding {
     /// The level.
     pub const fn level(&self) -> Level {
-        self.level
+        self.stats.level
     }
 
     /// The ring is filled to `percent`.
@@ -62,9 +63,9 @@ impl Shedding {
             .iter()
             .find(|(_, from)| percent >= from.saturating_sub(LEAVE_BELOW_PERCENT))
             .map_or(Level::Nothing, |(level, _)| *level);
-        let next = entered.max(self.level.min(held));
-        self.stats.raised += u64::from(next > self.level);
-        self.level = next;
+        let next = entered.max(self.stats.level.min(held));
+        self.stats.raised += u64::from(next > self.stats.level);
+        self.stats.level = next;
     }
 }
 

@@ -180,7 +180,7 @@ impl Pipeline {
         let is_confirmed = match found {
             Found::Inner(_) | Found::OddInner(..) => !by_both || core.tunnel_sides == 3,
             Found::OddTunnel(_) => true,
-            Found::Odd(..) | Found::Nothing | Found::Violation(..) => false,
+            Found::Odd(..) | Found::Nothing | Found::Violation(..) | Found::Cut(..) => false,
         };
         if is_confirmed {
             self.confirm_tunnel(id, kind);
@@ -203,6 +203,15 @@ impl Pipeline {
             }
             Found::Nothing => {}
             Found::Violation(reason, shown) => self.violated_tunnel(id, kind, reason, shown),
+            Found::Cut(name, shown) => {
+                if let Some(Conn { core, .. }) = self.flows.conn(id)
+                    && core.is_tunnels & kind.bit() != 0
+                {
+                    let weird = Weird::new(name).from(source);
+                    self.shared.weird(self.now, core, &weird, &mut self.output);
+                }
+                self.violated_tunnel(id, kind, tunnel::BAD_TEREDO, shown);
+            }
         }
     }
 

@@ -309,6 +309,25 @@ fn tunnels_within_tunnels_end_at_the_limit() {
     assert!(replay.rows("conn", &["uid"]).is_empty());
 }
 
+/// Teredo is easily seen where there is none: what is cut is odd only once both sides spoke it.
+#[test]
+fn teredo_that_is_cut_is_a_weird_once_it_was_confirmed() {
+    let odd = |from_both: bool| {
+        let packet = ipv6([0x20; 16], [0x21; 16], 59, b"");
+        let (a, b) = ((ORIG, 40_000), (RESP, 3544));
+        let mut replay = Replay::new();
+        replay.ip(0.0, &udp(a, b, &packet));
+        if from_both {
+            replay.ip(0.1, &udp(b, a, &packet));
+        }
+        replay.ip(0.2, &udp(a, b, &packet[..39])).ip(0.3, &udp(a, b, &[0]));
+        assert_eq!(replay.rows("analyzer", &["failure_reason"]), ["Bad Teredo encapsulation"]);
+        replay.rows("weird", &["name", "source", "id.resp_p"])
+    };
+    assert_eq!(odd(true), ["truncated_IPv6_in_Teredo TEREDO 3544"]);
+    assert!(odd(false).is_empty());
+}
+
 #[test]
 fn ipv6_connections_are_logged_too() {
     let (a, b) = ([0x20; 16], [0x21; 16]);

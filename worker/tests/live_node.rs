@@ -1,10 +1,14 @@
 //! A whole standalone node on a veth pair: packets in, log files out, each counted. Needs root,
 //! `ip` and `unshare`; says so and passes without.
+//!
+//! Longer than 500 lines: all tests share the stand-in for the supervisor and the worker that can
+//! be held.
 #![allow(clippy::unwrap_used)] // a test ends at the first thing that does not work
 
 #[path = "../../core/capture/tests/namespace/mod.rs"]
 mod namespace;
 
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -371,6 +375,117 @@ fn counters_of_card_ring_and_worker_account_for_each_packet() {
     assert!(count("packets_dropped") > 0 && count("ring_freezes") > 0, "{report:?}");
     assert_eq!(count("packets_analysed") + count("packets_empty"), count("packets_received"));
     assert_eq!([count("packets_malformed"), count("packets_truncated")], [0, 0]);
+}
+
+/// Blocks of the ring that fills up: so many that the packets of one turn, which the worker may
+/// be held in, are a small part of it.
+const FULL_RING_BLOCKS: u64 = 1024;
+/// Bytes of each.
+const FULL_RING_BLOCK_BYTES: u32 = 1 << 15;
+/// Bytes in a packet that fills it.
+const FILLER: [u8; 1400] = [b'x'; 1400];
+/// Bytes of the ring that one takes: with its headers, those of the kernel's frame and padding.
+const FILLER_RING_BYTES: u64 = 1536;
+/// Packets of each connection that fills it.
+const FILLER_FLOW_PACKETS: u64 = 64;
+
+/// Sends one query for a name, which is DNS if it is looked at.
+fn ask(from_port: u16) {
+    let query = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x07example\x03org\0\0\x01\0\x01";
+    let socket = UdpSocket::bind(("10.9.0.1", from_port)).unwrap();
+    socket.send_to(query, "10.9.0.2:53").unwrap();
+}
+
+/// Sends what takes `percent` of the ring, on new connections one after the other, which no
+/// port tells; gives the number of packets.
+fn fill(percent: u64, from_port: u16) -> u64 {
+    let ring_bytes = FULL_RING_BLOCKS * u64::from(FULL_RING_BLOCK_BYTES);
+    let flows = ring_bytes * percent / 100 / FILLER_RING_BYTES / FILLER_FLOW_PACKETS;
+    for port in (from_port..).take(usize::try_from(flows).unwrap()) {
+        let socket = UdpSocket::bind(("10.9.0.1", port)).unwrap();
+        for _ in 0..FILLER_FLOW_PACKETS {
+            socket.send_to(&FILLER, "10.9.0.2:40000").unwrap();
+        }
+    }
+    flows * FILLER_FLOW_PACKETS
+}
+
+/// Packets come while the worker is held, as they would while it does not get on with them.
+/// Gives the number of connections that came while there was room.
+async fn overload(prefix: &Path) -> u64 {
+    let reports = supervise(prefix);
+    let mut node = config(prefix, Some("v1"));
+    let capture = node.capture.as_mut().unwrap();
+    capture.buffer_size_bytes = FULL_RING_BLOCKS * u64::from(FULL_RING_BLOCK_BYTES);
+    (capture.block_size_bytes, capture.snaplen_bytes) = (FULL_RING_BLOCK_BYTES, 2048);
+    let mut worker = Worker::start(prefix, &node);
+    reports.wait_for("running", |report| report.phase == "running").await;
+    let count = |name| counter(&reports.last().unwrap(), name);
+    let is_quiet = |sent: u64| {
+        move |report: &v1::NodeHealth| {
+            let count = |name| counter(report, name);
+            count("packets_received") + count("packets_dropped") == sent && count("shed_level") == 0
+        }
+    };
+    ask(30_000);
+    let mut sent = 1;
+    reports.wait_for("the first query", is_quiet(sent)).await;
+    assert_eq!(count("shed_levels_raised"), 0);
+
+    // More than half full: depth of analysis is left out, and no packet is.
+    worker.signal("STOP");
+    let packets = fill(60, 23_000);
+    sent += packets;
+    worker.signal("CONT");
+    reports.wait_for("what filled it by half", is_quiet(sent)).await;
+    let unanalysed = count("shed_unanalysed");
+    assert!(count("shed_levels_raised") > 0 && count("shed_undetected") + unanalysed > 0);
+    assert_eq!(count("packets_dropped"), 0);
+
+    // Fuller than full: nothing is analysed, all that fits is counted.
+    worker.signal("STOP");
+    sent += fill(20, 24_000);
+    ask(30_001);
+    sent += 1 + fill(100, 25_000);
+    worker.signal("CONT");
+    reports.wait_for("what overflowed it", is_quiet(sent)).await;
+    assert!(count("packets_dropped") > 0 && count("shed_unanalysed") > unanalysed);
+
+    // Once it is empty, everything is as before.
+    let shed = [count("shed_levels_raised"), count("shed_undetected"), count("shed_unanalysed")];
+    ask(30_002);
+    reports.wait_for("the last query", is_quiet(sent + 1)).await;
+    assert_eq!(
+        shed,
+        [count("shed_levels_raised"), count("shed_undetected"), count("shed_unanalysed")]
+    );
+    worker.signal("TERM");
+    worker.0.wait().unwrap();
+    packets / FILLER_FLOW_PACKETS
+}
+
+/// docs/operate.md, "When packets come too fast".
+#[test]
+fn a_ring_that_fills_costs_depth_of_analysis_before_packets_until_it_is_empty_again() {
+    if !inside_namespace(
+        "a_ring_that_fills_costs_depth_of_analysis_before_packets_until_it_is_empty_again",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let flows = in_runtime(overload(folder.path()));
+    let rows = archived_rows(folder.path(), "conn");
+    // conn.log is complete whatever was left out.
+    let is_filler = |row: &&String| {
+        row.split('\t').nth(3).is_some_and(|port| port.starts_with("23"))
+            && row.split('\t').nth(16) == Some(&FILLER_FLOW_PACKETS.to_string())
+    };
+    assert_eq!(rows.iter().filter(is_filler).count() as u64, flows);
+    let service_of = |port: &str| {
+        let row = rows.iter().find(|row| row.split('\t').nth(3) == Some(port)).unwrap();
+        row.split('\t').nth(7).unwrap().to_owned()
+    };
+    assert_eq!(["30000", "30001", "30002"].map(service_of), ["dns", "-", "dns"]);
 }
 
 /// What the filter rejects is the difference of card and ring.

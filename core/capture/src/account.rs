@@ -108,11 +108,13 @@ impl Account {
         }
     }
 
-    /// A life begins; `rows` were made before it, per log stream.
+    /// A life begins; `rows` were made before it, per log stream. What was not synced still is not:
+    /// that stays until [`set_unsynced`](Self::set_unsynced).
     pub fn begin<'a>(&self, epoch: u64, rows: impl Iterator<Item = (&'a str, u64)>) {
         // Nobody's, while the counts are of two lives.
         self.store(WORD_EPOCH, 0);
-        (WORD_FLOWS..Words::COUNT).for_each(|word| self.store(word, 0));
+        let counts = (WORD_FLOWS..Words::COUNT).filter(|word| *word != WORD_UNSYNCED);
+        counts.for_each(|word| self.store(word, 0));
         for (stream, rows) in rows {
             if let Some(slot) = self.slot(stream) {
                 self.add_rows(slot, rows);
@@ -240,7 +242,9 @@ mod tests {
         assert_eq!(next.left(), Left { epoch: 7, flows: 9, unsynced: Some(0), streams });
         next.begin(8, [("dns", 5)].into_iter());
         let streams = vec![left("dns", 5, 0)];
-        assert_eq!(next.left(), Left { epoch: 8, flows: 0, unsynced: None, streams });
+        assert_eq!(next.left(), Left { epoch: 8, flows: 0, unsynced: Some(0), streams });
+        next.set_unsynced(None);
+        assert_eq!(next.left().unsynced, None);
         // The cursor's own words are not touched.
         assert_eq!(page.file.made().unwrap().interface, 1);
     }

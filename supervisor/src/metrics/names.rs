@@ -123,6 +123,10 @@ pub(crate) const NODE_COUNTERS: &[NodeCounter] = &[
     count("notes_untaken", "Notes that no proxy took: other workers do not know."),
     count("notes_dropped", "Notes between workers that found a queue full."),
     count("notes_unread", "Notes of other workers that made no sense."),
+    gauge(
+        "shed_level",
+        "How much is left out now: 0 nothing, 1 detection by content, 2 long connections too, 3 all analysis.",
+    ),
     count("shed_levels_raised", "Times that the ring was so full that more was left out."),
     count("shed_undetected", "Connections looked at by their port only."),
     count("shed_cut_short", "Connections whose analysis ended at 1 MiB."),

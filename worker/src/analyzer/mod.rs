@@ -28,6 +28,7 @@ pub mod nvt;
 pub mod stage;
 pub mod state;
 pub mod text;
+mod uri;
 
 // Protocols, by what they are for.
 // Names, addresses, time, management:

@@ -138,7 +138,11 @@ impl Stage {
         };
         match self.first {
             None => self.first = Some(slot),
-            Some(_) => self.others.push(slot),
+            Some(_) => {
+                // A second is common (DTLS on QUIC's port), a third is not.
+                self.others.reserve_exact(usize::from(self.others.is_empty()));
+                self.others.push(slot);
+            }
         }
         true
     }

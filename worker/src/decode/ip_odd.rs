@@ -2,8 +2,8 @@
 //! reading the packet, which few packets with such headers pay for.
 
 use super::addr::Addr;
-use super::be16;
-use super::ip::proto;
+use super::ip::{IpPacket, proto};
+use super::{be16, checksum};
 
 /// Length of the fixed header, bytes.
 const IPV6_HEADER_LEN: usize = 40;
@@ -35,25 +35,54 @@ struct Walk<F> {
 pub fn look(bytes: &[u8], tell: impl FnMut(Odd)) {
     let (Some(src), Some(dst)) = (address(bytes, 8), address(bytes, 24)) else { return };
     let mut walk = Walk { src, dst, has_home: false, has_last_hop: false, tell };
-    let Some(mut kind) = bytes.get(6).copied() else { return };
-    let mut rest = bytes.get(IPV6_HEADER_LEN..).unwrap_or_default();
-    for _ in 0..HEADERS_MAX {
-        let &[next, units, ..] = rest else { return };
-        let len = match kind {
-            proto::AH => 8 + 4 * usize::from(units),
-            proto::HOP_BY_HOP | proto::ROUTING | proto::DESTINATION => 8 + 8 * usize::from(units),
-            // The others end the chain.
-            _ => return,
-        };
-        let Some(header) = rest.get(..len) else { return };
+    for (kind, header) in extensions(bytes) {
         match kind {
             proto::ROUTING => walk.routing(header),
             proto::DESTINATION => walk.destination(header),
             _ => {}
         }
-        rest = rest.get(len..).unwrap_or_default();
-        kind = next;
     }
+}
+
+/// What is odd in a packet that ends with ESP, behind which nothing is read, or with a mobility
+/// header, which must be the last.
+#[cold]
+pub fn of_opaque(packet: &IpPacket<'_>, ignore_checksums: bool) -> Option<&'static str> {
+    if !ignore_checksums && has_bad_mobility_checksum(packet.bytes, packet.src, packet.dst) {
+        return Some("bad_MH_checksum");
+    }
+    (packet.next_proto != proto::NONE).then_some("mobility_piggyback")
+}
+
+/// Whether the mobility header (RFC 6275 section 6.1), if there is one, has another checksum than
+/// it should between these ends. As in Zeek, the length counts modulo 256.
+fn has_bad_mobility_checksum(bytes: &[u8], src: Addr, dst: Addr) -> bool {
+    let mobility = extensions(bytes).find(|(kind, _)| *kind == proto::MOBILITY);
+    mobility.is_some_and(|(kind, header)| {
+        let summed = header.get(..header.len() % 256).unwrap_or(header);
+        !checksum::is_valid_with_pseudo_header(src, dst, kind, summed)
+    })
+}
+
+/// The extension headers of an IPv6 packet up to the one that ends their chain, which a mobility
+/// header does. What is cut or of another kind is none.
+fn extensions(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut kind = bytes.get(6).copied().unwrap_or(proto::NONE);
+    let mut rest = bytes.get(IPV6_HEADER_LEN..).unwrap_or_default();
+    let next = move || {
+        let &[next, units, ..] = rest else { return None };
+        let len = match kind {
+            proto::AH => 8 + 4 * usize::from(units),
+            proto::HOP_BY_HOP | proto::ROUTING | proto::DESTINATION | proto::MOBILITY => {
+                8 + 8 * usize::from(units)
+            }
+            _ => return None,
+        };
+        let (header, behind) = rest.split_at_checked(len)?;
+        rest = if kind == proto::MOBILITY { &[] } else { behind };
+        Some((std::mem::replace(&mut kind, next), header))
+    };
+    std::iter::from_fn(next).take(HEADERS_MAX)
 }
 
 impl<F: FnMut(Odd)> Walk<F> {
@@ -162,6 +191,23 @@ mod tests {
         assert_eq!(told(43, &[&routing(59, 2, 9, 1)]), ["unknown_routing_type"]);
         let twice = told(43, &[&routing(43, 2, 2, 1), &routing(59, 2, 2, 1)]);
         assert_eq!(twice, ["multiple_routing_headers"]);
+    }
+
+    #[test]
+    fn a_mobility_header_has_a_checksum_between_the_ends() {
+        let (src, dst) = (Addr::v6([1; 16]), Addr::v6([2; 16]));
+        let is_bad = |src, sum: [u8; 2]| {
+            let mut bytes = vec![0x60, 0, 0, 0, 0, 16, 60, 64];
+            bytes.extend([[1; 16], [2; 16]].concat());
+            bytes.extend([135, 0, 1, 4, 0, 0, 0, 0, 59, 0, 0, 0, sum[0], sum[1], 0, 0]);
+            has_bad_mobility_checksum(&bytes, src, dst)
+        };
+        // 59 * 256, eight times 0x0101 and 0x0202, 135, and 8 bytes: the rest to 0xffff.
+        let sum = (0xffff - (0x3b00 + 8 * 0x0303 + 135 + 8)) as u16;
+        assert!(!is_bad(src, sum.to_be_bytes()));
+        assert!(is_bad(src, (sum + 1).to_be_bytes()));
+        assert!(is_bad(dst, sum.to_be_bytes()));
+        assert!(!has_bad_mobility_checksum(&[0x60; 60], src, dst));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Found<'a> {
     /// Not this tunnel's protocol: the connection is not looked at again. The reason, and the
     /// bytes that show it.
     Violation(Cow<'static, str>, &'a [u8]),
+    /// The same, because it is cut: odd, by Zeek's name, where the tunnel was confirmed.
+    Cut(&'static str, &'a [u8]),
 }
 
 /// Something odd in a packet that should be a tunnel's, by Zeek's name.
@@ -265,10 +267,15 @@ fn gtp_packet(packet: &[u8]) -> Found<'_> {
     }
 }
 
+/// Why a connection is not Teredo, in Zeek's words.
+pub const BAD_TEREDO: &str = "Bad Teredo encapsulation";
+
 /// Teredo (RFC 4380 section 5.1.1): authentication and origin before an IPv6 packet.
 pub fn teredo(bytes: &[u8]) -> Found<'_> {
-    let Some(packet) = behind_teredo_headers(bytes, false, false) else {
-        return violation("Bad Teredo encapsulation", bytes);
+    let packet = match behind_teredo_headers(bytes, false, false) {
+        Ok(packet) => packet,
+        Err(Some(cut)) => return Found::Cut(cut, bytes),
+        Err(None) => return violation(BAD_TEREDO, bytes),
     };
     // Zeek shows the datagram from its begin, as long as the packet inside.
     let shown = bytes.get(..packet.len()).unwrap_or(bytes);
@@ -287,15 +294,31 @@ pub fn teredo(bytes: &[u8]) -> Found<'_> {
     }
 }
 
-fn behind_teredo_headers(bytes: &[u8], origin: bool, authentication: bool) -> Option<&[u8]> {
-    match be16(bytes, 0)? {
-        0 if !origin => behind_teredo_headers(bytes.get(8..)?, true, authentication),
-        1 if !origin && !authentication => {
-            let (id_len, value_len) = (usize::from(*bytes.get(2)?), usize::from(*bytes.get(3)?));
-            behind_teredo_headers(bytes.get(13 + id_len + value_len..)?, origin, true)
+/// The error is the name of what is cut, if something is.
+fn behind_teredo_headers(
+    bytes: &[u8],
+    origin: bool,
+    authentication: bool,
+) -> Result<&[u8], Option<&'static str>> {
+    const IPV6_HEADER_LEN: usize = 40;
+    match be16(bytes, 0).ok_or(Some("truncated_Teredo"))? {
+        0 if !origin => {
+            let behind = bytes.get(8..).ok_or(Some("truncated_Teredo_origin_indication"))?;
+            behind_teredo_headers(behind, true, authentication)
         }
-        tag if tag >> 12 == 6 && bytes.len() >= 40 => Some(bytes),
-        _ => None,
+        1 if !origin && !authentication => {
+            let behind = match bytes {
+                [_, _, id_len, value_len, ..] => {
+                    bytes.get(13 + usize::from(*id_len) + usize::from(*value_len)..)
+                }
+                _ => None,
+            };
+            let behind = behind.ok_or(Some("truncated_Teredo_authentication"))?;
+            behind_teredo_headers(behind, origin, true)
+        }
+        tag if tag >> 12 == 6 && bytes.len() >= IPV6_HEADER_LEN => Ok(bytes),
+        tag if tag >> 12 == 6 => Err(Some("truncated_IPv6_in_Teredo")),
+        _ => Err(None),
     }
 }
 
@@ -491,6 +514,20 @@ mod tests {
         assert!(matches!(teredo(&longer), Found::Violation(..)));
         let bubble = [ipv6(0), vec![0]].concat();
         assert!(matches!(teredo(&bubble), Found::OddInner("Teredo_bubble_with_payload", _)));
+    }
+
+    #[test]
+    fn teredo_that_is_cut_is_told_by_what_is() {
+        let cut = |bytes: &[u8]| match teredo(bytes) {
+            Found::Cut(name, _) => name,
+            _ => "",
+        };
+        assert_eq!(cut(&[0]), "truncated_Teredo");
+        assert_eq!(cut(&[0, 0, 1, 2, 3, 4, 5]), "truncated_Teredo_origin_indication");
+        assert_eq!(cut(&[0, 1, 2]), "truncated_Teredo_authentication");
+        assert_eq!(cut(&[0, 1, 2, 1, 7, 7, 7, 0]), "truncated_Teredo_authentication");
+        assert_eq!(cut(&[0x60; 39]), "truncated_IPv6_in_Teredo");
+        assert_eq!(cut(&[0x45; 39]), "");
     }
 
     #[test]

@@ -9,15 +9,18 @@
 //! `cargo bolero test -p tyto-worker --test fuzz http`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+#[path = "../connection/mod.rs"]
+mod connection;
 mod feed;
 mod script;
 mod seeds;
 
 use std::time::Duration;
 
-use feed::Connection;
+use connection::Connection;
 use script::Script;
 use tyto_worker::analyzer::{SPECS, spec};
+use tyto_worker::output::Nowhere;
 
 /// Time for one target, seconds, where `TYTO_FUZZ_SECONDS` does not say.
 const TARGET_SECONDS: f64 = 1.0;
@@ -111,8 +114,8 @@ fn fuzz(name: &str) {
         .with_shrink_time(Duration::from_secs(2))
         .for_each(|input: &[u8]| {
             let script = Script::of(input, &seeds);
-            let mut conn = Connection::new(spec, script.proto);
-            script.steps.iter().for_each(|step| conn.take(step));
-            conn.end();
+            let mut conn = Connection::new(spec, script.proto, Box::new(Nowhere));
+            script.steps.iter().for_each(|step| feed::take(&mut conn, step));
+            feed::end(conn);
         });
 }

@@ -34,7 +34,7 @@ const UIDS_MAX: usize = 10;
 /// `DHCP::max_msg_types_per_log_entry`).
 const MESSAGES_MAX: usize = 50;
 /// Transactions at a time (Zeek: `DHCP::max_tracked_transactions`); the oldest is written early.
-const TRANSACTIONS_MAX: usize = 100_000;
+pub(super) const TRANSACTIONS_MAX: usize = 100_000;
 
 /// All transactions of a worker.
 #[derive(Debug, Default)]
@@ -267,8 +267,9 @@ impl Transactions {
         self.forced
     }
 
-    /// Adds a message, whoever saw it.
-    pub fn add(&mut self, piece: Piece, out: &mut Output) {
+    /// Adds a message, whoever saw it. True when that cost another transaction its place.
+    pub(super) fn add(&mut self, piece: Piece, out: &mut Output) -> bool {
+        let forced = self.forced;
         let number = piece.transaction;
         if !self.open.contains_key(&number) {
             self.make_room(out);
@@ -278,12 +279,14 @@ impl Transactions {
             let begun = Transaction::begin(piece.ts, self.begun, start);
             self.open.insert(number, begun);
         }
-        let Some(transaction) = self.open.get_mut(&number) else { return };
-        transaction.add(piece);
-        if transaction.is_full() {
-            transaction.write_as_it_stands(out);
-            self.open.remove(&number);
+        if let Some(transaction) = self.open.get_mut(&number) {
+            transaction.add(piece);
+            if transaction.is_full() {
+                transaction.write_as_it_stands(out);
+                self.open.remove(&number);
+            }
         }
+        self.forced > forced
     }
 
     fn make_room(&mut self, out: &mut Output) {

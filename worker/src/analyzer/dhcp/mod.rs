@@ -2,9 +2,13 @@
 //! and is put together for all of them ([`join`]).
 
 use tyto_core::net::{Proto, Side};
+use tyto_core::time::Ts;
 
+use super::state::Shared;
 use super::{Analyzer, Cx, First, Match, Spec};
+use crate::log::weird::Weird;
 use crate::neighbours::Note;
+use crate::output::Output;
 
 pub mod join;
 mod log;
@@ -60,9 +64,18 @@ impl Analyzer for Dhcp {
         // In a cluster the parts of a transaction come together at one worker, which may be this.
         let note = Note::Dhcp(Box::new(piece));
         if let Err(Note::Dhcp(piece)) = cx.shared.neighbours.tell(note) {
-            cx.shared.dhcp.add(*piece, cx.out);
+            take(*piece, cx.now, cx.shared, cx.out);
         }
     }
 
     fn end(&mut self, _cx: &mut Cx<'_>) {}
+}
+
+/// A message that this worker or another saw, at the worker where its transaction is put together.
+pub fn take(piece: join::Piece, now: Ts, shared: &mut Shared, out: &mut Output) {
+    if shared.dhcp.add(piece, out) {
+        let addl = join::TRANSACTIONS_MAX.to_string();
+        let weird = Weird::new("DHCP_max_tracked_transactions_exceeded").with(&addl);
+        shared.weird_of_nobody(now, &weird.from(SPEC.name), out);
+    }
 }

@@ -2,6 +2,7 @@
 
 use tyto_core::net::{Proto, Side};
 
+use super::join::TRANSACTIONS_MAX;
 use super::{SPEC, parser, probe};
 use crate::analyzer::conversation_tests::{Bench, hex};
 use crate::analyzer::{First, Match};
@@ -80,4 +81,21 @@ fn hardware_addresses_have_six_or_eight_bytes() {
     assert_eq!(parser::mac(&hex("0102030405060000000000000000000000")), "01:02:03:04:05:06");
     assert_eq!(parser::mac(&hex("0102030405060708")), "01:02:03:04:05:06:07:08");
     assert_eq!(parser::mac(&hex("01020304")), "");
+}
+
+#[test]
+fn one_transaction_too_many_is_a_weird_and_writes_the_oldest() {
+    let mut bench = Bench::new(&SPEC, Proto::Udp);
+    let mut discover = message([0; 4], "35 01 01");
+    for transaction in 0..=u32::try_from(TRANSACTIONS_MAX).unwrap() {
+        discover[4..8].copy_from_slice(&transaction.to_be_bytes());
+        // Within less time than a transaction may take.
+        bench.conn.deliver(Side::Orig, &discover);
+    }
+    let rows = bench.end();
+    let weirds: Vec<_> = rows.iter().filter(|row| row.starts_with("weird ")).collect();
+    assert_eq!(weirds.len(), 1, "{weirds:?}");
+    let told = r#""name":"DHCP_max_tracked_transactions_exceeded","addl":"100000""#;
+    assert!(weirds[0].contains(told) && weirds[0].contains(r#""source":"DHCP""#), "{weirds:?}");
+    assert_eq!(rows.len(), TRANSACTIONS_MAX + 2);
 }

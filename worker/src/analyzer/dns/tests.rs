@@ -148,7 +148,7 @@ fn a_chain_of_pointers_ends() {
 fn an_answer_that_comes_first_swaps_the_roles() {
     let mut bench = Bench::new(&SPEC, Proto::Udp);
     bench.send(Side::Orig, &answer(7, "a.example", 1, &[192, 0, 2, 1]));
-    assert_eq!(bench.core.history.letters(), b"^");
+    assert_eq!(bench.conn.core.history.letters(), b"^");
     assert_eq!(bench.service(), "dns");
     assert!(bench.end()[0].contains("\"id.orig_h\":\"192.0.2.80\""));
 }
@@ -158,9 +158,9 @@ fn a_session_is_over_when_nothing_came_for_ten_seconds() {
     let mut bench = Bench::new(&SPEC, Proto::Udp);
     bench.send(Side::Orig, &question(7, "a.example", 1));
     bench.pause(5);
-    assert!(!bench.core.wants_end);
+    assert!(!bench.conn.core.wants_end);
     bench.pause(5);
-    assert!(bench.core.wants_end);
+    assert!(bench.conn.core.wants_end);
 }
 
 /// RFC 1001 section 14.1.

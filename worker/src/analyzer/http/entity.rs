@@ -1,22 +1,18 @@
 //! An entity: the headers and the body of a message, or of a part of a multipart one. State
 //! only; [`super::message`] moves it.
 
-use super::base64::Base64;
+use super::super::mime::decode::Content;
+use super::super::mime::format::Format;
 use super::inflate::Inflate;
 use super::transactions::BodyFile;
 
 /// An entity that is being read.
 #[derive(Debug)]
 pub(super) struct Entity {
-    pub(super) media: Media,
-    /// What separates the parts, where there are parts.
-    pub(super) boundary: Option<Vec<u8>>,
-    pub(super) transfer: Transfer,
-    pub(super) base64: Base64,
+    pub(super) format: Format,
+    pub(super) content: Content,
     pub(super) in_header: bool,
     pub(super) is_over: bool,
-    /// A line end was read that belongs to the boundary, if one follows.
-    pub(super) owes_crlf: bool,
     pub(super) body: Body,
     pub(super) chunks: Chunks,
     pub(super) content_length: Option<u64>,
@@ -38,26 +34,6 @@ pub(super) struct Entity {
     /// What tells its file from others, once that has begun: bytes that come when it is over
     /// belong to the same file, although another transaction is current by then.
     pub(super) file_handle: Option<Vec<u8>>,
-}
-
-/// What the Content-Type says, as far as it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Media {
-    /// Parts between boundaries.
-    Multipart,
-    /// A message with headers of its own.
-    Message,
-    /// Anything else.
-    Plain,
-}
-
-/// The Content-Transfer-Encoding of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transfer {
-    /// As it is.
-    Plain,
-    QuotedPrintable,
-    Base64,
 }
 
 /// Whether a body follows the headers when they do not say so.
@@ -97,13 +73,10 @@ impl Entity {
     /// The entity of a message.
     pub(super) fn new(body: Body) -> Self {
         Self {
-            media: Media::Plain,
-            boundary: None,
-            transfer: Transfer::Plain,
-            base64: Base64::default(),
+            format: Format::default(),
+            content: Content::default(),
             in_header: true,
             is_over: false,
-            owes_crlf: false,
             body,
             chunks: Chunks::No,
             content_length: None,
@@ -123,14 +96,10 @@ impl Entity {
 
     /// An entity inside of `self`.
     pub(super) fn child(&self) -> Self {
-        Self { transfer: self.transfer, ..Self::new(Body::Yes) }
+        Self { content: self.content.within(), ..Self::new(Body::Yes) }
     }
 
     pub(super) const fn is_chunked(&self) -> bool {
         !matches!(self.chunks, Chunks::No)
-    }
-
-    pub(super) const fn has_parts(&self) -> bool {
-        matches!(self.media, Media::Multipart | Media::Message)
     }
 }

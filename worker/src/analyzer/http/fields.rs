@@ -3,17 +3,18 @@
 
 use tyto_core::net::Side;
 
-use super::entity::{Chunks, Coding, Entity, Media, Transfer};
-use super::header::{self, Header};
+use super::super::mime::header::Header;
+use super::entity::{Chunks, Coding, Entity};
 use super::message::Env;
+use super::number::number;
 
 impl Entity {
     /// A header of this entity, which is `depth` deep in the message.
     pub(super) fn header(&mut self, depth: usize, header: &Header<'_>, env: &mut Env<'_, '_>) {
         if header.is(b"content-type") {
-            self.content_type(header);
+            self.format.content_type(header.value);
         } else if header.is(b"content-transfer-encoding") {
-            self.content_transfer_encoding(header);
+            self.content.has_encoding(header.value);
         } else if header.is(b"content-length") {
             self.content_length(header, env);
         } else if header.is(b"content-range") && env.dialog.reply_code == 206 {
@@ -37,40 +38,12 @@ impl Entity {
         }
     }
 
-    fn content_type(&mut self, header: &Header<'_>) {
-        let Some((main, parameters)) = header::media_type(header.value) else { return };
-        self.media = if main.eq_ignore_ascii_case(b"multipart") {
-            Media::Multipart
-        } else if main.eq_ignore_ascii_case(b"message") {
-            Media::Message
-        } else {
-            Media::Plain
-        };
-        if self.media == Media::Multipart {
-            self.boundary = header::boundary(parameters).or_else(|| self.boundary.take());
-            if self.boundary.is_none() {
-                self.media = Media::Plain;
-            }
-        }
-    }
-
-    fn content_transfer_encoding(&mut self, header: &Header<'_>) {
-        let Some((token, _)) = header.first_token() else { return };
-        self.transfer = if token.eq_ignore_ascii_case(b"quoted-printable") {
-            Transfer::QuotedPrintable
-        } else if token.eq_ignore_ascii_case(b"base64") {
-            Transfer::Base64
-        } else {
-            Transfer::Plain
-        };
-    }
-
     fn content_length(&mut self, header: &Header<'_>, env: &mut Env<'_, '_>) {
         if self.is_chunked() {
             env.cx.weird("HTTP_content_length_and_chunked");
         }
         let Some((token, _)) = header.first_token() else { return };
-        let length = header::number(token, 10).and_then(|length| u64::try_from(length).ok());
+        let length = number(token, 10).and_then(|length| u64::try_from(length).ok());
         let Some(length) = length else {
             env.cx.weird_with("HTTP_bad_content_length", &String::from_utf8_lossy(token));
             self.content_length = Some(0);
@@ -136,8 +109,7 @@ impl Entity {
             return;
         };
         let shown = String::from_utf8_lossy(&range);
-        let (Some(first), Some(last)) = (header::number(first, 10), header::number(last, 10))
-        else {
+        let (Some(first), Some(last)) = (number(first, 10), number(last, 10)) else {
             env.cx.weird_with("HTTP_content_range_cannot_parse", &shown);
             return;
         };
@@ -154,7 +126,7 @@ impl Entity {
             return;
         }
         if instance != b"*" {
-            let length = header::number(instance, 10);
+            let length = number(instance, 10);
             if length.is_none() {
                 env.cx.weird_with("HTTP_content_range_invalid_instance", &shown);
             }

@@ -1,9 +1,8 @@
 //! Request and status lines (RFC 9112 sections 3 and 4, HTTP/0.9), as lenient as Zeek.
 
-use super::super::Cx;
+use super::super::mime::header::{is_blank, skip_blanks};
+use super::super::{Cx, uri};
 use super::Dialog;
-use super::header::{is_blank, skip_blanks};
-use super::uri;
 
 /// Major and minor number; (0, 0) when unknown.
 pub(super) type Version = (u8, u8);

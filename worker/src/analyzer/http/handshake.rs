@@ -9,7 +9,7 @@ use tyto_core::time::Ts;
 use tyto_core::uid::Uid;
 
 use super::super::Cx;
-use super::header::Header;
+use super::super::mime::header::Header;
 
 /// What the responder adds to the key (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

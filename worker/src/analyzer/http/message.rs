@@ -7,16 +7,16 @@ use tyto_core::net::Side;
 
 use super::super::Cx;
 use super::super::content_line::{ContentLine, Eol};
+use super::super::mime::DEPTH_MAX;
+use super::super::mime::decode::Line;
+use super::super::mime::format::{Boundary, Field};
+use super::super::mime::header::Header;
 use super::Dialog;
-use super::entity::{Body, Chunks, Coding, Entity, Media, Transfer};
-use super::header::{self, Header};
+use super::entity::{Body, Chunks, Coding, Entity};
 use super::inflate::Inflate;
+use super::number::number;
 use super::transactions::Transactions;
 
-/// Entities inside of entities (Zeek: `MIME::max_depth`).
-const DEPTH_MAX: usize = 100;
-/// Bytes of a folded header that are kept (Zeek: `MIME::max_header_bytes`).
-const HEADER_BYTES_MAX: usize = 65_536;
 /// Plain delivery until the connection ends.
 const UNTIL_END: u64 = i64::MAX as u64;
 
@@ -26,8 +26,9 @@ pub(super) struct Message {
     /// The entity, and the entities inside of it, each in the one before.
     entities: Vec<Entity>,
     /// The header whose line may go on; kept from message to message for its memory.
-    header: Vec<u8>,
-    header_lines: u32,
+    field: Field,
+    /// Memory for content whose encoding is resolved.
+    decoded: Vec<u8>,
     /// Which entity is being read.
     current: Option<usize>,
     body_bytes: u64,
@@ -42,21 +43,13 @@ pub(super) struct Env<'e, 'c> {
     pub(super) cx: &'e mut Cx<'c>,
 }
 
-/// What a line of a multipart body is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Boundary {
-    No,
-    Next,
-    Closing,
-}
-
 impl Message {
     /// Begins a message behind its first line. True if one was not over yet.
     pub(super) fn begin(&mut self, body: Body, env: &mut Env<'_, '_>) -> bool {
         let was_open = !self.entities.is_empty() && !self.is_over;
         self.entities.clear();
         self.entities.push(Entity::new(body));
-        self.header_lines = 0;
+        self.field.begin(&[]);
         self.body_bytes = 0;
         self.is_over = false;
         self.begin_entity(0, env);
@@ -136,7 +129,7 @@ impl Message {
                 env.cx.weird("http_no_crlf_in_header_list");
             }
             self.header_line(at, bytes, env);
-        } else if entity.has_parts() {
+        } else if entity.format.has_entities() {
             self.body(at, bytes, is_line, env);
             self.count_top_level(at, bytes.len(), is_line, env);
         } else if entity.is_chunked() {
@@ -172,7 +165,7 @@ impl Message {
         let Some(entity) = self.entities.get_mut(at) else { return };
         match entity.chunks {
             Chunks::Size => {
-                entity.expected_bytes = header::number(bytes, 16).unwrap_or_else(|| {
+                entity.expected_bytes = number(bytes, 16).unwrap_or_else(|| {
                     env.cx.weird_with("HTTP_bad_chunk_size", &String::from_utf8_lossy(bytes));
                     0
                 });
@@ -223,20 +216,17 @@ impl Message {
     fn clear_body(&mut self, at: usize, bytes: &[u8], is_line: bool, env: &mut Env<'_, '_>) {
         let Some(entity) = self.entities.get_mut(at) else { return };
         entity.body_bytes += bytes.len() as u64 + if is_line { 2 } else { 0 };
-        if entity.media == Media::Multipart {
-            let boundary = entity.boundary_of(bytes);
-            if boundary != Boundary::No {
-                self.end_child(at, env);
-                if boundary == Boundary::Closing {
-                    self.end_entity(at, env);
-                } else if self.entities.get(at).is_some_and(|entity| !entity.is_over) {
-                    self.begin_child(at, env);
-                }
-                return;
+        if let Some(boundary) = entity.format.boundary_in(bytes) {
+            self.end_child(at, env);
+            if boundary == Boundary::Closing {
+                self.end_entity(at, env);
+            } else if self.entities.get(at).is_some_and(|entity| !entity.is_over) {
+                self.begin_child(at, env);
             }
+            return;
         }
         let Some(entity) = self.entities.get(at) else { return };
-        if entity.has_parts() {
+        if entity.format.has_entities() {
             // What stands before the first or behind the last boundary belongs to nothing.
             self.deliver_to(at + 1, bytes, is_line, env);
         } else {
@@ -246,38 +236,21 @@ impl Message {
 
     /// Resolves the transfer encoding of a part, line by line.
     fn decoded_body(&mut self, at: usize, bytes: &[u8], is_line: bool, env: &mut Env<'_, '_>) {
-        let is_part = at > 0
-            && self.entities.get(at - 1).is_some_and(|parent| parent.media == Media::Multipart);
+        let is_part = self.is_part(at);
         let Some(entity) = self.entities.get_mut(at) else { return };
-        match entity.transfer {
-            Transfer::Plain => {
-                if std::mem::take(&mut entity.owes_crlf) {
-                    self.file_bytes(at, b"\r\n", env);
-                }
-                self.file_bytes(at, bytes, env);
-                if !is_line {
-                    return;
-                }
-                if is_part && let Some(entity) = self.entities.get_mut(at) {
-                    // The last line end belongs to the boundary behind it.
-                    entity.owes_crlf = true;
-                } else {
-                    self.file_bytes(at, b"\r\n", env);
-                }
-            }
-            Transfer::QuotedPrintable => {
-                let decoded = quoted_printable(bytes);
-                self.file_bytes(at, &decoded, env);
-            }
-            Transfer::Base64 => {
-                let mut decoded = Vec::with_capacity(bytes.len());
-                let complaint = entity.base64.feed(bytes, &mut decoded);
-                if let Some(complaint) = complaint {
-                    env.cx.weird_without_source("base64_illegal_encoding", &complaint);
-                }
-                self.file_bytes(at, &decoded, env);
-            }
+        if !is_line && entity.content.is_as_it_comes() {
+            return self.file_bytes(at, bytes, env);
         }
+        let mut decoded = std::mem::take(&mut self.decoded);
+        entity.content.decode(Line { bytes, has_end: is_line }, is_part, &mut decoded, env.cx);
+        self.file_bytes(at, &decoded, env);
+        self.decoded = decoded;
+    }
+
+    /// Whether the entity is one of those between boundaries.
+    fn is_part(&self, at: usize) -> bool {
+        let parent = at.checked_sub(1).and_then(|parent| self.entities.get(parent));
+        parent.is_some_and(|parent| parent.format.is_multipart())
     }
 
     fn begin_entity(&mut self, at: usize, env: &mut Env<'_, '_>) {
@@ -317,15 +290,11 @@ impl Message {
             self.end_headers(at, env);
         } else {
             self.end_child(at, env);
-            self.end_base64(at, env);
+            self.end_content(at, env);
         }
         Transactions::with(env.cx, |log, _| log.end_entity());
         self.current = at.checked_sub(1);
-        let is_part = self
-            .current
-            .and_then(|parent| self.entities.get(parent))
-            .is_some_and(|parent| parent.media == Media::Multipart);
-        if is_part {
+        if self.is_part(at) {
             env.lines.set_quiet(false);
             env.lines.set_eol(Eol::Either);
         }
@@ -337,16 +306,15 @@ impl Message {
         }
     }
 
-    fn end_base64(&mut self, at: usize, env: &mut Env<'_, '_>) {
+    fn end_content(&mut self, at: usize, env: &mut Env<'_, '_>) {
         let Some(entity) = self.entities.get_mut(at) else { return };
-        if entity.transfer != Transfer::Base64 || entity.has_parts() {
+        if entity.format.has_entities() {
             return;
         }
-        let mut decoded = Vec::new();
-        if let Some(complaint) = entity.base64.end(&mut decoded) {
-            env.cx.weird_without_source("base64_illegal_encoding", &complaint);
-        }
+        let mut decoded = std::mem::take(&mut self.decoded);
+        entity.content.finish(&mut decoded, env.cx);
         self.file_bytes(at, &decoded, env);
+        self.decoded = decoded;
     }
 }
 
@@ -361,42 +329,21 @@ impl Message {
                 }
                 self.end_headers(at, env);
                 // The trailer of a chunked body ended the entity.
-                if self.entities.get(at).is_some_and(|e| !e.is_over && e.media == Media::Message) {
+                if self.entities.get(at).is_some_and(|e| !e.is_over && e.format.is_message()) {
                     self.begin_child(at, env);
                 }
             }
-            Some(&first) if header::is_blank(first) => self.folded_line(at, line, env),
-            Some(_) => self.new_header(at, line, env),
-        }
-    }
-
-    fn new_header(&mut self, at: usize, line: &[u8], env: &mut Env<'_, '_>) {
-        self.end_header(at, env);
-        if !line.is_empty() {
-            self.header.clear();
-            self.header.extend_from_slice(line);
-            self.header_lines = 1;
-        }
-    }
-
-    fn folded_line(&mut self, at: usize, line: &[u8], env: &mut Env<'_, '_>) {
-        if self.header_lines == 0 {
-            self.new_header(at, header::skip_blanks(line), env);
-        } else if self.header.len() >= HEADER_BYTES_MAX {
-            env.cx.weird_with("exceeded_mime_max_header_bytes", &self.header.len().to_string());
-        } else {
-            self.header.extend_from_slice(line);
-            self.header_lines += 1;
+            Some(_) if self.field.goes_on_with(line, env.cx) => {}
+            Some(_) => {
+                self.end_header(at, env);
+                self.field.begin(line);
+            }
         }
     }
 
     /// The header that was being read is complete.
     fn end_header(&mut self, at: usize, env: &mut Env<'_, '_>) {
-        let lines = std::mem::take(&mut self.header_lines);
-        if lines == 0 {
-            return;
-        }
-        let line = std::mem::take(&mut self.header);
+        let Some((line, lines)) = self.field.take() else { return };
         if let Some(header) = Header::parse(&line) {
             if at == 0 && lines > 1 {
                 let name = String::from_utf8_lossy(header.name);
@@ -409,14 +356,12 @@ impl Message {
             let side = env.side;
             Transactions::with(env.cx, |log, cx| log.header(side, &header, cx));
         }
-        self.header = line;
+        self.field.keep(line);
     }
 
     /// The headers are complete: says how the body will come.
     fn end_headers(&mut self, at: usize, env: &mut Env<'_, '_>) {
-        let is_part = at > 0
-            && self.entities.get(at - 1).is_some_and(|parent| parent.media == Media::Multipart);
-        if is_part {
+        if self.is_part(at) {
             // A single CR or LF in a part is content: a line's CR LF is put back, this is not.
             env.lines.set_quiet(true);
             env.lines.set_eol(Eol::CrLfOnly);
@@ -432,7 +377,7 @@ impl Message {
         if entity.body == Body::No {
             return self.end_entity(at, env);
         }
-        if entity.has_parts() {
+        if entity.format.has_entities() {
             if entity.is_chunked() {
                 env.cx.weird("HTTP_chunked_transfer_for_multipart_message");
             }
@@ -530,42 +475,6 @@ impl Entity {
         }
         self.file
     }
-
-    fn boundary_of(&self, line: &[u8]) -> Boundary {
-        let rest = line.strip_prefix(b"--").and_then(|rest| {
-            let boundary = self.boundary.as_deref()?;
-            rest.strip_prefix(boundary)
-        });
-        match rest {
-            None => Boundary::No,
-            Some([b'-', b'-', ..]) => Boundary::Closing,
-            Some(_) => Boundary::Next,
-        }
-    }
-}
-
-/// Quoted-printable (RFC 2045 section 6.7), one line.
-fn quoted_printable(line: &[u8]) -> Vec<u8> {
-    let blanks = line.iter().rev().take_while(|c| header::is_blank(**c)).count();
-    let content = line.get(..line.len() - blanks).unwrap_or_default();
-    let hex = |c: u8| char::from(c).to_digit(16);
-    let mut decoded = Vec::with_capacity(line.len() + 2);
-    let mut rest = content;
-    while let [c, behind @ ..] = rest {
-        rest = behind;
-        match (c, behind) {
-            // A line end that is none.
-            (b'=', []) => return decoded,
-            (b'=', &[high, low, ref behind @ ..]) if hex(high).is_some() && hex(low).is_some() => {
-                let byte = hex(high).unwrap_or_default() << 4 | hex(low).unwrap_or_default();
-                decoded.push(u8::try_from(byte).unwrap_or_default());
-                rest = behind;
-            }
-            _ => decoded.push(*c),
-        }
-    }
-    decoded.extend_from_slice(b"\r\n");
-    decoded
 }
 
 /// Lengths of slices fit.

@@ -8,21 +8,18 @@
 //!                           └─ Stage: CONNECT, Upgrade       └─▶ Transactions ─▶ http.log
 //! ```
 
-mod base64;
 mod entity;
 mod fields;
-mod filename;
 mod first_line;
 pub mod handshake;
-mod header;
 mod inflate;
 pub mod log;
 mod message;
+mod number;
 mod probe;
 #[cfg(test)]
 mod tests;
 pub mod transactions;
-mod uri;
 
 use std::collections::VecDeque;
 

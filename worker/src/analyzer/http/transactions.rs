@@ -8,10 +8,10 @@ use tyto_core::record::value::Vector;
 use tyto_core::uid::Fuid;
 
 use super::super::Cx;
-use super::base64::Base64;
-use super::filename;
+use super::super::mime::decode::Base64;
+use super::super::mime::filename;
+use super::super::mime::header::{Header, skip_blanks};
 use super::handshake::Handshake;
-use super::header::{Header, skip_blanks};
 use super::log::HttpLog;
 use crate::file::{FileAbout, FileRef, handle};
 use crate::log::software::SoftwareSeen;
@@ -162,13 +162,7 @@ impl Transactions {
             cx.weird("missing_HTTP_entity");
             return software(side, header, cx);
         };
-        let name = if header.is(b"content-disposition") {
-            filename::of_disposition(header.value)
-        } else if header.is(b"content-type") {
-            filename::of_content_type(header.value)
-        } else {
-            None
-        };
+        let name = filename::of_header(header);
         if name.is_some() {
             entity.filename = name;
         }
@@ -418,14 +412,11 @@ fn authorization(row: &mut HttpLog, value: &[u8], cx: &mut Cx<'_>) {
     let encoded = skip_blanks(encoded);
     let mut base64 = Base64::default();
     let mut decoded = Vec::with_capacity(encoded.len());
-    let mut complaint = base64.feed(encoded, &mut decoded);
+    base64.decode(encoded, &mut decoded, cx);
     if base64.has_erred() {
         decoded.clear();
     } else {
-        complaint = complaint.or(base64.end(&mut decoded));
-    }
-    if let Some(complaint) = complaint {
-        cx.weird_without_source("base64_illegal_encoding", &complaint);
+        base64.finish(&mut decoded, cx);
     }
     let shows_password = cx.shared.config.log_passwords;
     match memchr::memchr(b':', &decoded) {

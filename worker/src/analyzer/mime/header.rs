@@ -1,102 +1,171 @@
-//! Header fields of MIME entities (RFC 822, 2045): names, tokens, quoted strings, comments. As
-//! forgiving as Zeek: what cannot be read is passed over until something can.
+//! Header fields of mail and of HTTP, read as leniently as Zeek does: comments and odd characters
+//! before names and tokens are passed over (RFC 2822 section 3.2.3, RFC 2045 section 5.1). Slices
+//! in and out.
 
-/// What is between two values of a header field.
-const fn is_lws(byte: u8) -> bool {
-    byte == b'\t' || byte == b' '
+/// A header field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<'h> {
+    /// What stands before the colon.
+    pub name: &'h [u8],
+    /// What stands behind it, without leading white space.
+    pub value: &'h [u8],
 }
 
-/// May stand in the name of a field (RFC 822 section 3.1).
-const fn is_name_byte(byte: u8) -> bool {
-    byte > b' ' && byte < 0x7f && byte != b':'
+impl<'h> Header<'h> {
+    /// Reads a header line, folded lines put together. `None` when it is none.
+    pub(crate) fn parse(line: &'h [u8]) -> Option<Self> {
+        let (name, rest) = field_name(line)?;
+        let value = skip_comments(rest).strip_prefix(b":")?;
+        let space = value.iter().take_while(|c| is_space(**c)).count();
+        Some(Self { name, value: value.get(space..).unwrap_or_default() })
+    }
+
+    /// Whether the field is called `name`, which is in lower case.
+    pub(crate) const fn is(&self, name: &[u8]) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// The value's first token, and what is behind it.
+    pub(crate) fn first_token(&self) -> Option<(&'h [u8], &'h [u8])> {
+        token(self.value, false)
+    }
 }
 
-/// May stand in a token (RFC 2045 section 5.1). A boundary is taken as it comes: programs put
-/// there what would need quotes.
-fn is_token_byte(byte: u8, is_boundary: bool) -> bool {
-    let special = if is_boundary { &b"\""[..] } else { &b"()<>@,;:\\\"/[]?="[..] };
-    byte > b' ' && byte < 0x7f && !special.contains(&byte)
+pub(crate) const fn is_blank(c: u8) -> bool {
+    matches!(c, b' ' | b'\t')
 }
 
-/// `text` behind blanks and comments.
-pub(super) fn skip_comments(text: &[u8]) -> &[u8] {
-    let mut rest = text;
+/// What is behind blanks.
+pub(crate) fn skip_blanks(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|c| is_blank(**c)).count();
+    bytes.get(blanks..).unwrap_or_default()
+}
+
+/// C's `isspace`.
+const fn is_space(c: u8) -> bool {
+    matches!(c, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
+}
+
+/// What is behind white space and comments.
+pub(crate) fn skip_comments(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
     loop {
-        match rest.split_first() {
-            Some((&byte, behind)) if is_lws(byte) => rest = behind,
-            Some((b'(', _)) => rest = behind_comment(rest),
+        match rest {
+            [b' ' | b'\t', behind @ ..] => rest = behind,
+            [b'(', ..] => rest = behind_comment(rest),
             _ => return rest,
         }
     }
 }
 
-/// `text`, which begins with a parenthesis, behind the one that closes it.
-fn behind_comment(text: &[u8]) -> &[u8] {
-    let mut depth = 0_u32;
-    let mut is_quoted = false;
-    for (index, &byte) in text.iter().enumerate() {
-        match byte {
-            _ if is_quoted => is_quoted = false,
-            b'\\' => is_quoted = true,
+/// What is behind the comment at the begin of `bytes`; nothing if it does not end.
+fn behind_comment(bytes: &[u8]) -> &[u8] {
+    let mut depth = 0_usize;
+    let mut rest = bytes;
+    while let [c, behind @ ..] = rest {
+        rest = behind;
+        match c {
             b'(' => depth += 1,
             b')' => {
-                depth = depth.saturating_sub(1);
+                depth -= 1;
                 if depth == 0 {
-                    return text.get(index + 1..).unwrap_or_default();
+                    return rest;
                 }
             }
+            b'\\' => rest = rest.get(1..).unwrap_or_default(),
             _ => {}
         }
     }
     &[]
 }
 
-/// The first run of bytes that `is_part` takes, and what stands behind it.
-fn run(text: &[u8], skips_first: bool, is_part: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
-    let mut rest = if skips_first { skip_comments(text) } else { text };
+/// The first run of characters that `belongs` takes, and what is behind it. Others, comments
+/// among them, are passed over.
+fn run(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
+    let mut rest = bytes;
     loop {
-        let (&first, behind) = rest.split_first()?;
-        if is_part(first) {
-            let len = rest.iter().position(|&byte| !is_part(byte)).unwrap_or(rest.len());
+        let first = *rest.first()?;
+        if belongs(first) {
+            let len = rest.iter().take_while(|c| belongs(**c)).count();
             return rest.split_at_checked(len);
         }
-        let skipped = skip_comments(rest);
-        rest = if skipped.len() < rest.len() { skipped } else { behind };
+        let behind = skip_comments(rest);
+        rest = if behind.len() < rest.len() { behind } else { rest.get(1..)? };
     }
 }
 
-/// The first token, and what stands behind it.
-pub(super) fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    run(text, true, |byte| is_token_byte(byte, false))
+fn field_name(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    run(skip_comments(line), |c| matches!(c, 33..=126) && c != b':')
 }
 
-/// Name and value of a field; none when there is no name, or no colon behind it.
-pub fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, rest) = run(line, true, is_name_byte)?;
-    let value = skip_comments(rest).strip_prefix(b":")?;
-    let is_space = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
-    let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
-    Some((name, value.get(start..).unwrap_or_default()))
+/// A token (RFC 2045 section 5.1). Of boundaries, all but quotes are taken.
+pub(crate) fn token(bytes: &[u8], is_boundary: bool) -> Option<(&[u8], &[u8])> {
+    let bytes = if is_boundary { bytes } else { skip_comments(bytes) };
+    run(bytes, |c| matches!(c, 33..=126) && !is_special(c, is_boundary))
 }
 
-/// `type/subtype`, and what stands behind it.
-pub(super) fn slash_pair(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (first, rest) = token(text)?;
-    let (second, rest) = token(skip_comments(rest).strip_prefix(b"/")?)?;
-    Some((first, second, rest))
+const fn is_special(c: u8, is_boundary: bool) -> bool {
+    if is_boundary {
+        return c == b'"';
+    }
+    matches!(
+        c,
+        b'(' | b')'
+            | b'<'
+            | b'>'
+            | b'@'
+            | b','
+            | b';'
+            | b':'
+            | b'\\'
+            | b'"'
+            | b'/'
+            | b'['
+            | b']'
+            | b'?'
+            | b'='
+    )
 }
 
-/// The `boundary` among the parameters that stand in `text`. The last counts, as in Zeek.
-pub(super) fn boundary(text: &[u8]) -> Option<Vec<u8>> {
+/// `type/subtype`, and what is behind.
+pub(crate) fn media_type(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (main, rest) = token(value, false)?;
+    let rest = skip_comments(rest).strip_prefix(b"/")?;
+    let (_, rest) = token(rest, false)?;
+    Some((main, rest))
+}
+
+/// A parameter's value, token or quoted string, and what is behind it.
+fn parameter_value(bytes: &[u8], is_boundary: bool) -> Option<(Vec<u8>, &[u8])> {
+    let bytes = if is_boundary { bytes } else { skip_comments(bytes) };
+    let Some(quoted) = bytes.strip_prefix(b"\"") else {
+        return token(bytes, is_boundary).map(|(value, rest)| (value.to_vec(), rest));
+    };
+    let mut value = Vec::new();
+    let mut rest = quoted;
+    loop {
+        match rest {
+            [] | [b'\\'] => return None,
+            [b'"', behind @ ..] => return Some((value, behind)),
+            [b'\\', c, behind @ ..] | [c, behind @ ..] => {
+                value.push(*c);
+                rest = behind;
+            }
+        }
+    }
+}
+
+/// The boundary among the parameters of a multipart type. Of several, the last.
+pub(crate) fn boundary(parameters: &[u8]) -> Option<Vec<u8>> {
     let mut found = None;
-    let mut rest = text;
+    let mut rest = parameters;
     while let Some(behind) = skip_comments(rest).strip_prefix(b";") {
-        let Some((name, behind)) = token(behind) else { return found };
+        let Some((name, behind)) = token(behind, false) else { break };
         rest = behind;
-        let Some(behind) = skip_comments(rest).strip_prefix(b"=") else { continue };
-        rest = behind;
+        let Some(value) = skip_comments(behind).strip_prefix(b"=") else { continue };
+        rest = value;
         let is_boundary = name.eq_ignore_ascii_case(b"boundary");
-        let Some((value, behind)) = parameter(rest, is_boundary) else { continue };
+        let Some((value, behind)) = parameter_value(value, is_boundary) else { continue };
         rest = behind;
         if is_boundary {
             found = Some(value);
@@ -105,121 +174,26 @@ pub(super) fn boundary(text: &[u8]) -> Option<Vec<u8>> {
     found
 }
 
-/// A token or quoted string, and what stands behind it.
-fn parameter(text: &[u8], is_boundary: bool) -> Option<(Vec<u8>, &[u8])> {
-    let text = if is_boundary { text } else { skip_comments(text) };
-    if text.first() == Some(&b'"') {
-        return quoted_string(text);
-    }
-    let (value, rest) = run(text, !is_boundary, |byte| is_token_byte(byte, is_boundary))?;
-    Some((value.to_vec(), rest))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The string between quotes, its quoted pairs decoded (RFC 822 section 3.3).
-fn quoted_string(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut value = Vec::new();
-    let mut is_quoted = false;
-    for (index, &byte) in text.iter().enumerate().skip(1) {
-        match byte {
-            _ if is_quoted => {
-                is_quoted = false;
-                value.push(byte);
-            }
-            b'\\' => is_quoted = true,
-            b'"' => return Some((value, text.get(index + 1..).unwrap_or_default())),
-            _ => value.push(byte),
+    #[test]
+    fn a_header_is_a_name_a_colon_and_a_value_without_leading_space() {
+        let header = Header::parse(b"Host: \t example.org ").unwrap();
+        assert_eq!((header.name, header.value), (&b"Host"[..], &b"example.org "[..]));
+        assert_eq!(Header::parse(b"no colon"), None);
+        assert_eq!(Header::parse(b""), None);
+        assert_eq!(Header::parse(b"(note) A (b) : c").unwrap().name, b"A");
+    }
+
+    #[test]
+    fn a_boundary_may_be_quoted_or_not() {
+        for parameters in
+            [&b"; boundary=a?b"[..], b";charset=x; Boundary=\"a?b\"", b" ; boundary=\"a\\?b\""]
+        {
+            assert_eq!(boundary(parameters).as_deref(), Some(&b"a?b"[..]));
         }
+        assert_eq!(boundary(b"; charset=x"), None);
     }
-    None
-}
-
-/// The name of a file in the value of `Content-Disposition` or `Content-Type`; none where there
-/// is no parameter whose name ends in `wanted` (`filename`, `name`).
-pub fn filename(value: &[u8], wanted: &str) -> Option<Vec<u8>> {
-    let names_it = (0..value.len()).any(|at| {
-        let behind = value.get(at..).and_then(|rest| {
-            let (word, rest) = rest.split_at_checked(wanted.len())?;
-            word.eq_ignore_ascii_case(wanted.as_bytes()).then_some(rest)
-        });
-        let behind = behind.map(trim_blanks);
-        // Only the disposition may be extended by RFC 2231.
-        let behind = behind.map(|rest| match (wanted, rest.strip_prefix(b"*")) {
-            ("filename", Some(rest)) => rest,
-            _ => rest,
-        });
-        behind.is_some_and(|rest| rest.starts_with(b"="))
-    });
-    names_it.then(|| disposition_filename(value))
-}
-
-/// What stands behind the last `name=`, without quotes, language, percent signs
-/// (Zeek: `extract_filename_from_content_disposition`).
-fn disposition_filename(value: &[u8]) -> Vec<u8> {
-    let mut name = behind_last_name(value).unwrap_or(value);
-    if let Some(quoted) = name.strip_prefix(b"\"") {
-        let len = quoted.iter().position(|&byte| byte == b'"').unwrap_or(quoted.len());
-        name = quoted.get(..len).unwrap_or_default();
-    }
-    unescape_uri(behind_language(name))
-}
-
-fn behind_last_name(value: &[u8]) -> Option<&[u8]> {
-    // A dot of the pattern ends at a line's end: it is not looked for behind one.
-    let line_len = value.iter().position(|&byte| byte == b'\n').unwrap_or(value.len());
-    (0..line_len).rev().find_map(|at| {
-        let (word, rest) = value.get(at..)?.split_at_checked(4)?;
-        if !word.eq_ignore_ascii_case(b"name") {
-            return None;
-        }
-        let rest = trim_blanks(rest);
-        let rest = rest.strip_prefix(b"*").unwrap_or(rest);
-        rest.strip_prefix(b"=").map(trim_blanks)
-    })
-}
-
-fn trim_blanks(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&byte| !is_lws(byte)).unwrap_or(text.len());
-    text.get(start..).unwrap_or_default()
-}
-
-/// `charset'language'name` without what stands before the name (RFC 5987).
-fn behind_language(name: &[u8]) -> &[u8] {
-    let is_part = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'`' | b'{' | b'}' | b'~')
-            || (b'+'..=b'_').contains(&byte)
-    };
-    let charset = name.iter().position(|&byte| !is_part(byte)).unwrap_or(name.len());
-    let Some(language) = name.get(charset..).and_then(|rest| rest.strip_prefix(b"'")) else {
-        return name;
-    };
-    let len = language.iter().position(|&byte| !is_part(byte)).unwrap_or(language.len());
-    if charset == 0 || language.get(len) != Some(&b'\'') {
-        return name;
-    }
-    let last = name.iter().rposition(|&byte| byte == b'\'').unwrap_or(0);
-    name.get(last + 1..).unwrap_or_default()
-}
-
-/// `%41` is `A`.
-fn unescape_uri(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, behind)) = rest.split_first() {
-        let escaped = match behind {
-            [high, low, behind @ ..] if byte == b'%' => {
-                hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, behind))
-            }
-            _ => None,
-        };
-        let (byte, behind) = escaped.unwrap_or((byte, behind));
-        plain.push(byte);
-        rest = behind;
-    }
-    plain
-}
-
-/// The value of a hexadecimal digit.
-pub(super) fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }

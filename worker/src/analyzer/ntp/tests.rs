@@ -32,7 +32,7 @@ fn who_answers_is_the_responder() {
     let mut bench = Bench::new(&SPEC, Proto::Udp);
     bench.send(Side::Orig, &hex(SERVER));
     bench.send(Side::Orig, &hex(SERVER));
-    assert_eq!(bench.core.history.letters(), b"^");
+    assert_eq!(bench.conn.core.history.letters(), b"^");
     assert!(bench.end()[0].contains(r#""id.orig_h":"192.0.2.80","id.orig_p":123"#));
 }
 

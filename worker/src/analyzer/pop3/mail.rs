@@ -3,6 +3,8 @@
 use tyto_core::net::Side;
 
 use crate::analyzer::Cx;
+use crate::analyzer::mime::decode::Line;
+use crate::analyzer::mime::header::Header;
 use crate::analyzer::mime::{Message, MimeSink};
 use crate::file::{FileAbout, FileRef};
 
@@ -29,7 +31,8 @@ impl Mail {
 
     /// The next line.
     pub(super) fn line(&mut self, line: &[u8], cx: &mut Cx<'_>) {
-        self.message.line(line, true, &mut self.part, cx);
+        let line = Line { bytes: line, has_end: true };
+        self.message.line(line, &mut self.part, cx);
     }
 
     /// The message is over.
@@ -43,7 +46,7 @@ impl MimeSink for Part {
         self.file = None;
     }
 
-    fn header(&mut self, _: &[u8], _: &[u8], _: &mut Cx<'_>) {}
+    fn header(&mut self, _: &Header<'_>, _: &mut Cx<'_>) {}
 
     fn content(&mut self, bytes: &[u8], cx: &mut Cx<'_>) {
         let file = match self.file {

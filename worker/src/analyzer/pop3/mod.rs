@@ -10,7 +10,7 @@ use tyto_core::net::{Proto, Side};
 use self::command::{Word, split};
 use self::mail::Mail;
 use super::content_line::{ContentLine, Input, Piece};
-use super::mime::Base64;
+use super::mime::decode::Base64;
 use super::stage::Stage;
 use super::{Analyzer, Cx, First, Match, Spec, spec};
 

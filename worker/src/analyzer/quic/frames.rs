@@ -95,8 +95,15 @@ impl CryptoStream {
     /// # Errors
     /// With the reason, when more came than the message has bytes.
     pub(super) fn add(&mut self, offset: u64, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        if self.waiting.len() < PIECES_MAX && offset < MESSAGE_BYTES_MAX as u64 {
-            self.waiting.entry(offset).or_insert_with(|| bytes.to_vec());
+        if offset < MESSAGE_BYTES_MAX as u64 {
+            let at = usize::try_from(offset).unwrap_or(usize::MAX);
+            if self.waiting.is_empty() && at <= self.bytes.len() {
+                // In order, as most come: nothing waits.
+                self.bytes
+                    .extend_from_slice(bytes.get(self.bytes.len() - at..).unwrap_or_default());
+            } else if self.waiting.len() < PIECES_MAX {
+                self.waiting.entry(offset).or_insert_with(|| bytes.to_vec());
+            }
         }
         while let Some(piece) = self.waiting.first_entry() {
             let at = usize::try_from(*piece.key()).unwrap_or(usize::MAX);
@@ -126,6 +133,12 @@ impl CryptoStream {
             return Err(format!("too much crypto data received {have} > {len}"));
         }
         Ok(None)
+    }
+
+    /// Gives back the memory of a message that was given out; nothing is added any more.
+    pub(super) fn forget(&mut self) {
+        self.bytes = Vec::new();
+        self.waiting.clear();
     }
 
     fn message_len(&self) -> Option<usize> {

@@ -59,8 +59,8 @@ struct Quic {
     tls: Option<Stage>,
     /// By which name the first packets are protected.
     initial_dcid: Option<Vec<u8>>,
-    /// Keys by side, with the version that they are for.
-    keys: [Option<(Version, Keys)>; 2],
+    /// Keys by side, with the version that they are for; until the side's message is whole.
+    keys: [Option<Box<(Version, Keys)>>; 2],
     crypto: [CryptoStream; 2],
     /// Length of the connection's name at the client, with which short headers begin.
     client_cid_len: usize,
@@ -210,7 +210,22 @@ impl Quic {
         // It was recognised before the TLS that it carries: that is the order of services.
         cx.conn.services.add(SPEC.name);
         self.opened += 1;
-        self.frames(side, &frames, cx)
+        let result = self.frames(side, &frames, cx);
+        self.forget_finished(side);
+        result
+    }
+
+    /// First packets of a side whose message is whole are not opened any more, and the flow may
+    /// stay for minutes: what opened them and what came of them does not.
+    fn forget_finished(&mut self, side: Side) {
+        if let Some(crypto) = self.crypto.get_mut(side.index())
+            && crypto.is_finished
+        {
+            crypto.forget();
+            if let Some(keys) = self.keys.get_mut(side.index()) {
+                *keys = None;
+            }
+        }
     }
 
     fn open(
@@ -226,8 +241,8 @@ impl Quic {
         }
         let name = self.initial_dcid.get_or_insert_with(|| dcid.to_vec());
         let slot = self.keys.get_mut(side.index())?;
-        if slot.as_ref().is_none_or(|(of, _)| *of != version) {
-            *slot = Some((version, Keys::derive(version, name, side == Side::Orig)?));
+        if slot.as_ref().is_none_or(|keys| keys.0 != version) {
+            *slot = Some(Box::new((version, Keys::derive(version, name, side == Side::Orig)?)));
         }
         slot.as_ref()?.1.open(packet, number_at)
     }

@@ -86,6 +86,9 @@ fn may_begin_message(bytes: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Smb {
     sides: [Frames; 2],
+    /// The rest of a message was lost, by side. What comes next, although a message begins
+    /// there, is taken for that rest and is a fault, as in Zeek.
+    is_cut: [bool; 2],
     /// A begin was found since the stream began, or broke.
     is_synced: bool,
     /// The begin of a piece that is too short to tell whether a message begins there, by side.
@@ -154,6 +157,7 @@ impl Analyzer for Smb {
 
     fn flipped(&mut self) {
         self.sides.swap(0, 1);
+        self.is_cut.swap(0, 1);
         self.unsure.swap(0, 1);
     }
 
@@ -167,6 +171,9 @@ impl Analyzer for Smb {
 
 impl Smb {
     fn feed(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) -> Result<(), Fault> {
+        if self.is_cut.get_mut(side.index()).is_some_and(std::mem::take) {
+            return Reader::little(&[]).take(4, "SMB_Protocol_Identifier:protocol").map(drop);
+        }
         let Some(frames) = self.sides.get_mut(side.index()) else { return Ok(()) };
         let mut frames = std::mem::take(frames);
         let fed =
@@ -180,7 +187,10 @@ impl Smb {
     }
 
     fn lose_sync(&mut self) {
-        self.sides.iter_mut().for_each(Frames::clear);
+        for (frames, is_cut) in self.sides.iter_mut().zip(&mut self.is_cut) {
+            // Of a message that is not SMB the rest may be nothing.
+            *is_cut |= matches!(frames.clear()[..], [_] | [_, _] | [_, _, _] | [0, ..]);
+        }
         self.unsure = Default::default();
         self.is_synced = false;
     }

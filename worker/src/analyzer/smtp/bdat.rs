@@ -3,6 +3,7 @@
 use super::log::Transaction;
 use super::mail::Mail;
 use crate::analyzer::Cx;
+use crate::analyzer::mime::decode::Line;
 
 /// Bytes of a line that are kept together (Zeek: `SMTP::bdat_max_line_length`).
 const LINE_BYTES_MAX: usize = 4096;
@@ -30,8 +31,8 @@ impl Bdat {
         mime_depth: &mut u64,
         cx: &mut Cx<'_>,
     ) {
-        let mut line = |line: &[u8], has_end, cx: &mut Cx<'_>| {
-            mail.line(line, has_end, transaction, mime_depth, cx);
+        let mut line = |bytes: &[u8], has_end, cx: &mut Cx<'_>| {
+            mail.line(Line { bytes, has_end }, transaction, mime_depth, cx);
         };
         if self.partial.last() == Some(&b'\r') && bytes.first().is_some_and(|&byte| byte != b'\n') {
             cx.weird_of(SOURCE, "smtp_bdat_line_cr_only", "");
@@ -81,7 +82,8 @@ impl Bdat {
     ) {
         if !self.partial.is_empty() {
             cx.weird_of(SOURCE, "smtp_bdat_undelivered_at_done", "");
-            mail.line(&self.partial, false, transaction, mime_depth, cx);
+            let line = Line { bytes: &self.partial, has_end: false };
+            mail.line(line, transaction, mime_depth, cx);
         }
     }
 }

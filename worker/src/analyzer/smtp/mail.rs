@@ -4,7 +4,9 @@ use tyto_core::net::Side;
 
 use super::log::Transaction;
 use crate::analyzer::Cx;
-use crate::analyzer::mime::header::filename;
+use crate::analyzer::mime::decode::Line;
+use crate::analyzer::mime::filename;
+use crate::analyzer::mime::header::Header;
 use crate::analyzer::mime::{Message, MimeSink};
 use crate::file::{FileAbout, FileRef, handle};
 
@@ -49,14 +51,13 @@ impl Mail {
     /// The next line.
     pub(super) fn line(
         &mut self,
-        line: &[u8],
-        has_line_end: bool,
+        line: Line<'_>,
         transaction: &mut Transaction,
         mime_depth: &mut u64,
         cx: &mut Cx<'_>,
     ) {
         let mut sink = Sink { part: &mut self.part, transaction, mime_depth };
-        self.message.line(line, has_line_end, &mut sink, cx);
+        self.message.line(line, &mut sink, cx);
     }
 
     /// `missed_bytes` of the message will not come.
@@ -115,22 +116,16 @@ impl MimeSink for Sink<'_> {
         self.part.file = None;
     }
 
-    fn header(&mut self, name: &[u8], value: &[u8], cx: &mut Cx<'_>) {
+    fn header(&mut self, header: &Header<'_>, cx: &mut Cx<'_>) {
         // The headers of parts are not those of the message.
         if self.transaction.entities <= 1 {
-            self.transaction.header(name, value, cx);
+            self.transaction.header(header.name, header.value, cx);
         }
         if !self.part.is_open {
             cx.weird("missing_SMTP_entity");
             return;
         }
-        let found = if name.eq_ignore_ascii_case(b"content-disposition") {
-            filename(value, "filename")
-        } else if name.eq_ignore_ascii_case(b"content-type") {
-            filename(value, "name")
-        } else {
-            None
-        };
+        let found = filename::of_header(header);
         if found.is_some() {
             self.part.filename = found;
         }

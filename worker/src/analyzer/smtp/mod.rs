@@ -18,6 +18,7 @@ use self::command::{Action, Command, State};
 use self::mail::Mail;
 use self::session::Session;
 use super::content_line::{ContentLine, Input, Piece};
+use super::mime::decode::Line;
 use super::stage::Stage;
 use super::{Analyzer, Cx, First, Match, Spec, spec};
 
@@ -276,7 +277,8 @@ impl Smtp {
     fn mail_line(&mut self, line: &[u8], cx: &mut Cx<'_>) {
         let (transaction, mime_depth) = self.session.current(cx);
         if let Some(mail) = &mut self.mail {
-            mail.line(line, true, transaction, mime_depth, cx);
+            let line = Line { bytes: line, has_end: true };
+            mail.line(line, transaction, mime_depth, cx);
         }
     }
 

@@ -8,6 +8,7 @@ use tyto_core::uid::Uid;
 
 use self::parser::{Kind, Message};
 use super::{Analyzer, Cx, Spec};
+use crate::log::weird::Weird;
 
 mod ber;
 mod parser;
@@ -71,6 +72,11 @@ impl Analyzer for Snmp {
         }
         if let Some(kind) = message.kind {
             self.take(kind, &message, cx);
+            for len in &message.long_numbers {
+                let addl = len.to_string();
+                let weird = Weird::new("asn_oid_subidentifier_too_long").with(&addl);
+                cx.shared.weird_of_nobody(cx.now, &weird, cx.out);
+            }
         }
         if let Some(reason) = fault {
             cx.violation(format!("Binpac exception: binpac exception: {reason}"), &[]);

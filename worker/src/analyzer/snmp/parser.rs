@@ -22,6 +22,8 @@ pub(super) struct Message<'a> {
     pub(super) description: Option<&'a [u8]>,
     /// `sysUpTime.0`, in hundredths of a second.
     pub(super) up_time_ticks: Option<u64>,
+    /// Bytes of numbers within object identifiers that no 64 bits hold; the first of each.
+    pub(super) long_numbers: Vec<usize>,
 }
 
 /// What a message is for.
@@ -125,7 +127,7 @@ fn pdu<'a>(cursor: &mut Cursor<'a>, message: &mut Message<'a>) -> Result<(), Str
         }
     };
     if tag == TRAP_V1 {
-        trap(cursor)?;
+        trap(cursor, message)?;
     } else {
         for _id_then_error_then_index in 0..3 {
             ber::expect(cursor, INTEGER)?;
@@ -140,10 +142,11 @@ fn pdu<'a>(cursor: &mut Cursor<'a>, message: &mut Message<'a>) -> Result<(), Str
 }
 
 /// RFC 1157 section 4.1.6.
-fn trap(cursor: &mut Cursor<'_>) -> Result<(), String> {
+fn trap<'a>(cursor: &mut Cursor<'a>, message: &mut Message<'a>) -> Result<(), String> {
     const IP_ADDRESS: u8 = 0x40;
     const TIME_TICKS: u8 = 0x43;
-    ber::expect(cursor, OBJECT_IDENTIFIER)?;
+    let enterprise = ber::expect(cursor, OBJECT_IDENTIFIER)?;
+    message.long_numbers.extend(long_number(enterprise));
     ber::expect(cursor, IP_ADDRESS)?;
     ber::expect(cursor, INTEGER)?;
     ber::expect(cursor, INTEGER)?;
@@ -156,6 +159,10 @@ fn binding<'a>(cursor: &mut Cursor<'a>, message: &mut Message<'a>) -> Result<(),
     let name = ber::expect(cursor, OBJECT_IDENTIFIER)?;
     let value = ber::value(cursor)?;
     message.bindings += 1;
+    message.long_numbers.extend(long_number(name));
+    if value.tag == OBJECT_IDENTIFIER {
+        message.long_numbers.extend(long_number(value.bytes));
+    }
     match value.tag {
         // Nothing, and the ways to say that there is nothing (RFC 3416 section 2.5).
         0x05 | 0x80..=0x82 | INTEGER | OBJECT_IDENTIFIER | 0x40 => {}
@@ -172,4 +179,16 @@ fn binding<'a>(cursor: &mut Cursor<'a>, message: &mut Message<'a>) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Bytes of the first number of an object identifier (ITU-T X.690 section 8.19) that are too many
+/// for Zeek. One whose last number has no end has none.
+fn long_number(identifier: &[u8]) -> Option<usize> {
+    const NUMBER_BYTES_MAX: usize = 10;
+    let goes_on = |byte: &u8| byte & 0x80 != 0;
+    if identifier.last().is_some_and(goes_on) {
+        return None;
+    }
+    let mut numbers = identifier.split_inclusive(|byte| !goes_on(byte)).map(<[u8]>::len);
+    numbers.find(|len| *len > NUMBER_BYTES_MAX)
 }

@@ -120,3 +120,18 @@ fn what_is_cut_or_of_another_type_is_a_fault() {
     let fault = parser::parse(&hex("30 10 02 0a 00000000000000000000")).1;
     assert_eq!(fault.as_deref(), Some("ASN.1 integer width overflow: 10"));
 }
+
+#[test]
+fn a_number_of_an_identifier_that_no_64_bits_hold_is_a_weird_of_nobody() {
+    let weirds = |oid: &str| {
+        let mut bench = Bench::new(&SPEC, Proto::Udp);
+        bench.send(Side::Orig, &with_community(1, pdu(0xa0, &[binding(oid, 5, b"")])));
+        bench.end().into_iter().filter(|row| row.starts_with("weird ")).collect::<Vec<_>>()
+    };
+    let long = weirds("2b06 8181818181818181818101 828282828282828282828202");
+    assert_eq!(long.len(), 1, "{long:?}");
+    assert!(long[0].contains("\"name\":\"asn_oid_subidentifier_too_long\",\"addl\":\"11\""));
+    assert!(!long[0].contains("id.orig_h"), "{long:?}");
+    assert!(weirds("2b06 81818181818181818101").is_empty());
+    assert!(weirds("2b06 8181818181818181818101 81").is_empty(), "the last has no end");
+}

@@ -19,6 +19,8 @@ pub static SPEC: Spec = Spec {
     begin: |_| Box::<Dtls>::default(),
 };
 
+/// Bytes of a record in front of its body (RFC 6347 section 4.1).
+const HEAD_LEN: usize = 13;
 /// Bytes of a message of which a fragment says how long it is (Zeek:
 /// `MAX_DTLS_HANDSHAKE_RECORD`).
 const MESSAGE_BYTES_MAX: usize = 100_000;
@@ -70,9 +72,18 @@ fn probe(first: &First<'_>) -> Match {
     if is_hello(first.orig) || is_hello(first.resp) { Match::Yes } else { Match::Later }
 }
 
-/// DTLS on one flow.
+/// DTLS on one flow. Its port is QUIC's: what it needs is made with the first datagram that may be
+/// DTLS.
 #[derive(Debug, Default)]
 struct Dtls {
+    flow: Option<Box<Flow>>,
+    /// Datagrams before it, of no version of DTLS.
+    foreign: u32,
+}
+
+/// What is known of a flow.
+#[derive(Debug, Default)]
+struct Flow {
     session: Session,
     handshake: Handshake,
     /// Messages that come in fragments, by [`Side::index`].
@@ -101,7 +112,46 @@ impl Analyzer for Dtls {
         const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
         // STUN may share the flow (RFC 7983).
         let is_stun = bytes.len() > 20 && bytes.get(4..8) == Some(&STUN_COOKIE);
-        if self.is_over || is_stun {
+        if is_stun || self.foreign > VERSION_ERRORS_MAX {
+            return;
+        }
+        if self.flow.is_none() && is_foreign(bytes) {
+            self.foreign += 1;
+            return;
+        }
+        let version_errors = self.foreign;
+        let begin = || Box::new(Flow { version_errors, ..Flow::default() });
+        self.flow.get_or_insert_with(begin).deliver(side, bytes, cx);
+    }
+
+    fn flipped(&mut self) {
+        if let Some(flow) = &mut self.flow {
+            flow.fragments.swap(0, 1);
+            flow.is_encrypted.swap(0, 1);
+            flow.handshake.swap_sides();
+        }
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_>) {
+        if let Some(flow) = &mut self.flow {
+            flow.session.finish(cx);
+        }
+    }
+}
+
+/// A datagram that begins with the head of a record, of no version of DTLS.
+fn is_foreign(bytes: &[u8]) -> bool {
+    let version = bytes.get(1..3).and_then(|version| version.try_into().ok());
+    bytes.len() >= HEAD_LEN && version.is_some_and(|version| !is_dtls(u16::from_be_bytes(version)))
+}
+
+const fn is_dtls(version: u16) -> bool {
+    matches!(version, DTLS_V10 | DTLS_V12)
+}
+
+impl Flow {
+    fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
+        if self.is_over {
             return;
         }
         let mut cursor = Cursor::new(bytes);
@@ -118,25 +168,12 @@ impl Analyzer for Dtls {
         }
     }
 
-    fn flipped(&mut self) {
-        self.fragments.swap(0, 1);
-        self.is_encrypted.swap(0, 1);
-        self.handshake.swap_sides();
-    }
-
-    fn end(&mut self, cx: &mut Cx<'_>) {
-        self.session.finish(cx);
-    }
-}
-
-impl Dtls {
     fn record(
         &mut self,
         side: Side,
         cursor: &mut Cursor<'_>,
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
-        const HEAD_LEN: usize = 13;
         let first = cursor.peek().unwrap_or_default();
         if self.handshake.chosen.version == Some(DTLS_V13) && first & 0xE0 == 0x20 {
             // RFC 9147 section 4: encrypted, and it says nothing that could be read.
@@ -173,7 +210,7 @@ impl Dtls {
     /// Whether a record is of DTLS. Others are passed over, with patience once it was
     /// recognised.
     fn is_version(&mut self, version: u16, cx: &mut Cx<'_>) -> bool {
-        if matches!(version, DTLS_V10 | DTLS_V12) {
+        if is_dtls(version) {
             if self.handshake.is_confirmed {
                 self.version_errors = 0;
             }

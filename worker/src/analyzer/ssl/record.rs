@@ -8,6 +8,9 @@ use crate::analyzer::bytes::Cursor;
 /// allows one.
 const ALERTS_MAX: usize = 10;
 
+/// Bytes of a body whose memory is used again.
+const RECYCLED_BYTES_MAX: usize = 256;
+
 /// What a record carries. Messages of SSLv2 are numbered from 300 on, as in Zeek.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kind(pub(super) u16);
@@ -96,10 +99,13 @@ impl Stream {
         (Some(std::mem::take(&mut self.buffer)), rest)
     }
 
-    /// Gives the memory of a body back, for the next.
+    /// Gives the memory of a body back, for the next. That of a larger one, such as certificates
+    /// are in, would only lie there: the next is none of these.
     pub(super) fn recycle(&mut self, mut body: Vec<u8>) {
-        body.clear();
-        self.buffer = body;
+        if body.capacity() <= RECYCLED_BYTES_MAX {
+            body.clear();
+            self.buffer = body;
+        }
     }
 }
 

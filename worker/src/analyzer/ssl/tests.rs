@@ -103,3 +103,21 @@ fn fragments_of_a_message_are_put_together() {
     assert_eq!(bench.service(), "dtls");
     assert!(row_of(&bench.end(), "ssl").contains(r#""ssl_history":"C""#));
 }
+
+/// Zeek gives up behind ten records of no version of DTLS (`SSL::dtls_max_version_errors`).
+#[test]
+fn dtls_begins_behind_ten_datagrams_of_another_protocol_and_not_behind_eleven() {
+    let body = &client_hello()[9..];
+    let len = body.len();
+    let head =
+        format!("16 feff 0000 000000000001 {:04x} 01 {len:06x} 0000 000000 {len:06x}", 12 + len);
+    let hello = [&hex(&head), body].concat();
+    for (foreign, service) in [(0, "dtls"), (10, "dtls"), (11, "")] {
+        let mut bench = Bench::new(&DTLS_SPEC, Proto::Udp);
+        for _ in 0..foreign {
+            bench.send(Side::Orig, &[0x40; 20]);
+        }
+        bench.send(Side::Orig, &hello);
+        assert_eq!(bench.service(), service, "behind {foreign}");
+    }
+}

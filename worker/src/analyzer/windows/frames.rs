@@ -55,9 +55,9 @@ impl Frames {
         Ok(())
     }
 
-    /// Drops what is kept.
-    pub fn clear(&mut self) {
-        self.kept = Vec::new();
+    /// Drops what is kept, and gives it.
+    pub fn clear(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.kept)
     }
 
     /// Nothing is kept.

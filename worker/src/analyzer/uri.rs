@@ -1,10 +1,10 @@
 //! Escapes in URIs (RFC 3986 section 2.1, and the %uXXXX that some programs write).
 
-use super::super::Cx;
+use super::Cx;
 
 /// Resolves the escapes of `uri`. What is broken stays as it is, and is told to `cx` if there is
 /// one.
-pub(super) fn unescape(uri: &[u8], mut cx: Option<&mut Cx<'_>>) -> Vec<u8> {
+pub(crate) fn unescape(uri: &[u8], mut cx: Option<&mut Cx<'_>>) -> Vec<u8> {
     let mut odd = |name| {
         if let Some(cx) = cx.as_deref_mut() {
             cx.weird(name);
@@ -52,7 +52,7 @@ pub(super) fn unescape(uri: &[u8], mut cx: Option<&mut Cx<'_>>) -> Vec<u8> {
 
 /// Characters that RFC 3986 and its predecessor allow in URIs, besides `%`. NUL is among them,
 /// as in Zeek.
-pub(super) const fn is_uri_char(c: u8) -> bool {
+pub(crate) const fn is_uri_char(c: u8) -> bool {
     c.is_ascii_alphanumeric()
         || matches!(
             c,

@@ -1,17 +1,28 @@
 //! Names of files in Content-Disposition and Content-Type (RFC 6266, RFC 5987), by the rules of
 //! Zeek's `extract_filename_from_content_disposition`.
 
-use super::header::skip_blanks;
-use super::uri;
+use super::header::{Header, skip_blanks};
+use crate::analyzer::uri;
 
 /// The file's name in the value of a Content-Disposition header, where there is one.
-pub(super) fn of_disposition(value: &[u8]) -> Option<Vec<u8>> {
+fn of_disposition(value: &[u8]) -> Option<Vec<u8>> {
     last_key(value, b"filename", true).map(|_| extract(value))
 }
 
 /// The file's name in the value of a Content-Type header, where there is one.
-pub(super) fn of_content_type(value: &[u8]) -> Option<Vec<u8>> {
+fn of_content_type(value: &[u8]) -> Option<Vec<u8>> {
     last_key(value, b"name", false).map(|_| extract(value))
+}
+
+/// The file's name in a header of an entity, where there is one.
+pub(crate) fn of_header(header: &Header<'_>) -> Option<Vec<u8>> {
+    if header.is(b"content-disposition") {
+        of_disposition(header.value)
+    } else if header.is(b"content-type") {
+        of_content_type(header.value)
+    } else {
+        None
+    }
 }
 
 /// What follows the last `key`, blanks, an asterisk if `may_be_extended`, and `=`.
