@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tyto_core::config::runtime::NodeConfig;
 use tyto_daemon::health::{self, Phase};
@@ -84,24 +85,54 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
             shutdown.clone().cancelled_owned(),
         );
     reporter.set_phase(Phase::Running);
-    let served = tokio::select! {
-        served = server => served,
-        // A producer that does not hang up must not hold up the end.
-        () = async { shutdown.cancelled().await; tokio::time::sleep(HANG_UP_MAX).await } => Ok(()),
+    let mut server = std::pin::pin!(server);
+    let failed = tokio::select! {
+        served = &mut server => Some(served),
+        () = shutdown.cancelled() => None,
     };
     reporter.set_phase(Phase::Terminating);
     report.end_waiting();
-    let closed = tokio::task::spawn_blocking(move || {
+    // While producers still listen: they hear what is on disk, and that it was all.
+    let closing = tokio::task::spawn_blocking(move || {
         // Closed: the thread has ended already, and says why.
         commands.send(Command::Close).ok();
         let written = writer.join();
         sinks.join();
         written
-    })
-    .await?;
+    });
+    let (served, closed) = match failed {
+        Some(failed) => (failed, closing.await?),
+        None => serve_until_closed(server, closing).await?,
+    };
     reporter.stop().await;
     closed.map_err(|_| anyhow::anyhow!("the thread that writes logs died"))??;
     served.context("cannot receive rows")
+}
+
+/// What came of the server, and of `closing`. A producer that does not hang up must not hold up
+/// the end.
+async fn serve_until_closed<S, C>(
+    server: impl Future<Output = Result<(), S>>,
+    closing: JoinHandle<C>,
+) -> Result<(Result<(), S>, C), JoinError> {
+    let is_closed = CancellationToken::new();
+    let late = async {
+        is_closed.cancelled().await;
+        tokio::time::sleep(HANG_UP_MAX).await;
+    };
+    let serving = async {
+        tokio::select! {
+            served = server => served,
+            () = late => Ok(()),
+        }
+    };
+    let closing = async {
+        let closed = closing.await;
+        is_closed.cancel();
+        closed
+    };
+    let (served, closed) = tokio::join!(serving, closing);
+    Ok((served, closed?))
 }
 
 fn service_of(receive: Receive) -> LogSinkServer<Receive> {

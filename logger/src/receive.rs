@@ -70,6 +70,7 @@ struct Session {
     commands: Commands,
     room: Arc<Semaphore>,
     end: CancellationToken,
+    shutdown: CancellationToken,
 }
 
 impl Receive {
@@ -116,6 +117,7 @@ impl LogSink for Receive {
             commands: self.commands.clone(),
             room: self.room.clone(),
             end: self.shutdown.child_token(),
+            shutdown: self.shutdown.clone(),
         };
         let logger = self.logger.clone();
         tokio::spawn(async move {
@@ -166,6 +168,10 @@ impl Session {
             taken = self.take_all(&mut stream) => taken,
             () = self.end.cancelled() => Ok(()),
         };
+        if self.shutdown.is_cancelled() {
+            // The store is about to say farewell, once it has committed what came.
+            return taken;
+        }
         let goodbye = Command::Goodbye { session: self.id, node: self.node.clone() };
         taken.and(self.hand_over(goodbye).await)
     }
@@ -282,6 +288,10 @@ impl Peer for Producer {
         let (epoch, stream, first_seq) = (name.epoch, name.stream.to_string(), name.first_seq);
         let batch = Some(v1::BatchName { epoch, stream, first_seq });
         self.tell(Reply::Copied(Copied { batch }));
+    }
+
+    fn farewell(&mut self) {
+        self.tell(Reply::Farewell(v1::Farewell {}));
     }
 
     fn acked(&mut self, position: &Position) {

@@ -93,20 +93,21 @@ impl LoggerTasks {
         let served = tokio::spawn(serve(Routes::new(service_of(receive))));
         let writer = tokio::spawn(write(service, received));
         shutdown.cancelled().await;
-        // A producer that does not hang up must not hold up the end.
-        if tokio::time::timeout(HANG_UP_MAX, served).await.is_err() {
-            tracing::debug!("a producer did not hang up");
-        }
         report.end_waiting();
         let mut close = Command::Close;
         while let Err(TrySendError::Full(back)) = commands.try_send(close) {
             close = back;
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        writer.await.unwrap_or_else(|error| {
+        let closed = writer.await.unwrap_or_else(|error| {
             tracing::error!(%error, "the task that writes logs died");
             Ok(())
-        })
+        });
+        // A producer that does not hang up must not hold up the end.
+        if tokio::time::timeout(HANG_UP_MAX, served).await.is_err() {
+            tracing::debug!("a producer did not hang up");
+        }
+        closed
     }
 }
 

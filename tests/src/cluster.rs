@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lab::{Lab, Replay, Seat};
@@ -178,6 +178,26 @@ impl Cluster {
         };
         let nodes = result["nodes"].as_array().context("no nodes in the ledger")?;
         nodes.iter().map(|entry| written(entry).with_context(|| entry.to_string())).collect()
+    }
+
+    /// The rows of conn that are in the first host's files, once the ledger has settled: as many
+    /// as it has acked, and none twice.
+    ///
+    /// # Errors
+    /// When rows are missing, are too many or are there twice.
+    pub fn conn_rows_of_the_ledger(&self) -> Result<ZeekLog> {
+        let written = self.settled_ledger()?;
+        let written: u64 =
+            written.iter().filter(|((_, stream), _)| stream == "conn").map(|(_, rows)| rows).sum();
+        // Of a logger whose node is away too, which logs/current does not link to.
+        let script = "find /opt/tyto/logs /opt/tyto/spool/logger -name 'conn.*log' -type f \
+                      | sort | xargs -r cat";
+        let conn = ZeekLog::parse(&self.lab.sh(1, script)?)?;
+        ensure!(written == conn.len() as u64, "{written} rows are acked, {} are there", conn.len());
+        let uids = conn.counts(&["uid"])?;
+        let twice: Vec<_> = uids.iter().filter(|(_, times)| **times > 1).take(5).collect();
+        ensure!(twice.is_empty(), "rows that are in the files more than once: {twice:?}");
+        Ok(conn)
     }
 
     /// Waits until conn.log has the rows of `expected`, and compares them without the columns

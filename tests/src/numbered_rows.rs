@@ -3,7 +3,7 @@
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use tyto_core::record::LogRecord;
 use tyto_core::time::{NANOS, Ts};
 use tyto_daemon::clock;
@@ -34,4 +34,12 @@ pub fn write(shipper: &Shipper, rows: u64, over: Duration) -> JoinHandle<Result<
         }
         Ok(output.finish(clock::now())?)
     })
+}
+
+/// Waits until what [`write()`] began is done, and lets the rest of the runtime work meanwhile.
+///
+/// # Errors
+/// When writing failed.
+pub async fn ended(writing: JoinHandle<Result<()>>) -> Result<()> {
+    tokio::task::spawn_blocking(|| writing.join()).await?.map_err(|_| anyhow!("died"))?
 }

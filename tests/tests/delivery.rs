@@ -8,7 +8,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -98,20 +98,28 @@ impl Loggers {
         Ok(())
     }
 
-    /// SIGTERM to all: no file may be left in the spool.
+    /// SIGTERM, and its orderly end.
+    fn end(&mut self, logger: usize) -> Result<()> {
+        let Some(mut child) = self.running[logger].take() else { return Ok(()) };
+        Command::new("kill").arg(child.id().to_string()).status()?;
+        let begun = Instant::now();
+        while child.try_wait()?.is_none() && begun.elapsed() < STOP_LIMIT {
+            thread::sleep(Duration::from_millis(20));
+        }
+        // Without effect on one that has ended.
+        child.kill()?;
+        let status = child.wait()?;
+        ensure!(status.code().is_some(), "{} had to be killed", self.configs[logger].node);
+        ensure!(status.success(), FAULT);
+        Ok(())
+    }
+
+    /// Ends all: no file may be left in the spool.
     fn stop(&mut self) -> Result<()> {
-        for (child, config) in self.running.iter_mut().zip(&self.configs) {
-            let Some(mut child) = child.take() else { continue };
-            Command::new("kill").arg(child.id().to_string()).status()?;
-            let begun = Instant::now();
-            while child.try_wait()?.is_none() && begun.elapsed() < STOP_LIMIT {
-                thread::sleep(Duration::from_millis(20));
-            }
-            // Without effect on one that has ended.
-            child.kill()?;
-            let status = child.wait()?;
-            ensure!(status.code().is_some(), "{} had to be killed", config.node);
-            ensure!(status.success(), FAULT);
+        for logger in 0..self.configs.len() {
+            self.end(logger)?;
+        }
+        for config in &self.configs {
             let spool = config.prefix.join("spool").join(&config.node);
             let left = files(&spool)?;
             // What numbers the rows in the archive stays, as the journal does.
@@ -186,10 +194,6 @@ fn ledger(shipper: &Shipper) -> LedgerRow {
     health.ledger.pop().unwrap_or_default()
 }
 
-async fn ended(writing: JoinHandle<Result<()>>) -> Result<()> {
-    tokio::task::spawn_blocking(|| writing.join()).await?.map_err(|_| anyhow::anyhow!("died"))?
-}
-
 async fn all_acked(shipper: &Shipper) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -220,7 +224,7 @@ async fn rows_survive_a_logger_that_is_killed_again_and_again() -> Result<()> {
         pause(100).await;
         loggers.run(0)?;
     }
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     all_acked(&shipper).await?;
     shipper.stop().await;
     loggers.finish()
@@ -257,7 +261,7 @@ async fn loggers_come_and_go_while_rows_flow_and_no_row_is_lost() -> Result<()> 
     // What was bound to the first is settled before it ends; rows go on to the second.
     pause(2_000).await;
     loggers.kill(0)?;
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     all_acked(&shipper).await?;
     shipper.stop().await;
     loggers.run(0)?;
@@ -269,6 +273,35 @@ async fn loggers_come_and_go_while_rows_flow_and_no_row_is_lost() -> Result<()> 
     Ok(())
 }
 
+/// A deploy stops a logger that left node.cfg before workers have read that it did.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logger_that_is_stopped_leaves_nothing_in_doubt_and_may_be_gone_for_good() -> Result<()> {
+    let mut loggers = Loggers::start(2)?;
+    let second = loggers.worker.peers[1..].to_vec();
+    let prefix = loggers.worker.prefix.clone();
+    let identity = Identity::load(&loggers.worker)?;
+    let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
+    let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(9));
+    for logger in [0, 1, 0, 1, 0] {
+        // So long that the worker finds both.
+        pause(1_500).await;
+        loggers.end(logger)?;
+        until("nothing waits for a logger that has ended", || {
+            Ok(counter(&shipper, "spool_doubt_rows") == 0)
+        })
+        .await?;
+        if logger == 1 {
+            loggers.run(0)?;
+            loggers.run(1)?;
+        }
+    }
+    release(&prefix, "second", &second)?;
+    numbered_rows::ended(writing).await?;
+    all_acked(&shipper).await?;
+    shipper.stop().await;
+    loggers.finish()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_one_of_two_loggers_is_dead_the_other_takes_the_rows() -> Result<()> {
     let mut loggers = Loggers::start(2)?;
@@ -277,7 +310,7 @@ async fn while_one_of_two_loggers_is_dead_the_other_takes_the_rows() -> Result<(
     let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(4));
     pause(1_000).await;
     loggers.kill(0)?;
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     pause(1_000).await;
     let waiting = ledger(&shipper);
     ensure!(waiting.acked_rows > ROWS / 2, "the other logger did not take over: {waiting:?}");
@@ -327,7 +360,7 @@ async fn a_batch_in_doubt_is_kept_by_the_other_logger_until_its_own_is_back() ->
     ensure!(!files(&other)?.is_empty(), "the copies died with the logger");
     loggers.run(1)?;
     loggers.run(0)?;
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     all_acked(&shipper).await?;
     until("the copies are gone", || Ok(!other.exists())).await?;
     shipper.stop().await;
@@ -345,7 +378,7 @@ async fn rows_in_doubt_at_a_logger_that_is_gone_for_good_go_to_the_other() -> Re
     let pid = loggers.running[0].as_ref().context("not running")?.id().to_string();
     ensure!(Command::new("kill").args(["-STOP", &pid]).status()?.success(), "cannot stop it");
     let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(3));
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     pause(2_000).await;
     loggers.kill(0)?;
     pause(500).await;
@@ -371,7 +404,7 @@ async fn what_a_stopped_worker_could_not_send_goes_out_in_its_next_life() -> Res
     loggers.kill(0)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     let writing = numbered_rows::write(&shipper, ROWS, Duration::ZERO);
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     shipper.stop().await;
     loggers.run(0)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
@@ -387,7 +420,7 @@ async fn a_standalone_node_writes_its_own_logs() -> Result<()> {
         loggers.pki.enroll(&loggers.dir.path().join("alone"), Role::Standalone, "zeek", &[])?;
     let shipper = Shipper::start(&node, None, clock::now().0, None)?;
     let writing = numbered_rows::write(&shipper, ROWS, Duration::ZERO);
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     all_acked(&shipper).await?;
     pause(500).await;
     let written = ledger(&shipper).written;
@@ -407,7 +440,7 @@ async fn refusing_disk() -> Result<(Loggers, Shipper)> {
     let identity = Identity::load(&loggers.worker)?;
     let shipper = Shipper::start(&loggers.worker, Some(&identity), clock::now().0, None)?;
     let writing = numbered_rows::write(&shipper, ROWS, Duration::from_secs(1));
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     pause(1_500).await;
     let waiting = ledger(&shipper);
     ensure!((1..ROWS).contains(&waiting.acked_rows), "the disk never refused: {waiting:?}");

@@ -36,6 +36,7 @@ fn what_is_planned_is_done_and_nothing_else() -> Result<()> {
     a_group_that_becomes_another_stops_together(&cluster)?;
     a_broken_program_stops_at_its_first_node(&cluster)?;
     one_change_at_a_time(&cluster)?;
+    a_logger_comes_and_goes_under_traffic(&cluster)?;
     a_deploy_that_is_cut_off_is_finished_by_the_next(&cluster)
 }
 
@@ -224,6 +225,46 @@ fn one_change_at_a_time(cluster: &Cluster) -> Result<()> {
 
 /// Cut off at each of these words, every host has a whole release in use, and all nodes are there
 /// when the next deploy is over.
+/// It is stopped before workers know that it left, and on its host by a release without it.
+fn a_logger_comes_and_goes_under_traffic(cluster: &Cluster) -> Result<()> {
+    configure(cluster, &node_cfg())?;
+    cluster.ctl(&["deploy", "--settle", "1"])?.ok()?;
+    let begun = jiff::Timestamp::now().to_string();
+    let traffic = cluster.replay(&[2, 3], &[])?;
+    configure(cluster, &node_cfg().node("logger", "logger-2", 2))?;
+    cluster.ctl(&["deploy", "--settle", "1"])?.ok()?;
+    wait::until("the new logger has rows", SOON, || {
+        let files = "find /opt/tyto/logs/ /opt/tyto/spool/logger-2/ -name 'conn*.log*'";
+        let found = cluster.lab.sh(2, files)?;
+        Ok(if found.is_empty() { Err("none".to_owned()) } else { Ok(()) })
+    })?;
+    configure(cluster, &node_cfg())?;
+    let said = cluster.ctl(&["deploy", "--settle", "1"])?.ok()?.stdout;
+    ensure!(said.contains("logger-2: stopped, no more in node.cfg"), "{said}");
+    traffic.finish()?;
+    // An orderly end writes the connections that are still open.
+    cluster.ctl(&["restart", "workers"])?.ok()?;
+    cluster.settled_ledger()?;
+    let ledger = cluster.ctl(&["--json", "ledger"])?.ok()?.json()?;
+    let streams = ledger["result"]["streams"].as_array().context("no streams")?;
+    let conn = streams.iter().find(|line| line["stream"] == "conn").context("no conn")?;
+    let rows = cluster.ctl(&["logs", "conn", "--since", &begun, "--fields", "uid"])?.ok()?.stdout;
+    let mut uids: Vec<&str> = rows.lines().filter(|line| !line.starts_with('#')).collect();
+    let count = uids.len() as u64;
+    uids.sort_unstable();
+    uids.dedup();
+    ensure!(
+        uids.len() as u64 == count,
+        "{} of {count} rows are there twice",
+        count - uids.len() as u64
+    );
+    ensure!(
+        conn["written_rows"] == count && conn["produced_rows"] == count,
+        "{count} rows: {conn}"
+    );
+    Ok(())
+}
+
 fn a_deploy_that_is_cut_off_is_finished_by_the_next(cluster: &Cluster) -> Result<()> {
     const WORDS: [&str; 5] = [
         "checking configurations",

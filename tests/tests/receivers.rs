@@ -6,7 +6,6 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -178,7 +177,7 @@ async fn a_subscriber_gets_each_row_once_though_it_and_the_logger_are_killed() -
         }
     }
     let client = run_client(&world, python)?;
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     let file = world.path("conn.rows");
     has_all(&file, "the subscriber")?;
     drop(client);
@@ -187,10 +186,6 @@ async fn a_subscriber_gets_each_row_once_though_it_and_the_logger_are_killed() -
     ensure!(rows == (0..ROWS).collect::<Vec<_>>(), "rows are doubled");
     shipper.stop().await;
     Ok(())
-}
-
-async fn ended(writing: JoinHandle<Result<()>>) -> Result<()> {
-    tokio::task::spawn_blocking(|| writing.join()).await?.map_err(|_| anyhow::anyhow!("died"))?
 }
 
 /// Waits until each row is in the file, once at least. Returns how many come more than once.
@@ -306,7 +301,7 @@ async fn a_killed_rsyslog_gets_each_row(is_tls: bool) -> Result<()> {
     let receiver = rsyslog.run()?;
     pause(Duration::from_millis(1_500)).await;
     world.start_logger()?;
-    ended(writing).await?;
+    numbered_rows::ended(writing).await?;
     let doubled = has_all(&rsyslog.file, "rsyslog")?;
     eprintln!("receivers: {doubled} of {ROWS} rows came more than once");
     drop(receiver);

@@ -44,6 +44,8 @@ pub trait Peer: Send {
     fn refused(&mut self, refusal: &Refusal);
     /// A copy of a batch in doubt is durable.
     fn copied(&mut self, name: &BatchName);
+    /// All that is durable was acked, and nothing else that came will be written.
+    fn farewell(&mut self);
 }
 
 /// What producers ask for. Commands of one session come in order.
@@ -501,7 +503,7 @@ impl<P: Peer> Service<P> {
         self.ack(&durable);
         self.publish();
         // Producers need not wait for the archive.
-        self.sessions.clear();
+        self.sessions.drain().for_each(|(_, (_, mut peer))| peer.farewell());
         self.store.close().map(|_| ())
     }
 }

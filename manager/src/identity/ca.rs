@@ -24,8 +24,9 @@ use tyto_core::config::runtime::Role;
 pub const LEAF_VALID_DAYS: u64 = 30;
 /// Days that the CA is valid: ten years.
 const CA_VALID_DAYS: u64 = 3652;
-/// Clocks of hosts may be behind ours by this much; what is more is told (`not_yet_valid`).
-pub const CLOCK_SLACK: Duration = Duration::from_secs(600);
+/// Clocks of hosts may be behind ours by this much, an hour of summer time among it; what is more
+/// is told (`not_yet_valid`).
+pub const CLOCK_SLACK: Duration = Duration::from_secs(2 * 3600);
 /// Bytes of a serial number: random, so that two certificates never share one.
 const SERIAL_BYTES: usize = 16;
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -127,6 +127,8 @@ pub(crate) struct Backlog {
     streams: HashMap<&'static str, Stream>,
     /// Next sequence numbers of this life.
     pub(super) next_seqs: BTreeMap<Arc<str>, u64>,
+    /// Of batches that were taken back from loggers ([`again_epoch`](Ledger::again_epoch)).
+    pub(super) next_again_seqs: BTreeMap<Arc<str>, u64>,
     pub(super) links: Vec<Link>,
     pub(super) next_link: usize,
     pub(super) syncs: Syncs,
@@ -193,6 +195,7 @@ impl Backlog {
             schemas,
             streams: HashMap::new(),
             next_seqs: BTreeMap::new(),
+            next_again_seqs: BTreeMap::new(),
             links: Vec::new(),
             next_link: 0,
             syncs: Syncs::after(moved),
@@ -361,7 +364,9 @@ impl Backlog {
         bytes: usize,
     ) {
         let (number, rows) = (head.number, u64::from(head.rows));
-        self.next_seqs.insert(head.stream.clone(), head.end_seq());
+        let is_again = origin.replaces.is_some();
+        let seqs = if is_again { &mut self.next_again_seqs } else { &mut self.next_seqs };
+        seqs.insert(head.stream.clone(), head.end_seq());
         self.ledger.next_number = number + 1;
         self.homes.entry(location.segment).or_default().enter(&head);
         self.totals.entry(head.stream.clone()).or_default().produced += rows;
@@ -401,11 +406,8 @@ impl Backlog {
             (head.epoch, head.first_seq) == (refusal.epoch, refusal.first_seq)
                 && head.stream == refusal.stream
         };
-        let found = link
-            .bound
-            .iter()
-            .copied()
-            .find(|number| self.items.get(number).is_some_and(|item| is_it(&item.head)));
+        let is_its = |number: &u64| self.items.get(number).is_some_and(|item| is_it(&item.head));
+        let found = link.bound.iter().copied().find(is_its);
         self.settle(found.into_iter().collect(), &Outcome::Dropped(Reason::Refused));
     }
 
@@ -414,6 +416,7 @@ impl Backlog {
     /// changed.
     pub(crate) fn housekeep(&mut self, now: Duration) {
         self.now = self.now.max(now);
+        self.take_from_ended();
         self.part_with_retired();
         self.give_up_old();
         self.copy_doubtful();

@@ -282,6 +282,14 @@ impl Backlog {
         }
     }
 
+    /// Nothing more is bound before what was written until now is synced.
+    pub(super) fn sync_before_binding(&mut self) {
+        self.end_lease();
+        if let Some(asked) = &mut self.syncs.asked {
+            asked.is_in_job = false;
+        }
+    }
+
     fn ask_lease(&mut self, from: u64, link: usize) {
         let logger = self.links[link].logger.clone();
         if self.append_lease(Lease { from, logger: logger.to_string() }) {

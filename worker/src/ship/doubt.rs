@@ -5,8 +5,9 @@
 //! because a copy never becomes part of the files. All state that this needs is in the spool:
 //! each logger is told what is in doubt, and forgets copies of anything else.
 //!
-//! A logger that the operator declares gone for good never answers: what is bound to it counts
-//! as not written there and goes out again as batches of this life.
+//! A logger that ends in order says so, after its last ack: nothing is in doubt there, and what is
+//! bound to it goes out again as batches of this life, to whichever logger takes them. One that
+//! the operator declares gone for good never answers: what is bound to it counts as not written.
 
 use std::sync::Arc;
 
@@ -119,38 +120,64 @@ impl Backlog {
     /// that it has in files of its own are then there twice, should anybody find those.
     pub(crate) fn logger_gone(&mut self, logger: &str) {
         self.heard(logger);
-        let is_its = |item: &&Item| item.logger.as_ref().is_some_and(|of| **of == *logger);
-        let bound: Vec<u64> =
-            self.items.values().filter(is_its).map(|item| item.head.number).collect();
-        if bound.is_empty() {
-            return;
+        let Some(link) = self.links.iter_mut().find(|link| *link.logger == *logger) else { return };
+        if !std::mem::replace(&mut link.has_ended, true) && !link.bound.is_empty() {
+            let batches = link.bound.len();
+            tracing::warn!(peer = logger, batches, "a logger is gone for good; others get these");
         }
-        tracing::warn!(
-            peer = logger,
-            batches = bound.len(),
-            "a logger is gone for good; what was in doubt there goes to others"
-        );
-        for number in bound {
-            if let Err(error) = self.begin_anew(number) {
-                tracing::error!(%error, "cannot take a batch back from a logger that is gone");
-                return;
-            }
-        }
+        self.take_from_ended();
         self.part_with_retired();
         self.pump();
     }
 
-    /// Makes a batch one of this life, with new sequence numbers and bound to nobody. One record
-    /// says both that it is new and which it stands for.
+    /// A logger has ended in order: what it has was acked, and it will write nothing else. So
+    /// nothing is in doubt, and nothing has to wait for its return.
+    pub(crate) fn logger_ended(&mut self, logger: &str) {
+        self.link_down(logger);
+        let Some(link) = self.links.iter_mut().find(|link| *link.logger == *logger) else { return };
+        link.has_ended = true;
+        self.take_from_ended();
+        self.part_with_retired();
+    }
+
+    /// What is bound to loggers that will not write it is bound to nobody again. Tried until the
+    /// disk lets it.
+    pub(super) fn take_from_ended(&mut self) {
+        let ended = self.links.iter().filter(|link| link.has_ended && link.outgoing.is_none());
+        let bound: Vec<u64> = ended.flat_map(|link| link.bound.iter().copied()).collect();
+        if bound.is_empty() || self.sync_fails() {
+            return;
+        }
+        // That it was there under its first number must outlive a crash of the host as long as
+        // that it has another one may not.
+        let job = self.spool.sync_job();
+        if let Err(fault) = job.run() {
+            return self.sync_failed(&job, &fault);
+        }
+        // Nor must a crash bring the first back when it went elsewhere under the other.
+        self.sync_before_binding();
+        for number in bound {
+            if let Err(error) = self.begin_anew(number) {
+                return tracing::debug!(%error, "cannot take a batch back from a logger");
+            }
+        }
+    }
+
+    /// Gives a batch other numbers, bound to nobody. One record says both that it is new and which
+    /// it stands for.
     fn begin_anew(&mut self, number: u64) -> std::io::Result<()> {
+        let bytes = self.items.get(&number).map_or(0, |item| item.bytes);
+        if !self.make_room(bytes) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
         let Some(item) = self.items.get(&number) else { return Ok(()) };
         let schema =
             self.schemas.get(&item.head.fingerprint).ok_or(std::io::ErrorKind::NotFound)?;
         let payload = self.spool.payload(item.location)?;
         let head = BatchHead {
             number: self.ledger.next_number,
-            epoch: self.ledger.epoch,
-            first_seq: self.next_seqs.get(&item.head.stream).copied().unwrap_or(0),
+            epoch: self.ledger.again_epoch(),
+            first_seq: self.next_again_seqs.get(&item.head.stream).copied().unwrap_or(0),
             ..item.head.clone()
         };
         let origin = Origin { replaces: Some(number), ..item.origin };
@@ -158,6 +185,7 @@ impl Backlog {
         let taken_at_s = item.taken_at_s;
         self.forget(number);
         let new = head.number;
+        self.syncs.note_moved(new);
         self.enter(head, location, (None, origin), payload.len());
         if let Some(item) = self.items.get_mut(&new) {
             item.taken_at_s = taken_at_s;

@@ -246,10 +246,17 @@ impl Ledger {
             self.host_crashes += 1;
             tracing::error!("the host has crashed; rows of the last second before may be lost");
         }
-        self.epoch = epoch.max(self.epoch + 1);
+        self.epoch = epoch.max(self.again_epoch() + 1);
         self.next_seqs.clear();
         self.gone_rows = Some(BTreeMap::new());
         (self.boot, self.has_ended) = (boot.to_owned(), false);
+    }
+
+    /// Batches of this life or an earlier one that were taken back from a logger are numbered
+    /// once more, as if of this life. With numbers of their own, because a crash of the host may
+    /// lose those numbers and not the rows, and what lacks of a life's numbers counts as lost.
+    pub(crate) const fn again_epoch(&self) -> u64 {
+        self.epoch + 1
     }
 
     /// Reads the file; an empty ledger when there is none. One that cannot be understood is

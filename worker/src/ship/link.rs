@@ -52,6 +52,8 @@ pub(crate) enum LinkEvent {
     Refused { logger: Arc<str>, refusal: Refusal },
     /// A copy of a batch in doubt is on the logger's disk.
     Copied { logger: Arc<str>, name: BatchName },
+    /// The logger has ended in order: what it has was acked, and it will write nothing else.
+    Farewell { logger: Arc<str> },
     /// The session is over.
     Down { logger: Arc<str> },
     /// The logger is part of the cluster.

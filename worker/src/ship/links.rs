@@ -44,6 +44,8 @@ pub(super) struct Link {
     /// The logger left the cluster: nothing more is bound to it, and this ends its link when
     /// nothing is.
     pub(super) retired: Option<CancellationToken>,
+    /// It will write nothing of what it was sent: it said farewell, or is gone for good.
+    pub(super) has_ended: bool,
     /// Since when it has been away.
     pub(super) away_since: Duration,
     /// Batches of others that this logger may have copies of.
@@ -69,6 +71,7 @@ impl Link {
             outgoing: None,
             sent: None,
             retired: None,
+            has_ended: false,
             away_since: now,
             named: BTreeSet::new(),
             copies_sent: BTreeSet::new(),
@@ -91,6 +94,7 @@ impl Backlog {
         self.hear_welcome(logger, durable, written);
         if let Some(link) = self.links.iter_mut().find(|link| *link.logger == *logger) {
             link.outgoing = Some(outgoing);
+            link.has_ended = false;
             link.sent = None;
             link.copied.clear();
             link.copies_sent.clear();

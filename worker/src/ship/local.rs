@@ -72,6 +72,10 @@ impl Peer for Answers {
         self.tell(LinkEvent::Copied { logger, name });
     }
 
+    fn farewell(&mut self) {
+        self.tell(LinkEvent::Farewell { logger: self.logger.clone() });
+    }
+
     fn acked(&mut self, position: &Position) {
         let (logger, position) = (self.logger.clone(), position.clone());
         self.tell(LinkEvent::Acked { logger, position });

@@ -154,8 +154,7 @@ impl Shipper {
                 .map_err(ShipError::Spool)?;
         let (account, of_claims) = accounts.map(|[ship, claims]| (ship, claims)).unzip();
         if let Some(account) = &account {
-            backlog.count_left(&account.left());
-            account.begin(backlog.epoch(), backlog.produced());
+            backlog.take_page(account);
         }
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let oldest_epoch = Arc::new(AtomicU64::new(backlog.oldest_epoch()));
@@ -378,6 +377,7 @@ impl ShipThread {
             }
             LinkEvent::Acked { logger, position } => self.backlog.acked(&logger, &position),
             LinkEvent::Refused { logger, refusal } => self.backlog.refused(&logger, &refusal),
+            LinkEvent::Farewell { logger } => self.backlog.logger_ended(&logger),
             LinkEvent::Down { logger } => self.backlog.link_down(&logger),
             LinkEvent::Joined { logger } => self.backlog.logger_joined(logger),
             LinkEvent::Retired { logger, end } => self.backlog.logger_retired(&logger, end),

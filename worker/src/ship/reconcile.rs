@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tyto_capture::account::{Left, LeftRows};
+use tyto_capture::account::{Account, Left, LeftRows};
 use tyto_writer::Position;
 
 use super::backlog::Backlog;
@@ -79,12 +79,19 @@ impl Ledger {
 }
 
 impl Backlog {
-    /// Counts what the life before was killed with: rows that never came to the spool, claims
-    /// that nobody decided on, and the rows that its open connections would have given.
-    pub(crate) fn count_left(&mut self, left: &Left) {
+    /// Takes over the page of counts from the life before.
+    pub(crate) fn take_page(&mut self, page: &Account) {
+        let left = page.left();
         if let Some(segment) = left.unsynced {
             self.distrust(segment);
         }
+        self.count_left(&left);
+        page.begin(self.epoch(), self.produced());
+    }
+
+    /// Counts what the life before was killed with: rows that never came to the spool, claims
+    /// that nobody decided on, and the rows that its open connections would have given.
+    pub(super) fn count_left(&mut self, left: &Left) {
         // Lives may lie between that did not come so far as to count; none is counted twice.
         if left.epoch <= self.ledger.counted_epoch || left.epoch > self.previous_epoch {
             return;

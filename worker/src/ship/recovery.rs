@@ -50,9 +50,9 @@ pub(crate) fn open(
     ledger.leases.iter().for_each(|lease| found.apply(Record::Lease(lease.clone())));
     let (mut next_number, mut epoch) = (ledger.next_number, ledger.epoch);
     let spool = Spool::open(disk, folder, spool_bytes_max, ledger.first_segment, |record| {
-        if let Record::Batch { head, .. } = &record {
+        if let Record::Batch { head, origin, .. } = &record {
             next_number = next_number.max(head.number + 1);
-            epoch = epoch.max(head.epoch);
+            epoch = epoch.max(head.epoch - u64::from(origin.replaces.is_some() && head.epoch > 0));
         }
         found.apply(record);
     })?;
@@ -110,6 +110,7 @@ impl Recovered {
                 if let Some(before) = origin.replaces.and_then(|before| self.items.remove(&before))
                 {
                     leave_home(&mut self.homes, &before.head, before.location.segment);
+                    self.moved.insert(head.number);
                 }
                 if let Some(before) = self.items.get(&head.number) {
                     move_home(&mut self.homes, &head, before.location.segment, location.segment);
@@ -163,6 +164,26 @@ impl Recovered {
             if let Some(logger) = lessee(&self.leases, *number) {
                 item.logger = Some(logger.into());
                 item.is_presumed = true;
+            }
+        }
+        self.presume_by_order();
+    }
+
+    /// A crash of the host may lose a mark and not those behind it. Batches are bound in order, so
+    /// who got a later one of a log stream got this one too, or nobody did; and it must come there
+    /// before that one, or it would pass for one that the logger has.
+    fn presume_by_order(&mut self) {
+        let mut later: HashMap<Arc<str>, Arc<str>> = HashMap::new();
+        for item in self.items.values_mut().rev() {
+            match (&item.logger, later.get(&item.head.stream)) {
+                (Some(logger), _) => {
+                    later.insert(item.head.stream.clone(), logger.clone());
+                }
+                (None, Some(logger)) => {
+                    item.logger = Some(logger.clone());
+                    item.is_presumed = true;
+                }
+                (None, None) => {}
             }
         }
     }

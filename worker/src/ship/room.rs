@@ -110,14 +110,14 @@ impl Backlog {
         }
         let head = self.spool.head();
         let live = self.homes.get(&head).map(|home| home.live.clone()).unwrap_or_default();
-        let has_moved = !live.is_empty();
         for number in live {
             if let Err(error) = self.move_to_active(number) {
                 tracing::error!(%error, "cannot move a batch within the spool");
                 return false;
             }
         }
-        if has_moved {
+        // These, or what was taken back from a logger: either stands in two places until then.
+        if self.has_unsynced_moves() {
             let job = self.spool.sync_job();
             if let Err(fault) = job.run() {
                 // A crash of the host could lose them in both places.

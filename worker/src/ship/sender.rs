@@ -55,6 +55,8 @@ enum SessionError {
     Closed,
     #[error("certificates have been replaced")]
     Renewed,
+    #[error("logger has ended in order")]
+    Farewell,
 }
 
 impl GrpcTransport {
@@ -237,6 +239,11 @@ async fn listen(
                 let Some(v1::BatchName { epoch, stream, first_seq }) = batch else { continue };
                 let name = BatchName { epoch, stream: stream.into(), first_seq };
                 LinkEvent::Copied { logger, name }
+            }
+            Some(Reply::Farewell(_)) => {
+                let farewell = LinkEvent::Farewell { logger };
+                events.send(farewell).await.map_err(|_| SessionError::Closed)?;
+                return Err(SessionError::Farewell);
             }
             Some(Reply::Welcome(_)) => return Err(SessionError::Protocol("a second welcome")),
             // A kind that a later release added.

@@ -79,8 +79,7 @@ impl ShipTasks {
             Backlog::open(disk, &folder, bounds(&config.ship), (epoch, &boot), &loggers)
                 .map_err(ShipError::Spool)?;
         let [of_ship, of_rows] = accounts;
-        backlog.count_left(&of_ship.left());
-        of_ship.begin(backlog.epoch(), backlog.produced());
+        backlog.take_page(&of_ship);
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let oldest_epoch = Arc::new(AtomicU64::new(backlog.oldest_epoch()));
         let end_links = CancellationToken::new();

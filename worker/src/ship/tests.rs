@@ -44,6 +44,8 @@ enum Step {
     Take { stream: usize, rows: u32, bytes: usize },
     /// A session with a logger begins, or begins anew.
     Up { logger: usize },
+    /// A logger takes some of what was sent, commits it, and ends in order.
+    End { logger: usize, batches: usize },
     /// It breaks; what was on its way is lost, and so are acks.
     Down { logger: usize },
     /// A logger takes some of what was sent, commits it, and its acks arrive.
@@ -135,6 +137,13 @@ impl World {
             }
             Step::Up { logger } => self.up(*logger),
             Step::Down { logger } => self.down(*logger),
+            Step::End { logger, batches } => {
+                if self.loggers[*logger].outgoing.is_some() {
+                    self.run(&Step::Commit { logger: *logger, batches: *batches });
+                    self.loggers[*logger].outgoing = None;
+                    self.backlog().logger_ended(LOGGERS[*logger]);
+                }
+            }
             Step::Commit { logger, batches } => {
                 for position in self.commit(*logger, *batches) {
                     self.backlog().acked(LOGGERS[*logger], &position);
@@ -314,6 +323,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(logger, batches)| Step::Commit { logger, batches }),
         1 => (logger.clone(), 1..9_usize)
             .prop_map(|(logger, batches)| Step::CommitWithoutAck { logger, batches }),
+        1 => (logger.clone(), 0..9_usize)
+            .prop_map(|(logger, batches)| Step::End { logger, batches }),
         1 => logger.clone().prop_map(|logger| Step::Refuse { logger }),
         1 => logger.clone().prop_map(|logger| Step::RefuseWithoutWord { logger }),
         1 => logger.clone().prop_map(|logger| Step::Retire { logger }),

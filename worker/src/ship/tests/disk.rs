@@ -7,11 +7,14 @@
 //! that is not counted; a crash of the host costs what was not synced, and nothing that was.
 
 mod cases;
+mod loggers;
 
 use std::path::Path;
 
 use tyto_capture::account::{Left, LeftRows};
 use tyto_model_disk::{Fault, Faults, ModelDisk};
+
+use loggers::Store;
 
 use super::super::spool::SyncJob;
 use super::*;
@@ -59,16 +62,6 @@ struct Made {
     payload: Bytes,
 }
 
-/// A logger as `tyto_writer::LogStore` behaves.
-#[derive(Default)]
-struct Store {
-    outgoing: Option<mpsc::Receiver<Outgoing>>,
-    positions: BTreeMap<(u64, Arc<str>), u64>,
-    /// Batches in its files, and those that it refused.
-    written: Vec<usize>,
-    refused: BTreeSet<usize>,
-}
-
 struct Host {
     disk: ModelDisk,
     bounds: Bounds,
@@ -81,6 +74,8 @@ struct Host {
     made: Vec<Made>,
     /// Which batch a sequence number of a life begins.
     names: BTreeMap<(u64, Arc<str>, u64), usize>,
+    /// Which batch has a number in the spool.
+    numbers: BTreeMap<u64, usize>,
     /// Rows handed over, by log stream.
     taken: [u64; 2],
     /// What the supervisor's page says: life, and rows by log stream.
@@ -95,6 +90,8 @@ struct Host {
     /// Batches that the ledger counts as dropped.
     given_up: BTreeSet<usize>,
     once_given_up: BTreeSet<usize>,
+    /// Batches that a logger which ended had not written: they come later than those after them.
+    taken_back: BTreeSet<usize>,
     /// A planned death is one of the host.
     is_host: bool,
     /// The host has crashed: rows may have been lost without a trace.
@@ -119,6 +116,7 @@ impl Host {
             loggers: Default::default(),
             made: Vec::new(),
             names: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             taken: [0; 2],
             account: None,
             unsynced: None,
@@ -127,6 +125,7 @@ impl Host {
             doomed: BTreeSet::new(),
             given_up: BTreeSet::new(),
             once_given_up: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
             is_host: false,
             has_crashed: false,
         };
@@ -152,7 +151,10 @@ impl Host {
                 claims: 0,
             };
             let streams = STREAMS.iter().zip(&rows).map(of).collect();
-            backlog.count_left(&Left { epoch, flows: 0, unsynced: self.unsynced, streams });
+            backlog.count_left(&Left { epoch, flows: 0, unsynced: None, streams });
+        }
+        if let Some(segment) = self.unsynced {
+            backlog.distrust(segment);
         }
         let mut rows = [0; 2];
         for (stream, produced) in backlog.produced() {
@@ -165,6 +167,7 @@ impl Host {
             assert_eq!(rows, self.taken, "each row that was made is known to the next life");
         }
         self.backlog = Some(backlog);
+        self.note_names();
         // What was settled without its mark waits again.
         let waiting = self.in_spool();
         self.given_up.retain(|batch| !waiting.contains(batch));
@@ -190,6 +193,7 @@ impl Host {
     }
 
     fn run(&mut self, event: &Event) {
+        let has_failed = self.sync_fails();
         match event {
             Event::Plan { calls, fault, is_host } => {
                 self.disk.plan(*calls, *fault);
@@ -207,6 +211,10 @@ impl Host {
             Event::Sync => self.finish_sync(),
             Event::Step(step) => self.step(step),
         }
+        if !has_failed && self.sync_fails() {
+            self.doomed.extend(self.waiting.difference(&self.durable));
+        }
+        self.note_names();
         self.note_settled();
         self.begin_sync();
         for _ in 0..2 {
@@ -226,6 +234,7 @@ impl Host {
             Step::Take { stream, rows, bytes } => self.take(*stream, *rows, *bytes),
             Step::Up { logger } => self.up(*logger),
             Step::Down { logger } => self.down(*logger),
+            Step::End { logger, batches } => self.end_logger(*logger, *batches),
             Step::Commit { logger, batches } => self.commit(*logger, *batches, true),
             Step::CommitWithoutAck { logger, batches } => self.commit(*logger, *batches, false),
             Step::Refuse { logger } => self.refuse(*logger, true),
@@ -259,6 +268,7 @@ impl Host {
         account.1[stream] += u64::from(rows);
         let times = RowTimes { first_ns: 1, last_ns: 2 };
         let number = backlog.ledger.next_number;
+        self.numbers.insert(number, batch);
         backlog.take(&RowBatch { stream: STREAMS[stream], rows, payload, times });
         if backlog.ledger.next_number > number {
             self.waiting.insert(batch);
@@ -273,6 +283,11 @@ impl Host {
         self.taken[stream] += rows;
         account.1[stream] += rows;
         backlog.count_dropped(STREAMS[stream].name, rows, Reason::QueueFull);
+    }
+
+    /// A sync failed that the backlog waits for itself, or one beside it.
+    fn sync_fails(&self) -> bool {
+        self.backlog.as_ref().is_some_and(Backlog::sync_fails)
     }
 
     fn begin_sync(&mut self) {
@@ -328,96 +343,18 @@ impl Host {
         }
     }
 
-    fn up(&mut self, logger: usize) {
-        let Some(backlog) = &mut self.backlog else { return };
-        let (sender, outgoing) = mpsc::channel(128);
-        let store = &mut self.loggers[logger];
-        store.outgoing = Some(outgoing);
-        let position = |((epoch, stream), &next_seq): (&(u64, Arc<str>), &u64)| Position {
-            epoch: *epoch,
-            stream: stream.clone(),
-            next_seq,
-        };
-        let durable: Vec<Position> = store.positions.iter().map(position).collect();
-        let rows = |stream| {
-            let made = store.written.iter().map(|&batch| &self.made[batch]);
-            made.filter(|made| made.stream == stream).map(|made| made.rows).sum::<u64>()
-        };
-        let written = (0..2).map(|stream| (STREAMS[stream].name.into(), rows(stream)));
-        let written: Vec<(Arc<str>, u64)> = written.filter(|(_, rows)| *rows > 0).collect();
-        backlog.link_up(LOGGERS[logger], &durable, Some(&written), sender);
-    }
-
-    fn down(&mut self, logger: usize) {
-        self.loggers[logger].outgoing = None;
-        if let Some(backlog) = &mut self.backlog {
-            backlog.link_down(LOGGERS[logger]);
-        }
-    }
-
-    fn next_parcel(&mut self, logger: usize) -> Option<Parcel> {
-        loop {
-            match self.loggers[logger].outgoing.as_mut()?.try_recv().ok()? {
-                Outgoing::Batch(parcel) => return Some(parcel),
-                Outgoing::Copy { .. } | Outgoing::InDoubt(_) => {}
+    /// What was taken back from a logger has other numbers.
+    fn note_names(&mut self) {
+        let Some(backlog) = &self.backlog else { return };
+        for (&number, item) in &backlog.items {
+            let head = &item.head;
+            let name = (head.epoch, head.stream.clone(), head.first_seq);
+            if let Some(before) = item.origin.replaces.filter(|_| !self.names.contains_key(&name)) {
+                let batch = self.numbers[&before];
+                self.names.insert(name, batch);
+                self.numbers.insert(number, batch);
+                self.taken_back.insert(batch);
             }
-        }
-    }
-
-    /// A logger writes some of what it was sent; unless the acks arrive, the session breaks.
-    fn commit(&mut self, logger: usize, batches: usize, is_acked: bool) {
-        let mut acks = Vec::new();
-        for _ in 0..batches {
-            let Some(Parcel { head, payload, .. }) = self.next_parcel(logger) else { break };
-            let batch = usize::from_le_bytes(*payload.first_chunk().unwrap());
-            assert!(payload == self.made[batch].payload, "batch {batch} is not as it was made");
-            if self.loggers[logger].refused.contains(&batch) {
-                // What cannot be written today cannot tomorrow.
-                self.tell_refusal(logger, head, is_acked);
-                continue;
-            }
-            let store = &mut self.loggers[logger];
-            let next_seq = store.positions.entry((head.epoch, head.stream.clone())).or_default();
-            if head.first_seq >= *next_seq {
-                *next_seq = head.end_seq();
-                // One that was given up, and the disk refused to say so, may come again late.
-                let is_late = |before: usize| {
-                    let same_stream = self.made[before].stream == self.made[batch].stream;
-                    same_stream && before > batch && !self.once_given_up.contains(&batch)
-                };
-                assert!(!store.written.iter().any(|&before| is_late(before)), "out of order");
-                store.written.push(batch);
-            } else {
-                let was_given_up = self.once_given_up.contains(&batch);
-                let is_known = was_given_up || store.written.contains(&batch);
-                assert!(is_known, "another batch had these numbers");
-            }
-            let (epoch, next_seq) = (head.epoch, *next_seq);
-            acks.push(Position { epoch, stream: head.stream, next_seq });
-        }
-        if !is_acked {
-            return self.down(logger);
-        }
-        let Some(backlog) = &mut self.backlog else { return };
-        acks.iter().for_each(|position| backlog.acked(LOGGERS[logger], position));
-        backlog.pump();
-    }
-
-    fn refuse(&mut self, logger: usize, is_told: bool) {
-        let Some(Parcel { head, payload, .. }) = self.next_parcel(logger) else { return };
-        let batch = usize::from_le_bytes(*payload.first_chunk().unwrap());
-        if self.loggers[logger].written.contains(&batch) {
-            return;
-        }
-        self.loggers[logger].refused.insert(batch);
-        self.tell_refusal(logger, head, is_told);
-    }
-
-    fn tell_refusal(&mut self, logger: usize, head: BatchHead, is_told: bool) {
-        let BatchHead { epoch, stream, first_seq, rows, .. } = head;
-        let refusal = Refusal { epoch, stream, first_seq, rows, reason: "test".into() };
-        if let Some(backlog) = self.backlog.as_mut().filter(|_| is_told) {
-            backlog.refused(LOGGERS[logger], &refusal);
         }
     }
 

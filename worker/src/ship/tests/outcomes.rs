@@ -1,5 +1,6 @@
 //! What becomes of batches in single cases: in doubt, of a logger that is gone, refused unheard, too old.
 
+use super::super::spool::Record;
 use super::*;
 
 impl World {
@@ -170,4 +171,39 @@ fn of_many_segments_of_a_later_release_some_are_kept_and_the_rest_is_counted() {
     world.open();
     world.run(&Step::Housekeep);
     assert_eq!(world.later(), (16, 4));
+}
+
+#[test]
+fn what_a_logger_that_ends_in_order_did_not_write_goes_to_the_other() {
+    let mut world = World::new(1 << 30);
+    world.run(&Step::Up { logger: 0 });
+    for _ in 0..3 {
+        world.run(&Step::Take { stream: 0, rows: 3, bytes: 10 });
+    }
+    world.run(&Step::End { logger: 0, batches: 1 });
+    assert_eq!((world.sum(|row| row.tally.acked), world.sum(|row| row.spooled)), (3, 6));
+    world.run(&Step::Retire { logger: 0 });
+    assert!(world.ends[0].is_cancelled(), "nothing is left to wait for");
+    world.run(&Step::Up { logger: 1 });
+    world.run(&Step::Commit { logger: 1, batches: 9 });
+    assert_eq!(world.loggers[1].written.len(), 6);
+    world.settle();
+    assert_eq!(world.written(), 9);
+}
+
+/// As a crash of the host may leave it, which loses what it likes of what was not synced.
+#[test]
+fn batches_before_one_that_is_bound_go_where_it_goes_and_before_it() {
+    let mut world = World::new(1 << 30);
+    for rows in 1..5 {
+        world.run(&Step::Take { stream: 0, rows, bytes: 10 });
+    }
+    let mark = Record::Bound { number: 2, logger: LOGGERS[0].into() };
+    world.backlog().spool.append_mark(&mark).unwrap();
+    world.run(&Step::Kill);
+    world.run(&Step::Up { logger: 1 });
+    world.run(&Step::Commit { logger: 1, batches: 9 });
+    assert_eq!(world.loggers[1].written.len(), 4, "what came after it goes to anybody");
+    world.settle();
+    assert_eq!((world.loggers[0].written.len(), world.written()), (6, 10));
 }
