@@ -165,8 +165,9 @@ impl Session {
             Command::Hello { session: self.id, node: self.node.clone(), oldest_epoch, peer };
         self.hand_over(hello).await?;
         let taken = tokio::select! {
-            taken = self.take_all(&mut stream) => taken,
+            biased;
             () = self.end.cancelled() => Ok(()),
+            taken = self.take_all(&mut stream) => taken,
         };
         if self.shutdown.is_cancelled() {
             // The store is about to say farewell, once it has committed what came.

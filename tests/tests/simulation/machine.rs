@@ -119,8 +119,9 @@ impl Machine {
                 Err(error) => tracing::warn!(node = self.config.node, ?error, "cannot start"),
             }
             tokio::select! {
-                () = tokio::time::sleep(START_AGAIN) => {}
+                biased;
                 () = end.cancelled() => return,
+                () = tokio::time::sleep(START_AGAIN) => {}
             }
         };
         worker.ledger.replace(Some(Box::new(tasks.ledger())));
@@ -194,8 +195,9 @@ impl Machine {
                 Err(error) => tracing::warn!(node = self.config.node, ?error, "cannot start"),
             }
             tokio::select! {
-                () = tokio::time::sleep(START_AGAIN) => {}
+                biased;
                 () = end.cancelled() => return,
+                () = tokio::time::sleep(START_AGAIN) => {}
             }
         };
         report.replace(tasks.report());

@@ -105,6 +105,8 @@ async fn hear(routes: Routes, wire: Wire, caller: IpAddr, end: CancellationToken
     let mut server = http2::Builder::new(TokioExecutor::new());
     server
         .timer(TokioTimer::new())
+        // The simulated world does not know the date of this one.
+        .auto_date_header(false)
         .keep_alive_interval(Some(channel::KEEPALIVE_INTERVAL))
         .initial_stream_window_size(channel::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(channel::CONNECTION_WINDOW_BYTES);
