@@ -3,7 +3,7 @@
 //! of the channel in front of it.
 //! Longer than 500 lines: the loop and what it reports of itself belong together.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -195,7 +195,7 @@ pub struct Service<P: Peer> {
     store: LogStore,
     commit_interval: Duration,
     now: Monotonic,
-    sessions: HashMap<Arc<str>, (u64, P)>,
+    sessions: BTreeMap<Arc<str>, (u64, P)>,
     report: StoreReport,
     cell: ReportCell,
     reported: Instant,
@@ -257,7 +257,7 @@ impl<P: Peer> Service<P> {
             store,
             commit_interval,
             now,
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             report: StoreReport::default(),
             cell,
             reported,
@@ -503,7 +503,7 @@ impl<P: Peer> Service<P> {
         self.ack(&durable);
         self.publish();
         // Producers need not wait for the archive.
-        self.sessions.drain().for_each(|(_, (_, mut peer))| peer.farewell());
+        std::mem::take(&mut self.sessions).into_values().for_each(|(_, mut peer)| peer.farewell());
         self.store.close().map(|_| ())
     }
 }
