@@ -67,7 +67,7 @@ check: ## formatting, clippy, documentation, shell scripts
 .PHONY: chaos
 chaos: build ## random kills under traffic in a lab; KILLS=1000 SECONDS=1200
 	TYTO_KILLS=$(or $(KILLS),1000) TYTO_KILLS_S=$(or $(SECONDS),1200) TYTO_CUT_S=60 TYTO_FULL_S=30 \
-	    cargo test --locked -p tyto-tests --test kills -- --nocapture
+	    cargo test --locked --workspace --test kills -- --nocapture
 
 .PHONY: simulate
 simulate: ## workers and loggers in a simulated cluster, faults by seeds; SEEDS=10000
