@@ -250,18 +250,18 @@ impl Pipeline {
         let flow_bytes = udp.total();
         let responder = udp.responder();
         let payload = udp_payload(packet);
-        if !payload.is_empty() {
-            let mut cx = Cx::new(self.now, core, Proto::Udp, &mut self.shared, &mut self.output);
-            cx.payload_bytes = flow_bytes;
-            cx.responder = responder;
-            if let Some(stage) = listening(stage, Proto::Udp, &mut cx) {
-                stage.deliver(side, payload, &mut cx);
-            }
-            if std::mem::take(&mut core.wants_flip) {
-                core.flip();
-                if let Some(stage) = stage {
-                    stage.flipped();
-                }
+        let mut cx = Cx::new(self.now, core, Proto::Udp, &mut self.shared, &mut self.output);
+        cx.payload_bytes = flow_bytes;
+        cx.responder = responder;
+        match listening(stage, Proto::Udp, &mut cx) {
+            Some(stage) if payload.is_empty() => stage.empty(&mut cx),
+            Some(stage) => stage.deliver(side, payload, &mut cx),
+            None => {}
+        }
+        if std::mem::take(&mut core.wants_flip) {
+            core.flip();
+            if let Some(stage) = stage {
+                stage.flipped();
             }
         }
         // By the role before roles were swapped, as Zeek counts.

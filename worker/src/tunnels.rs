@@ -141,7 +141,7 @@ impl Pipeline {
         };
         // What is not GTP may be GTP again: its control and user messages share connections.
         let is_given_up = core.not_tunnels & kind.bit() != 0 && kind != TunnelKind::Gtp;
-        if is_given_up || payload.is_empty() {
+        if is_given_up {
             return;
         }
         if carrier.tunnels.is_full() {

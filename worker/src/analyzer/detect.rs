@@ -40,6 +40,16 @@ pub enum Match {
     No,
 }
 
+/// What stands behind each end of a line; a carriage return is one too.
+pub(super) fn line_ends(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    memchr::memchr2_iter(b'\r', b'\n', bytes).filter_map(|at| bytes.get(at + 1..))
+}
+
+/// The bytes from the begin of each line on.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::once(bytes).chain(line_ends(bytes))
+}
+
 /// The state of detection on one stage.
 #[derive(Debug)]
 pub(super) struct Detection {

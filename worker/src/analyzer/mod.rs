@@ -84,6 +84,9 @@ pub trait Analyzer: Send {
     /// They are borrowed: only what a record needs is copied.
     fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>);
 
+    /// A datagram came that has a header only.
+    fn empty(&mut self, _cx: &mut Cx<'_>) {}
+
     /// `missed_bytes` of `side` will never come; what is delivered next stands behind them.
     fn gap(&mut self, _side: Side, _missed_bytes: u64, _cx: &mut Cx<'_>) {}
 

@@ -226,6 +226,12 @@ impl Stage {
         }
     }
 
+    /// A datagram came that has a header only.
+    pub fn empty(&mut self, cx: &mut Cx<'_>) {
+        self.each(cx, |analyzer, cx| analyzer.empty(cx));
+        self.settle(cx);
+    }
+
     /// `missed_bytes` of `side` will not come.
     pub fn gap(&mut self, side: Side, missed_bytes: u64, cx: &mut Cx<'_>) {
         self.each(cx, |analyzer, cx| analyzer.gap(side, missed_bytes, cx));

@@ -261,7 +261,9 @@ impl Pcap {
                 format!("a packet of {captured} bytes; none has more than {PACKET_BYTES_MAX}");
             return Err(progress.damaged(at, found));
         }
-        let ts = Ts(u64::from(secs) * NANOS + u64::from(fraction) * u64::from(self.fraction_ns));
+        // As libpcap reads it: a fraction that is none may be negative.
+        let fraction_ns = i64::from(fraction.cast_signed()) * i64::from(self.fraction_ns);
+        let ts = Ts((u64::from(secs) * NANOS).saturating_add_signed(fraction_ns));
         let link_type = self.link_type;
         let Some(record) = window.take(self.header_len + captured)? else {
             progress.cut(at);
@@ -367,6 +369,13 @@ mod tests {
             }
         };
         (packets, file.cut_off(), ended)
+    }
+
+    #[test]
+    fn a_fraction_that_is_none_counts_backwards_as_in_libpcap() {
+        let odd = pcap(0xa1b2_c3d4, false, &[(5, u32::MAX, &[1], 1), (0, u32::MAX, &[2], 1)]);
+        let times: Vec<u64> = frames(&odd).iter().map(|frame| frame.0).collect();
+        assert_eq!(times, [4_999_999_000, 0]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Times in certificates, read as Zeek reads them: loosely, with a weird where it cannot.
 
-use tyto_core::time::Ts;
+use tyto_core::time::{NANOS, Ts};
 
 use super::der::{Element, tag};
 
@@ -49,9 +49,9 @@ pub(super) fn seconds(element: &Element<'_>) -> Result<i64, &'static str> {
     Ok(time + offset(rest)?)
 }
 
-/// The time for a log. Logs begin at the epoch and end in the year 2554.
+/// The time for a log. Its nanoseconds end in the year 2262: what is valid for longer ends there.
 pub(super) fn ts(seconds: i64) -> Ts {
-    Ts(u64::try_from(seconds).unwrap_or_default().saturating_mul(1_000_000_000))
+    Ts::signed(seconds.saturating_mul(NANOS.cast_signed()))
 }
 
 /// The offset that is added, as Zeek reckons it (it takes hours for minutes).
@@ -118,5 +118,11 @@ mod tests {
         assert_eq!(generalized(b"2"), Err("x509_gen_time_length"));
         assert_eq!(generalized(b"2028123123595"), Err("x509_time_add_char"));
         assert_eq!(generalized(b"20281231235959x"), Err("x509_time_offset_underflow"));
+    }
+
+    #[test]
+    fn logs_have_times_before_the_epoch_and_end_in_2262() {
+        assert_eq!(ts(-86_400).nanos_signed(), -86_400_000_000_000);
+        assert_eq!(ts(253_402_300_799).nanos_signed(), i64::MAX);
     }
 }

@@ -27,13 +27,11 @@ pub static SPEC: Spec = Spec {
     begin: |_| Box::new(Dhcp),
 };
 
-/// The cookie where BOOTP has its options (RFC 2131 section 3), behind bytes of which none is a
-/// line's end.
+/// The cookie where BOOTP has its options (RFC 2131 section 3).
 fn probe(first: &First<'_>) -> Match {
     const COOKIE_AT: usize = 236;
     let is_found = |bytes: &[u8]| {
         bytes.get(COOKIE_AT..).is_some_and(|rest| rest.starts_with(&parser::COOKIE.to_be_bytes()))
-            && !bytes.iter().take(COOKIE_AT).any(|byte| *byte == b'\n')
     };
     if is_found(first.orig) || is_found(first.resp) { Match::Yes } else { Match::No }
 }

@@ -80,6 +80,10 @@ impl Analyzer for Dns {
         }
     }
 
+    fn empty(&mut self, cx: &mut Cx<'_>) {
+        message::message(&[], None, &mut self.known, &mut self.pairs, cx);
+    }
+
     fn end_of_side(&mut self, _side: Side, cx: &mut Cx<'_>) {
         let Self { known, pairs, framing: Some(framing), .. } = self else { return };
         for framing in framing.iter_mut() {

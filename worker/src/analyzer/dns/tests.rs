@@ -199,3 +199,12 @@ fn messages_that_are_cut_anywhere_do_no_harm() {
         udp(&[(Side::Resp, whole[..len].to_vec())]);
     }
 }
+
+#[test]
+fn a_datagram_without_a_byte_is_no_message() {
+    let mut bench = Bench::new(&SPEC, Proto::Udp);
+    bench.conn.on_stage(|stage, cx| stage.empty(cx));
+    let rows = bench.end();
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert!(row.contains(r#""name":"DNS_truncated_len_lt_hdr_len""#), "{row}");
+}

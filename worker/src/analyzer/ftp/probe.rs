@@ -1,5 +1,6 @@
 //! FTP by its first lines: a client that says USER, a server that greets and asks to go on.
 
+use crate::analyzer::detect::{line_ends, lines};
 use crate::analyzer::{First, Match};
 
 /// Whether both sides speak FTP.
@@ -10,18 +11,17 @@ pub(super) fn matches(first: &First<'_>) -> Match {
     }
 }
 
-/// `USER` at the begin of the first line or the second.
+/// `USER` at the begin of a line.
 fn client(bytes: &[u8]) -> Match {
     let is_user = |text: &[u8]| {
         let spaces = text.iter().take_while(|byte| **byte == b' ').count();
         let word = text.get(spaces..spaces + 5).unwrap_or_default();
         word.eq_ignore_ascii_case(b"user ")
     };
-    let found = is_user(bytes) || after_line(bytes).any(is_user);
-    if found { Match::Yes } else { Match::Later }
+    if lines(bytes).any(is_user) { Match::Yes } else { Match::Later }
 }
 
-/// A greeting of one line, and behind it the reply to USER.
+/// A greeting, and behind its lines the reply to USER.
 fn server(bytes: &[u8]) -> Match {
     let blank = |byte: &&u8| matches!(**byte, b'\r' | b'\n' | b' ');
     let bytes = bytes.get(bytes.iter().take_while(blank).count()..).unwrap_or_default();
@@ -36,16 +36,5 @@ fn server(bytes: &[u8]) -> Match {
             [b'2', b'3', b'0', end, ..] | [b'3', b'3', b'1', end, ..] if !end.is_ascii_digit()
         )
     };
-    if after_line(rest).any(is_reply) { Match::Yes } else { Match::Later }
-}
-
-/// What stands behind the first line feed, and behind each carriage return before it.
-fn after_line(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let first_lf = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-    bytes
-        .iter()
-        .take(first_lf + 1)
-        .enumerate()
-        .filter(|(_, byte)| matches!(byte, b'\r' | b'\n'))
-        .filter_map(|(index, _)| bytes.get(index + 1..))
+    if line_ends(rest).any(is_reply) { Match::Yes } else { Match::Later }
 }

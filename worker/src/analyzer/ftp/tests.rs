@@ -44,6 +44,8 @@ fn both_sides_must_look_like_ftp() {
     let ask = |orig, resp| probe::matches(&First { orig, resp, resp_port: 2121 });
     assert_eq!(ask(b"USER a\r\n", b"220 hello\r\n331 go on\r\n"), Match::Yes);
     assert_eq!(ask(b"AUTH TLS\r\nUSER a\r\n", b"220 hello\r\n230-go on\r\n"), Match::Yes);
+    let long = b"220-hello\r\n220-be kind\r\n220 on you go\r\n331 go on\r\n";
+    assert_eq!(ask(b"FEAT\r\nSYST\r\nUSER a\r\n", long), Match::Yes);
     assert_eq!(ask(b"USER a\r\n", b"220 hello\r\n"), Match::Later);
     assert_eq!(ask(b"USER a\r\n", b"HTTP/1.1 200"), Match::No);
 }

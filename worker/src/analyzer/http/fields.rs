@@ -81,7 +81,9 @@ impl Entity {
         }
         self.chunks = Chunks::Announced;
         if !rest.is_empty() {
-            env.cx.weird_with("HTTP_chunked_multi", &String::from_utf8_lossy(rest));
+            // A zero byte ends what Zeek shows of it.
+            let shown = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+            env.cx.weird_with("HTTP_chunked_multi", &String::from_utf8_lossy(shown));
         }
         if self.content_length.is_some() {
             env.cx.weird("HTTP_content_length_and_chunked");

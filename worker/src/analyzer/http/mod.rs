@@ -169,6 +169,11 @@ impl Analyzer for Http {
             let input = lines.end(cx);
             self.lines_of(side, input, cx);
         }
+        if cx.is_reset {
+            // A RST breaks off both messages.
+            self.end_message(Side::Orig, true, cx);
+            return self.end_message(Side::Resp, true, cx);
+        }
         self.end_message(side, false, cx);
     }
 

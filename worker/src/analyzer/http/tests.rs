@@ -10,6 +10,7 @@ use tyto_core::uid::UidMaker;
 
 use super::SPEC;
 use crate::analyzer::Cx;
+use crate::analyzer::conversation_tests::Bench;
 use crate::analyzer::stage::Stage;
 use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
@@ -104,6 +105,21 @@ fn rows_do_not_depend_on_the_pieces_that_the_stream_comes_in() {
             assert_eq!(rows(talk, step), whole, "in pieces of {step}");
         }
     }
+}
+
+#[test]
+fn a_reset_breaks_off_both_messages() {
+    let mut bench = Bench::new(&SPEC, Proto::Tcp);
+    bench.send(Side::Orig, b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+    bench.send(Side::Resp, b"HTTP/1.1 200 OK\r\n\r\nhello");
+    bench.conn.on_stage(|stage, cx| {
+        cx.is_reset = true;
+        stage.end_of_side(Side::Resp, cx);
+    });
+    let rows = bench.end();
+    let http: Vec<_> = rows.iter().filter(|row| row.contains("trans_depth")).collect();
+    let [row] = http.as_slice() else { panic!("{http:?}") };
+    assert!(row.contains(r#""request_body_len":3,"response_body_len":7"#), "{row}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! IRC by its first lines: a client that registers with USER and NICK and a server that
 //! answers with numbers, or two servers that introduce themselves.
 
+use crate::analyzer::detect::{line_ends, lines};
 use crate::analyzer::{First, Match};
 
 /// Whether both sides speak IRC.
@@ -15,12 +16,6 @@ pub(super) fn matches(first: &First<'_>) -> Match {
     } else {
         Match::Later
     }
-}
-
-/// The first line and the second.
-fn first_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let second = memchr::memchr(b'\n', bytes).and_then(|at| bytes.get(at + 1..));
-    std::iter::once(bytes).chain(second)
 }
 
 /// What follows `word` and the spaces behind it, where `text` begins with it.
@@ -39,21 +34,20 @@ const fn is_end(byte: &u8) -> bool {
     matches!(*byte, b'\r' | b'\n')
 }
 
-/// A line with command `one`, and behind it a whole one with command `other`.
+/// A line with command `one`, and behind it a whole one with command `other`. The first of each
+/// has all behind it that later ones have.
 fn registers(bytes: &[u8], one: &[u8], other: &[u8]) -> bool {
-    first_lines(bytes).any(|line| {
-        let Some(rest) = after_word(line, one) else { return false };
-        let Some(end) = rest.iter().position(is_end).filter(|end| *end > 0) else { return false };
-        let next = rest.get(end..).unwrap_or_default();
-        let next = next.get(next.iter().take_while(|byte| is_end(byte)).count()..);
-        after_word(next.unwrap_or_default(), other).is_some_and(|rest| rest.iter().any(is_end))
-    })
+    let behind_one = lines(bytes).find_map(|line| after_word(line, one));
+    let behind_other = behind_one
+        .and_then(|rest| rest.get(1..))
+        .and_then(|rest| line_ends(rest).find_map(|line| after_word(line, other)));
+    behind_other.is_some_and(|rest| rest.iter().any(is_end))
 }
 
 /// A line with a number of three digits, the server's name before it or not.
 fn answers(bytes: &[u8]) -> bool {
     let is_number = |text: &[u8]| matches!(text, [a, b, c, b' ', ..] if [a, b, c].iter().all(|d| d.is_ascii_digit()));
-    first_lines(bytes).any(|line| {
+    lines(bytes).any(|line| {
         let behind_name = line.strip_prefix(b":").and_then(|line| {
             let len = line.iter().take_while(|byte| **byte != b' ' && !is_end(byte)).count();
             line.get(len..).filter(|_| len > 0)?.strip_prefix(b" ")
@@ -64,7 +58,7 @@ fn answers(bytes: &[u8]) -> bool {
 
 /// `SERVER name hops :about`.
 fn introduces(bytes: &[u8]) -> bool {
-    first_lines(bytes).any(|line| {
+    lines(bytes).any(|line| {
         let Some(rest) = after_word(line, b"server") else { return false };
         let name = rest.iter().take_while(|byte| **byte != b' ').count();
         let rest = skip_spaces(rest.get(name..).unwrap_or_default());

@@ -31,5 +31,9 @@ fn a_client_registers_and_a_server_answers_with_numbers() {
     let registration = b"NICK a\r\nUSER a 0 * :A\r\n";
     assert_eq!(ask(registration, b":irc.example 001 a :Welcome"), Match::Yes);
     assert_eq!(ask(registration, b":irc.example NOTICE * :hi\r\n"), Match::Later);
+    let late =
+        b":irc.example NOTICE * :hi\r\n:irc.example NOTICE * :ho\r\n:irc.example 001 a :Welcome";
+    assert_eq!(ask(registration, late), Match::Yes);
+    assert_eq!(ask(b"PASS x\r\nCAP LS\r\nNICK a\r\nPING 1\r\nUSER a\r\n", late), Match::Yes);
     assert_eq!(ask(b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK"), Match::Later);
 }

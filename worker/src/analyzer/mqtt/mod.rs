@@ -314,10 +314,7 @@ fn id(body: &[u8]) -> Option<u16> {
 /// A CONNECT packet: `MQTT`, `MQIsdp` (Zeek: `dpd_mqtt`).
 fn probe(first: &First<'_>) -> Match {
     let sides = [first.orig, first.resp];
-    let has_name = |bytes: &[u8]| {
-        (4..=7).any(|at| bytes.get(at..at + 2) == Some(b"MQ"))
-            && !bytes.get(..4).is_some_and(|begin| begin.contains(&b'\n'))
-    };
+    let has_name = |bytes: &[u8]| (4..=7).any(|at| bytes.get(at..at + 2) == Some(b"MQ"));
     if sides.into_iter().any(has_name) {
         Match::Yes
     } else if sides.into_iter().all(|bytes| bytes.len() >= 9) {

@@ -17,6 +17,10 @@ pub struct Logon {
 impl Logon {
     /// A message came.
     pub fn message(&mut self, message: Message, cx: &Cx<'_>) {
+        if matches!(message, Message::Other) {
+            // A signature of what the carrier sends, say: nobody logs on.
+            return;
+        }
         let row = self.row.get_or_insert_with(|| NtlmLog {
             ts: cx.now,
             uid: cx.uid(),

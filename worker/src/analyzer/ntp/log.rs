@@ -206,5 +206,5 @@ fn time([whole, fractions]: [u32; 2]) -> Ts {
         return Ts(0);
     }
     let since = EPOCH_OFFSET + f64::from(whole) + f64::from(fractions) * 2f64.powi(-32);
-    Ts(seconds(since).0.try_into().unwrap_or(0))
+    Ts::signed(seconds(since).0)
 }

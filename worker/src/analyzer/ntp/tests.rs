@@ -71,3 +71,13 @@ fn what_is_cut_is_no_message() {
         assert!(parser::parse(&hex(bytes)).is_err(), "{bytes}");
     }
 }
+
+#[test]
+fn a_time_before_1970_is_negative() {
+    let mut bench = Bench::new(&SPEC, Proto::Udp);
+    let mut message = hex(SERVER);
+    message[40..44].copy_from_slice(&408_618_788_u32.to_be_bytes());
+    bench.send(Side::Resp, &message);
+    let rows = bench.end().concat();
+    assert!(rows.contains(r#""xmt_time":-1800370011.25"#), "{rows}");
+}

@@ -36,18 +36,15 @@ pub static SPEC: Spec = Spec {
 /// A request for TLS and its answer, or a startup message and what follows it.
 fn probe(first: &First<'_>) -> Match {
     let (orig, resp) = (first.orig, first.resp);
-    let may_be = match (orig.get(..4), orig.get(4..7)) {
-        (Some(len), Some(version)) => {
-            is_tls_request(orig) || version == b"\x00\x03\x00" && !len.contains(&b'\n')
-        }
-        _ => orig.first().is_none_or(|byte| *byte == 0),
+    let may_be = match orig.get(4..7) {
+        Some(version) => is_tls_request(orig) || version == b"\x00\x03\x00",
+        None => orig.first().is_none_or(|byte| *byte == 0),
     };
     if !may_be {
         return Match::No;
     }
     let is_tls = is_tls_request(orig) && matches!(resp.first(), Some(b'S' | b'N'));
-    let is_answer = matches!(resp, [kind, 0, 0, a, b, ..]
-        if kind.is_ascii_alphanumeric() && *a != b'\n' && *b != b'\n');
+    let is_answer = matches!(resp, [kind, 0, 0, _, _, ..] if kind.is_ascii_alphanumeric());
     if is_tls || is_startup(orig) && is_answer { Match::Yes } else { Match::Later }
 }
 
@@ -59,8 +56,7 @@ fn is_startup(bytes: &[u8]) -> bool {
     /// The user stands this far in at most.
     const USER_AT_MAX: usize = 256;
     bytes.get(7..).is_some_and(|rest| {
-        let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let head = line.get(..USER_AT_MAX + 5).unwrap_or(line);
+        let head = rest.get(..USER_AT_MAX + 5).unwrap_or(rest);
         head.windows(5).any(|word| word == b"user\0")
     })
 }

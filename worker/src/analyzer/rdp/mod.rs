@@ -39,18 +39,13 @@ fn probe(first: &First<'_>) -> Match {
         return Match::Later;
     }
     let has = |bytes: &[u8], part: &[u8]| memmem::find(bytes, part).is_some();
-    let line = |bytes: &'_ [u8]| memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     let is_client = |bytes: &[u8]| {
-        let head = bytes.get(..line(bytes)).unwrap_or_default();
         let channels: [&[u8]; 4] = [b"rdpdr", b"rdpsnd", b"drdynvc", b"cliprdr"];
-        let behind = memmem::find(head, b"Duca").and_then(|at| head.get(at..));
-        has(head, b"Cookie: mstshash=")
+        let behind = memmem::find(bytes, b"Duca").and_then(|at| bytes.get(at..));
+        has(bytes, b"Cookie: mstshash=")
             || behind.is_some_and(|rest| channels.iter().any(|channel| has(rest, channel)))
     };
-    let is_server = |bytes: &[u8]| {
-        let head = bytes.get(..line(bytes)).unwrap_or_default();
-        head.get(5) == Some(&0xd0) || has(head, b"McDn")
-    };
+    let is_server = |bytes: &[u8]| bytes.get(5) == Some(&0xd0) || has(bytes, b"McDn");
     // A server's answer is quickly told.
     let found = is_server(first.resp) && is_client(first.orig)
         || is_server(first.orig) && is_client(first.resp);

@@ -27,10 +27,7 @@ pub static SPEC: Spec = Spec {
 
 /// The client sent a line, and the server a value.
 fn probe(first: &First<'_>) -> Match {
-    let has_line = |bytes: &[u8]| {
-        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        line.len() < bytes.len() && line.ends_with(b"\r")
-    };
+    let has_line = |bytes: &[u8]| memchr::memmem::find(bytes, b"\r\n").is_some();
     let Some((kind, rest)) = first.resp.split_first() else { return Match::Later };
     let is_value = match kind {
         b'+' | b'-' | b'_' | b',' => has_line(rest),

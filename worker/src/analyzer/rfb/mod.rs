@@ -173,13 +173,13 @@ impl Rfb {
             }
             Server::Type => {
                 let kind = cursor.be32().ok_or(LATER)?;
+                self.row(cx).authentication_method = Some(authentication_method(kind));
                 (self.server, self.client) = match kind {
                     0 => (Server::Failure, Client::Init),
                     1 => (Server::Init, Client::Init),
                     2 => (Server::VncChallenge, Client::VncResponse),
                     _ => return Err(Stop::Wrong(format!("invalid RFB security type {kind}"))),
                 };
-                self.row(cx).authentication_method = Some(authentication_method(kind));
             }
             Server::Types => {
                 let count = cursor.u8().ok_or(LATER)?;

@@ -1,7 +1,10 @@
 //! Versions and messages (RFC 6143 section 7).
 
-use super::{Stop, client_message, probe, version};
+use tyto_core::net::{Proto, Side};
+
+use super::{SPEC, Stop, client_message, probe, version};
 use crate::analyzer::bytes::Cursor;
+use crate::analyzer::conversation_tests::Bench;
 use crate::analyzer::{First, Match};
 
 #[test]
@@ -27,4 +30,14 @@ fn both_sides_begin_with_their_version() {
     assert_eq!(ask(b"RFB 003.008\n", b"RFB 003.003\n"), Match::Yes);
     assert_eq!(ask(b"", b"RFB 003.003\n"), Match::Later);
     assert_eq!(ask(b"", b"HTTP"), Match::No);
+}
+
+#[test]
+fn a_security_type_that_is_none_has_a_name_too() {
+    let mut bench = Bench::new(&SPEC, Proto::Tcp);
+    bench.send(Side::Resp, b"RFB 003.003\n");
+    bench.send(Side::Orig, b"RFB 003.003\n");
+    bench.send(Side::Resp, &[7, 13, 142, 5]);
+    let rows = bench.end().concat();
+    assert!(rows.contains(r#""authentication_method":"RealVNC""#), "{rows}");
 }

@@ -253,10 +253,11 @@ fn probe(first: &First<'_>) -> Match {
 }
 
 fn is_request(bytes: &[u8]) -> bool {
-    let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end));
-    let Some(line) = line.and_then(|line| line.strip_suffix(b"\r")) else { return false };
-    let version = line.len().checked_sub(8).and_then(|at| line.get(at..));
-    version.and_then(|version| version.strip_prefix(b" ")).is_some_and(is_version)
+    let mut line_ends = memchr::memmem::find_iter(bytes, b"\r\n");
+    line_ends.any(|end| {
+        let version = end.checked_sub(8).and_then(|at| bytes.get(at..end));
+        version.and_then(|version| version.strip_prefix(b" ")).is_some_and(is_version)
+    })
 }
 
 fn is_reply(bytes: &[u8]) -> bool {

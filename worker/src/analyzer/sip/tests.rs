@@ -39,8 +39,9 @@ fn tags_and_branches_are_cut_off() {
 }
 
 #[test]
-fn requests_and_replies_are_recognised_by_their_first_line() {
+fn requests_are_recognised_by_a_line_and_replies_by_the_first() {
     assert!(is_request(INVITE));
+    assert!(is_request(b"odd\nINVITE sip:a@b SIP/2.0\r\n"));
     assert!(!is_request(b"GET / HTTP/1.1\r\n"));
     assert!(is_reply(b"SIP/2.0 200 OK\r\n"));
     assert!(!is_reply(b"SIP/2.0"));

@@ -43,8 +43,7 @@ fn is_client_v4(bytes: &[u8]) -> bool {
     /// Length of the user's name is a guess.
     const NAME_LEN_MAX: usize = 32;
     let [4, 1 | 2, rest @ ..] = bytes else { return false };
-    let line = rest.iter().take(NAME_LEN_MAX + 1).take_while(|byte| **byte != b'\n');
-    line.into_iter().any(|byte| *byte == 0)
+    rest.iter().take(NAME_LEN_MAX + 1).any(|byte| *byte == 0)
 }
 
 const fn is_server_v4(bytes: &[u8]) -> bool {
@@ -52,7 +51,7 @@ const fn is_server_v4(bytes: &[u8]) -> bool {
 }
 
 const fn is_client_v5(bytes: &[u8]) -> bool {
-    matches!(bytes, [5, count, 0..=3 | 5..=9, ..] if *count != b'\n')
+    matches!(bytes, [5, _, 0..=3 | 5..=9, ..])
 }
 
 const fn is_server_v5(bytes: &[u8]) -> bool {
