@@ -123,6 +123,24 @@ fn a_reset_breaks_off_both_messages() {
 }
 
 #[test]
+fn a_type_that_a_later_range_shows_is_of_the_first_ones_row() {
+    let mut bench = Bench::new(&SPEC, Proto::Tcp);
+    for (range, bytes) in [("0-9", "GIF89a0123"), ("10-19", "0123456789")] {
+        let ask = format!("GET /a HTTP/1.1\r\nHost: h\r\nRange: bytes={range}\r\n\r\n");
+        bench.send(Side::Orig, ask.as_bytes());
+        let answer = format!(
+            "HTTP/1.1 206 Part\r\nContent-Range: bytes {range}/20\r\nContent-Length: 10\r\n\r\n{bytes}"
+        );
+        bench.send(Side::Resp, answer.as_bytes());
+    }
+    let rows = bench.end();
+    assert!(rows.iter().any(|row| row.contains(r#""mime_type":"image/gif""#)), "{rows:?}");
+    let http: Vec<_> = rows.iter().filter(|row| row.contains("trans_depth")).collect();
+    assert_eq!(http.len(), 2, "{http:?}");
+    assert!(!http.iter().any(|row| row.contains("resp_mime_types")), "{http:?}");
+}
+
+#[test]
 fn requests_that_were_sent_ahead_find_their_replies() {
     let told = rows(PIPELINED, usize::MAX);
     assert_eq!(told.iter().filter(|(stream, _)| *stream == "http").count(), 2);

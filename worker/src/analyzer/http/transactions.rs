@@ -71,7 +71,8 @@ pub struct Transactions {
     request: u64,
     reply: u64,
     depth: u64,
-    range_files: Vec<Fuid>,
+    /// Files of which ranges came, each with the transaction that brought the first.
+    range_files: Vec<(Fuid, u64)>,
     websocket: Option<Box<Handshake>>,
 }
 
@@ -221,14 +222,16 @@ impl Transactions {
         // The row of a range names the type only if it brought the first bytes.
         let has_type = was_open && cx.file_mime(FileRef { fuid }).is_some();
         let file = cx.file_open(side, handle, &about);
-        let is_known = is_range && self.range_files.contains(&file.fuid);
-        if !was_open || !is_known {
+        let first = self.range_files.iter().find(|(fuid, _)| is_range && *fuid == file.fuid);
+        let first = first.map(|(_, first)| *first);
+        if !was_open || first.is_none() {
             self.name_file(side, file.fuid, filename);
         }
-        if is_range && !is_known && self.range_files.len() < RANGE_FILES_MAX {
-            self.range_files.push(file.fuid);
+        if is_range && first.is_none() && self.range_files.len() < RANGE_FILES_MAX {
+            self.range_files.push((file.fuid, transaction));
         }
-        Some(BodyFile { file, transaction, side, has_type })
+        // Where a connection brings several ranges, the row of the first names the type.
+        Some(BodyFile { file, transaction: first.unwrap_or(transaction), side, has_type })
     }
 
     /// The type of `file` is `mime_type`, once that is known.
