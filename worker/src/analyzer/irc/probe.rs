@@ -9,8 +9,9 @@ pub(super) fn matches(first: &First<'_>) -> Match {
     if first.orig.is_empty() || first.resp.is_empty() {
         return Match::Later;
     }
-    let client = registers(first.orig, b"user", b"nick") || registers(first.orig, b"nick", b"user");
-    let is_client = client && answers(first.resp);
+    // Few servers begin with numbers: most conversations are told by that.
+    let is_client = answers(first.resp)
+        && (registers(first.orig, b"user", b"nick") || registers(first.orig, b"nick", b"user"));
     if is_client || introduces(first.orig) && introduces(first.resp) {
         Match::Yes
     } else {

@@ -8,6 +8,8 @@ mod pdu;
 mod tests;
 pub mod udp;
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 use tyto_core::net::{Proto, Side};
 use tyto_core::record::value::Vector;
@@ -33,6 +35,10 @@ pub static SPEC: Spec = Spec {
     begin: |_| Box::new(Rdp::default()),
 };
 
+/// What stands before a server's data blocks (T.124), made ready once: all TCP is asked for it.
+static SERVER_BLOCKS: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"McDn"));
+
 /// A client's first request or its data blocks, and a server's answer.
 fn probe(first: &First<'_>) -> Match {
     if first.orig.is_empty() || first.resp.is_empty() {
@@ -45,7 +51,8 @@ fn probe(first: &First<'_>) -> Match {
         has(bytes, b"Cookie: mstshash=")
             || behind.is_some_and(|rest| channels.iter().any(|channel| has(rest, channel)))
     };
-    let is_server = |bytes: &[u8]| bytes.get(5) == Some(&0xd0) || has(bytes, b"McDn");
+    let is_server =
+        |bytes: &[u8]| bytes.get(5) == Some(&0xd0) || SERVER_BLOCKS.find(bytes).is_some();
     // A server's answer is quickly told.
     let found = is_server(first.resp) && is_client(first.orig)
         || is_server(first.orig) && is_client(first.resp);

@@ -27,7 +27,10 @@ pub static SPEC: Spec = Spec {
 
 /// The client sent a line, and the server a value.
 fn probe(first: &First<'_>) -> Match {
-    let has_line = |bytes: &[u8]| memchr::memmem::find(bytes, b"\r\n").is_some();
+    let has_line = |bytes: &[u8]| {
+        memchr::memchr_iter(b'\n', bytes)
+            .any(|end| bytes.get(..end).is_some_and(|line| line.ends_with(b"\r")))
+    };
     let Some((kind, rest)) = first.resp.split_first() else { return Match::Later };
     let is_value = match kind {
         b'+' | b'-' | b'_' | b',' => has_line(rest),

@@ -253,10 +253,10 @@ fn probe(first: &First<'_>) -> Match {
 }
 
 fn is_request(bytes: &[u8]) -> bool {
-    let mut line_ends = memchr::memmem::find_iter(bytes, b"\r\n");
-    line_ends.any(|end| {
-        let version = end.checked_sub(8).and_then(|at| bytes.get(at..end));
-        version.and_then(|version| version.strip_prefix(b" ")).is_some_and(is_version)
+    memchr::memchr_iter(b'\n', bytes).any(|end| {
+        let behind = end.checked_sub(9).and_then(|at| bytes.get(at..end));
+        let version = behind.and_then(|text| text.strip_prefix(b" ")?.strip_suffix(b"\r"));
+        version.is_some_and(is_version)
     })
 }
 
