@@ -1,6 +1,6 @@
 //! Request and status lines (RFC 9112 sections 3 and 4, HTTP/0.9), as lenient as Zeek.
 
-use super::super::mime::header::{is_blank, skip_blanks};
+use super::super::mime::header::{is_blank, is_special, skip_blanks};
 use super::super::{Cx, uri};
 use super::Dialog;
 
@@ -135,29 +135,7 @@ const fn version(number: &[u8]) -> Version {
     }
 }
 
-/// Characters of tokens (RFC 2616 section 2.2).
+/// Characters of tokens (RFC 2616 section 2.2): those of mail, without braces.
 const fn is_token_char(c: u8) -> bool {
-    c > 31
-        && c < 127
-        && !matches!(
-            c,
-            b' ' | b'\t'
-                | b'('
-                | b')'
-                | b'<'
-                | b'>'
-                | b'@'
-                | b','
-                | b';'
-                | b':'
-                | b'\\'
-                | b'"'
-                | b'/'
-                | b'['
-                | b']'
-                | b'?'
-                | b'='
-                | b'{'
-                | b'}'
-        )
+    matches!(c, 33..=126) && !is_special(c) && !matches!(c, b'{' | b'}')
 }

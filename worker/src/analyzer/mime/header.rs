@@ -101,13 +101,12 @@ fn field_name(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// A token (RFC 2045 section 5.1). Of boundaries, all but quotes are taken.
 pub(crate) fn token(bytes: &[u8], is_boundary: bool) -> Option<(&[u8], &[u8])> {
     let bytes = if is_boundary { bytes } else { skip_comments(bytes) };
-    run(bytes, |c| matches!(c, 33..=126) && !is_special(c, is_boundary))
+    let is_special = |c| if is_boundary { c == b'"' } else { is_special(c) };
+    run(bytes, |c| matches!(c, 33..=126) && !is_special(c))
 }
 
-const fn is_special(c: u8, is_boundary: bool) -> bool {
-    if is_boundary {
-        return c == b'"';
-    }
+/// Characters that no token has (`tspecials` of RFC 2045 section 5.1).
+pub(crate) const fn is_special(c: u8) -> bool {
     matches!(
         c,
         b'(' | b')'
