@@ -303,6 +303,7 @@ impl Backlog {
             Ok(()) => {
                 // Also there, because the segment may be removed while the lease holds.
                 self.ledger.leases.push(lease);
+                self.ledger.leases_until = self.spool.end();
                 true
             }
             Err(error) => {

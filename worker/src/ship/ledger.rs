@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tyto_writer::disk::{Disk, Open};
 
 use super::reconcile::Hearing;
-use super::spool::Lease;
+use super::spool::{Lease, Place};
 
 /// Why rows were given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -204,6 +204,8 @@ pub(crate) struct Ledger {
     pub(crate) gone_rows: Option<BTreeMap<String, u64>>,
     /// Who got batches from which number on, as far as it is not said in segments that remain.
     pub(crate) leases: Vec<Lease>,
+    /// What the spool says of leases before this is older than the latest of those.
+    pub(crate) leases_until: Place,
     /// Earlier lives that not all loggers have been heard about.
     pub(crate) hearings: Vec<Hearing>,
     /// Rows that count as acked and are lost.

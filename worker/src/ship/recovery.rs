@@ -28,6 +28,8 @@ pub(crate) struct Recovered {
     pub(crate) moved: BTreeSet<u64>,
     /// Who got batches from a number on; nobody when the name is empty.
     leases: BTreeMap<u64, String>,
+    /// Batches that a logger has, and no record says which one.
+    acked_by_lease: Vec<Item>,
     /// The wall clock at this start, seconds.
     opened_s: u64,
 }
@@ -47,15 +49,24 @@ pub(crate) fn open(
     folder.parent().map_or(Ok(()), |above| disk.sync_folder(above))?;
     let mut ledger = Ledger::load(&*disk, &folder.join("ledger"))?;
     let mut found = Recovered { opened_s, ..Recovered::default() };
-    ledger.leases.iter().for_each(|lease| found.apply(Record::Lease(lease.clone())));
     let (mut next_number, mut epoch) = (ledger.next_number, ledger.epoch);
-    let spool = Spool::open(disk, folder, spool_bytes_max, ledger.first_segment, |record| {
+    // A crash of the host may lose the latest leases of the spool, and not the ledger that has
+    // them: those that it left end none of the ledger's.
+    let mut is_behind = false;
+    let first = ledger.first_segment;
+    let spool = Spool::open(disk, folder, spool_bytes_max, first, |place, record| {
+        if place >= ledger.leases_until && !std::mem::replace(&mut is_behind, true) {
+            found.lease_all(&ledger.leases);
+        }
         if let Record::Batch { head, origin, .. } = &record {
             next_number = next_number.max(head.number + 1);
             epoch = epoch.max(head.epoch - u64::from(origin.replaces.is_some() && head.epoch > 0));
         }
         found.apply(record);
     })?;
+    if !is_behind {
+        found.lease_all(&ledger.leases);
+    }
     if let Some((&from, _)) = found.leases.last_key_value() {
         next_number = next_number.max(from);
     }
@@ -64,6 +75,7 @@ pub(crate) fn open(
     // The leases hold until what they say of batches is written down.
     let lease = |(&from, logger): (&u64, &String)| Lease { from, logger: logger.clone() };
     ledger.leases = found.leases.iter().map(lease).collect();
+    ledger.leases_until = spool.end();
     Ok((spool, ledger, found))
 }
 
@@ -131,12 +143,19 @@ impl Recovered {
             }
             Record::Acked(numbers) => self.settle(&numbers, None),
             Record::Dropped { reason, numbers } => self.settle(&numbers, Some(reason)),
-            Record::Lease(Lease { from, logger }) => {
-                // Batches behind it were asked for anew.
-                self.leases.split_off(&from);
-                self.leases.insert(from, logger);
-            }
+            Record::Lease(lease) => self.lease(lease),
         }
+    }
+
+    fn lease(&mut self, Lease { from, logger }: Lease) {
+        // Batches behind it were asked for anew.
+        self.leases.split_off(&from);
+        self.leases.insert(from, logger);
+    }
+
+    /// Each was given after the one before.
+    fn lease_all(&mut self, leases: &[Lease]) {
+        leases.iter().for_each(|lease| self.lease(lease.clone()));
     }
 
     fn settle(&mut self, numbers: &[u64], dropped: Option<Reason>) {
@@ -147,19 +166,22 @@ impl Recovered {
             home.live.remove(number);
             let tally = home.tallies.entry(item.head.stream.clone()).or_default();
             let rows = u64::from(item.head.rows);
-            match dropped {
-                None => {
-                    // That it was bound may never have been written: then its lease says by whom.
-                    let presumed = || lessee(&self.leases, *number);
-                    tally.add_acked(item.logger.as_deref().or_else(presumed), rows);
-                }
-                Some(reason) => *tally.dropped.entry(reason).or_default() += rows,
+            match (dropped, &item.logger) {
+                (None, Some(logger)) => tally.add_acked(Some(logger), rows),
+                // That it was bound may never have been written: then its lease says by whom.
+                (None, None) => self.acked_by_lease.push(item),
+                (Some(reason), _) => *tally.dropped.entry(reason).or_default() += rows,
             }
         }
     }
 
     /// What no record says of a batch, the lease does that it falls under.
     fn presume(&mut self) {
+        for Item { head, location, .. } in std::mem::take(&mut self.acked_by_lease) {
+            let home = self.homes.entry(location.segment).or_default();
+            let tally = home.tallies.entry(head.stream).or_default();
+            tally.add_acked(lessee(&self.leases, head.number), u64::from(head.rows));
+        }
         for (number, item) in self.items.iter_mut().filter(|(_, item)| item.logger.is_none()) {
             if let Some(logger) = lessee(&self.leases, *number) {
                 item.logger = Some(logger.into());

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tyto_core::record::schema::Schema;
 use tyto_writer::disk::{Disk, DiskFile, Open};
 use tyto_writer::frame::{self, FRAME_HEAD_LEN, Tail};
@@ -28,6 +29,14 @@ const SEGMENTS_MIN: u64 = 16;
 
 /// First bytes of a segment; the digit is the version of the format.
 const MAGIC: &[u8; 8] = b"TytoSpl1";
+
+/// Where a record stands. Later ones stand behind those written before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Place {
+    segment: u64,
+    /// Bytes into the segment.
+    offset: u64,
+}
 
 /// Files to be synced, away from the thread that owns the spool.
 #[derive(Debug)]
@@ -109,7 +118,7 @@ pub(crate) struct Later {
 
 impl Spool {
     /// Reads the segments from `first_segment` on, hands their records to `visit` in the order
-    /// they were written, and begins a new segment. Earlier segments are removed: the ledger
+    /// they were written, with where they stand, and begins a new segment. Earlier segments are removed: the ledger
     /// has counted what they held.
     ///
     /// # Errors
@@ -119,7 +128,7 @@ impl Spool {
         folder: &Path,
         bytes_max: u64,
         first_segment: u64,
-        mut visit: impl FnMut(Record),
+        mut visit: impl FnMut(Place, Record),
     ) -> io::Result<Self> {
         disk.create_dir_all(folder)?;
         let mut segments = BTreeMap::new();
@@ -172,6 +181,12 @@ impl Spool {
     /// The segment that is being appended to.
     pub(crate) const fn active(&self) -> u64 {
         self.active
+    }
+
+    /// Behind all records that were written.
+    pub(crate) fn end(&self) -> Place {
+        let offset = self.segments.get(&self.active).map_or(0, |segment| segment.len);
+        Place { segment: self.active, offset }
     }
 
     /// Whether the segment that is being appended to holds any.
@@ -385,7 +400,7 @@ fn read_segment(
     disk: &dyn Disk,
     path: &Path,
     number: u64,
-    visit: &mut impl FnMut(Record),
+    visit: &mut impl FnMut(Place, Record),
 ) -> io::Result<Segment> {
     let file: Arc<dyn DiskFile> = disk.open(path, Open::ReadWrite)?.into();
     let bytes = disk.read(path)?;
@@ -396,17 +411,16 @@ fn read_segment(
     }
     loop {
         let begun = at;
-        let (len, tail) =
-            frame::read(
-                bytes.get(begun..).unwrap_or_default(),
-                |offset, body| match record::parse(number, (begun + offset) as u64, body) {
-                    Ok(record) => visit(record),
-                    Err(_) if record::is_from_later(body) => is_from_later = true,
-                    Err(error) => {
-                        tracing::error!(segment = %path.display(), %error, "record skipped");
-                    }
-                },
-            );
+        let (len, tail) = frame::read(bytes.get(begun..).unwrap_or_default(), |offset, body| {
+            let place = Place { segment: number, offset: (begun + offset) as u64 };
+            match record::parse(number, place.offset, body) {
+                Ok(record) => visit(place, record),
+                Err(_) if record::is_from_later(body) => is_from_later = true,
+                Err(error) => {
+                    tracing::error!(segment = %path.display(), %error, "record skipped");
+                }
+            }
+        });
         at += len;
         match (tail, frame::next_whole(&bytes, at + 1)) {
             (Tail::Corrupt, Some(next)) => {

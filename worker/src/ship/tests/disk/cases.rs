@@ -147,3 +147,32 @@ fn a_disk_that_the_spool_itself_has_filled_is_free_again_when_its_rows_are_acked
         host.end();
     }
 }
+
+/// A batch was sent under a lease that a life which was killed had written and not synced; then the
+/// host crashes and loses that lease, and not the older ones before it. The ledger has it.
+#[test]
+fn a_lease_that_only_the_ledger_remembers_holds() {
+    let take = |stream, rows, bytes| Event::Step(Step::Take { stream, rows, bytes });
+    let up = |logger| Event::Step(Step::Up { logger });
+    let commit = Event::Step(Step::Commit { logger: 0, batches: 1 });
+    let death_at = |calls| Event::Plan { calls, fault: Fault::Death, is_host: false };
+    let events = [
+        take(0, 1, 1_596),
+        up(1),
+        Event::Sync,
+        Event::Step(Step::Kill),
+        take(1, 1, 33),
+        up(0),
+        death_at(1),
+        Event::Step(Step::Housekeep),
+        up(0),
+        commit,
+        Event::Step(Step::Kill),
+        Event::Crash,
+    ];
+    for seed in 0..300 {
+        let mut host = Host::new(seed, bounds(false, false));
+        events.iter().for_each(|event| host.run(event));
+        host.end();
+    }
+}
