@@ -5,8 +5,9 @@
 //! (`tests/golden/*/in.pcap`), in pieces of any length, with gaps, ends and swapped roles.
 //!
 //! `cargo test -p tyto-worker --test fuzz` runs each target for a second, or for
-//! `TYTO_FUZZ_SECONDS`. With a nightly toolchain the same targets run under libFuzzer:
-//! `cargo bolero test -p tyto-worker --test fuzz http`.
+//! `TYTO_FUZZ_SECONDS`. With a nightly toolchain the same targets run under libFuzzer, which looks
+//! for inputs that take new ways (`cargo install cargo-bolero`):
+//! `cargo +nightly bolero test http -p tyto-worker -e libfuzzer --profile release -T 10min`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 #[path = "../connection/mod.rs"]
@@ -19,13 +20,16 @@ use std::time::Duration;
 
 use connection::Connection;
 use script::Script;
-use tyto_worker::analyzer::{SPECS, spec};
+use seeds::Seed;
+use tyto_worker::analyzer::{SPECS, Spec, spec};
 use tyto_worker::output::Nowhere;
 
 /// Time for one target, seconds, where `TYTO_FUZZ_SECONDS` does not say.
 const TARGET_SECONDS: f64 = 1.0;
 /// Bytes of a fuzzer's input.
 const INPUT_LEN_MAX: usize = 2048;
+/// Time to find the shortest input that shows a fault.
+const SHRINK_TIME: Duration = Duration::from_secs(2);
 
 macro_rules! targets {
     ($($test:ident: $name:literal,)*) => {
@@ -33,9 +37,15 @@ macro_rules! targets {
         const TARGETS: &[&str] = &[$($name),*];
 
         $(
+            // The name by which `cargo bolero` knows a target is that of the function around.
             #[test]
             fn $test() {
-                fuzz($name);
+                let target = Target::of($name);
+                bolero::check!()
+                    .with_max_len(INPUT_LEN_MAX)
+                    .with_test_time(target.time)
+                    .with_shrink_time(SHRINK_TIME)
+                    .for_each(|input: &[u8]| target.take(input));
             }
         )*
     };
@@ -102,20 +112,28 @@ fn each_protocol_is_spoken_in_a_golden_capture() {
     assert!(unseen.is_empty(), "no golden capture has {unseen:?}");
 }
 
-/// Feeds the analyzer called `name` until its time is over.
-fn fuzz(name: &str) {
-    let spec = spec(name).unwrap_or_else(|| panic!("there is no analyzer `{name}`"));
-    let seeds = seeds::of(spec);
-    let seconds = std::env::var("TYTO_FUZZ_SECONDS")
-        .map_or(TARGET_SECONDS, |text| text.parse().expect("TYTO_FUZZ_SECONDS is a number"));
-    bolero::check!()
-        .with_max_len(INPUT_LEN_MAX)
-        .with_test_time(Duration::from_secs_f64(seconds))
-        .with_shrink_time(Duration::from_secs(2))
-        .for_each(|input: &[u8]| {
-            let script = Script::of(input, &seeds);
-            let mut conn = Connection::new(spec, script.proto, Box::new(Nowhere));
-            script.steps.iter().for_each(|step| feed::take(&mut conn, step));
-            feed::end(conn);
-        });
+/// An analyzer that is fed.
+struct Target {
+    spec: &'static Spec,
+    /// What golden captures show of it.
+    seeds: Vec<Seed>,
+    /// How long it is fed.
+    time: Duration,
+}
+
+impl Target {
+    fn of(name: &str) -> Self {
+        let spec = spec(name).unwrap_or_else(|| panic!("there is no analyzer `{name}`"));
+        let seconds = std::env::var("TYTO_FUZZ_SECONDS")
+            .map_or(TARGET_SECONDS, |text| text.parse().expect("TYTO_FUZZ_SECONDS is a number"));
+        Self { spec, seeds: seeds::of(spec), time: Duration::from_secs_f64(seconds) }
+    }
+
+    /// Feeds it with what a fuzzer's bytes stand for.
+    fn take(&self, input: &[u8]) {
+        let script = Script::of(input, &self.seeds);
+        let mut conn = Connection::new(self.spec, script.proto, Box::new(Nowhere));
+        script.steps.iter().for_each(|step| feed::take(&mut conn, step));
+        feed::end(conn);
+    }
 }
