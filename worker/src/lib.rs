@@ -24,6 +24,7 @@ pub mod shed;
 pub mod ship;
 pub mod site;
 pub mod start;
+pub mod stats;
 pub mod tls;
 mod transport;
 mod tunnels;

@@ -43,6 +43,10 @@ impl Analysis<'_> {
 }
 
 impl StreamSink for Analysis<'_> {
+    fn listens(&self) -> bool {
+        self.stage.as_ref().is_none_or(|stage| stage.is_live())
+    }
+
     fn deliver(&mut self, core: &mut ConnCore, view: StreamView, side: Side, bytes: &[u8]) {
         self.with(core, view, |stage, cx| stage.deliver(side, bytes, cx));
     }

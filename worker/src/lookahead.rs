@@ -1,9 +1,7 @@
-//! What a capture file brings next is at hand before its turn comes. The connections of several
-//! packets are looked up side by side, and what their analysis will read is read once: then their
+//! What a capture file or a ring brings next is at hand before its turn comes. The connections of several
+//! packets are looked up side by side, and what their analysis will read is asked for: then their
 //! lines of memory are on the way at the same time, and not one after the other, each waited for.
 //! Nothing is decided here; a packet that is not understood at a glance is simply not prepared.
-
-use std::hint::black_box;
 
 use tyto_capture::LinkType;
 
@@ -12,40 +10,42 @@ use crate::decode::addr::Addr;
 use crate::decode::be16;
 use crate::decode::ip::proto;
 use crate::flow::key::FlowKey;
-use crate::flow::table::FlowTable;
-
-/// Packets that are prepared together: enough that their misses overlap, so few that what was
-/// fetched is still there when their turn comes.
-const PACKETS: usize = 16;
+use crate::flow::table::{AHEAD, Expected, FlowTable};
 
 /// How far the preparation is ahead of the analysis.
 #[derive(Debug, Default)]
 pub(crate) struct Lookahead {
-    /// Packets that are prepared and not taken yet.
-    ready: usize,
+    /// What the packets that are prepared together probably belong to.
+    expected: [Expected; AHEAD],
+    /// How many of them were taken, and how many there are.
+    taken: usize,
+    len: usize,
 }
 
 impl Lookahead {
-    /// Before each packet that is taken from `source`: prepares the next ones when those before
-    /// are used up.
-    pub(crate) fn prepare(&mut self, source: &impl PacketSource, flows: &FlowTable) {
-        if self.ready > 0 {
-            self.ready -= 1;
-            return;
+    /// What the next packet of `source` probably belongs to. Prepares it and those behind it when
+    /// those before are used up.
+    #[inline]
+    pub(crate) fn next(&mut self, source: &impl PacketSource, flows: &FlowTable) -> Expected {
+        if self.taken >= self.len {
+            self.prepare(source, flows);
         }
-        let mut hashes = [0; PACKETS];
+        let expected = self.expected.get(self.taken).copied().unwrap_or_default();
+        self.taken += 1;
+        expected
+    }
+
+    fn prepare(&mut self, source: &impl PacketSource, flows: &FlowTable) {
+        let mut hashes = [None; AHEAD];
         let mut places = hashes.iter_mut();
-        source.upcoming(PACKETS, &mut |link_type, frame| {
-            self.ready += 1;
-            if let Some(key) = key_of(link_type, frame)
-                && let Some(place) = places.next()
-            {
-                *place = flows.hash(&key);
+        source.upcoming(AHEAD, &mut |link_type, frame| {
+            if let Some(place) = places.next() {
+                *place = key_of(link_type, frame).map(|key| flows.hash(&key));
             }
         });
-        let unused = places.len();
-        self.ready = self.ready.saturating_sub(1);
-        black_box(flows.read_ahead(hashes.get(..PACKETS - unused).unwrap_or_default()));
+        (self.taken, self.len) = (0, AHEAD - places.len());
+        // Of a source that shows nothing, nothing is expected.
+        self.expected = if self.len > 0 { flows.look_ahead(&hashes) } else { Default::default() };
     }
 }
 

@@ -13,7 +13,8 @@ use tyto_daemon::health;
 use tyto_proto::v1::Counter;
 
 use crate::log::stats::LiveCapture;
-use crate::pipeline::{Pipeline, PipelineStats};
+use crate::pipeline::Pipeline;
+use crate::stats::PipelineStats;
 use tyto_capture::account::Account;
 use tyto_capture::live::{AfPacket, CaptureStats, LiveError};
 
@@ -101,6 +102,7 @@ impl PacketThread {
             if latest > Some(until) {
                 break;
             }
+            self.pipeline.look_ahead(&self.capture);
             let Some(frame) = self.capture.poll_frame() else { break };
             latest = Some(frame.ts);
             self.pipeline.packet(&frame);

@@ -17,11 +17,11 @@ use crate::analyzer::cx::Cx;
 use crate::analyzer::state::Shared;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::decode::checksum;
-use crate::decode::fragment::{FragmentStats, Fragments};
+use crate::decode::fragment::Fragments;
 use crate::decode::ip::{IpFault, IpPacket, proto};
 use crate::decode::ip_odd;
 use crate::decode::link::{self, LinkFound};
-use crate::file::{FileIo, FileStats};
+use crate::file::FileIo;
 use crate::flow::conn::{Conn, NEVER, Transport};
 use crate::flow::encapsulation::{TUNNEL_DEPTH_MAX, TunnelKind, TunnelStack};
 use crate::flow::hash::KeyedHasher;
@@ -35,7 +35,7 @@ use crate::log::weird::Weird;
 use crate::lookahead::Lookahead;
 use crate::output::Output;
 use crate::reassembly::StreamTotals;
-use crate::shed::ShedStats;
+use crate::stats::PipelineStats;
 use crate::tunnels::IpTunnels;
 use crate::x509::TrustStore;
 use tyto_capture::{Frame, LinkType};
@@ -47,58 +47,13 @@ const TIMERS_PER_PACKET_MAX: usize = 300;
 /// Time before the first packet: Zeek's clock, too, never shows less.
 const BEGIN: Ts = Ts::new(1, 0);
 
-/// What a pipeline has seen and done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PipelineStats {
-    /// Packets taken from the source and analysed.
-    pub packets: u64,
-    /// Packets without a byte, which are not looked at and in no other number here.
-    pub empty: u64,
-    /// The others' bytes on the wire.
-    pub wire_bytes: u64,
-    /// Packets, also inside of tunnels, that could not be read: cut, broken, not IP.
-    pub unread: u64,
-    /// Packets, also inside of tunnels, with a wrong checksum.
-    pub bad_checksums: u64,
-    /// Connections begun.
-    pub flows: u64,
-    /// Connections ended early because the table was full.
-    pub flows_evicted: u64,
-    /// Connections open now.
-    pub flows_open: u64,
-    /// What happened to fragments.
-    pub fragments: FragmentStats,
-    /// Directions of TCP connections that reached a bound of the reassembly: their further gaps
-    /// are not counted.
-    pub streams_given_up: u64,
-    /// Bytes of TCP streams beyond holes, kept now.
-    pub beyond_bytes: u64,
-    /// Bytes of fragments, kept now.
-    pub fragment_bytes: u64,
-    /// Of the connections begun: TCP, UDP, ICMP.
-    pub flows_by_kind: [u64; 3],
-    /// Of the connections open: TCP, UDP, ICMP.
-    pub flows_open_by_kind: [u64; 3],
-    /// What was left out because packets came too fast.
-    pub shed: ShedStats,
-    /// What happened to files.
-    pub files: FileStats,
-    /// Protocols that were found and not followed, because the connection had enough of them.
-    pub analyzers_refused: u64,
-    /// Rows of DHCP written before their time, because there were too many.
-    pub dhcp_rows_early: u64,
-    /// What came of announced connections, and of notes for other workers.
-    pub notes: crate::hearing::NoteStats,
-    /// Tunnels and known hosts that were forgotten at their limits.
-    pub forgotten: u64,
-}
-
 /// The analysis of one packet source.
 #[derive(Debug)]
 pub struct Pipeline {
     pub(crate) ignore_checksums: bool,
     community_id: bool,
     pub(crate) flows: FlowTable,
+    lookahead: Lookahead,
     fragments: Fragments,
     pub(crate) ip_tunnels: IpTunnels,
     /// The ends of the tunnels around the packet that is analysed, the outermost first.
@@ -150,6 +105,7 @@ impl Pipeline {
             ignore_checksums: config.ignore_checksums,
             community_id: config.community_id,
             flows: FlowTable::new(hasher_of(0), config.flows_max.0 as usize),
+            lookahead: Lookahead::default(),
             fragments: Fragments::new(hasher_of(1)),
             ip_tunnels: IpTunnels::new(hasher_of(2)),
             tunnel_ends: Default::default(),
@@ -167,15 +123,20 @@ impl Pipeline {
     /// # Errors
     /// When the source is broken; what came before is analysed.
     pub fn run(&mut self, source: &mut impl PacketSource) -> Result<(), CaptureError> {
-        let mut lookahead = Lookahead::default();
         loop {
-            lookahead.prepare(source, &self.flows);
+            self.look_ahead(source);
             match source.next_frame()? {
                 Next::Frame(frame) => self.packet(&frame),
                 Next::Idle(now) => self.idle(now),
                 Next::End => return Ok(()),
             }
         }
+    }
+
+    /// Before each frame that is taken from `source`: prepares it and those behind it. May be left
+    /// out: it costs time only.
+    pub fn look_ahead(&mut self, source: &impl PacketSource) {
+        self.flows.expect(self.lookahead.next(source, &self.flows));
     }
 
     /// Analyses one packet.

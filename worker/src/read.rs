@@ -24,7 +24,8 @@ use crate::capture::pcap_file::PcapFile;
 use crate::capture::shard::Shard;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::output::{Claim, Output, RowForm, RowSink, StreamRef};
-use crate::pipeline::{Pipeline, PipelineStats};
+use crate::pipeline::Pipeline;
+use crate::stats::PipelineStats;
 use crate::x509::TrustStore;
 
 /// The seed of all uids and hash keys: a replay gives the same logs on every machine.

@@ -347,11 +347,19 @@ impl Pipeline {
         self.flows.reschedule(id);
     }
 
+    /// Notes the tunnels around a packet of a connection that is there.
+    #[inline]
     fn known_flow(&mut self, id: FlowId, carrier: &Carrier) -> FlowId {
         let Some(Conn { core, .. }) = self.flows.conn(id) else { return id };
-        if core.encapsulation.is_none() && carrier.tunnels.is_empty() {
-            return id;
+        if core.encapsulation.is_some() || !carrier.tunnels.is_empty() {
+            self.note_tunnels(id, carrier);
         }
+        id
+    }
+
+    #[inline(never)]
+    fn note_tunnels(&mut self, id: FlowId, carrier: &Carrier) {
+        let Some(Conn { core, .. }) = self.flows.conn(id) else { return };
         match Encapsulation::check(&mut core.encapsulation, carrier.tunnels) {
             Change::None => {}
             Change::Noted => self.register_tunnels(carrier),
@@ -362,7 +370,6 @@ impl Pipeline {
                 self.shared.weird(self.now, core, &weird, &mut self.output);
             }
         }
-        id
     }
 
     /// Apart from what packets of known connections run through.

@@ -10,6 +10,7 @@ mod link_layer;
 pub mod live;
 mod mapping;
 pub mod passing;
+mod prefetch;
 mod program;
 mod ring;
 pub mod socket;
@@ -17,3 +18,4 @@ mod sys;
 
 pub use self::card::Offloads;
 pub use self::frame::{Frame, LinkType};
+pub use self::prefetch::prefetch;

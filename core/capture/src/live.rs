@@ -127,6 +127,11 @@ impl AfPacket {
         self.ring.cursor().account()
     }
 
+    /// Shows the next frames, up to `count`, as far as they are at hand. They do not count yet.
+    pub fn upcoming(&self, count: usize, look: &mut dyn FnMut(LinkType, &[u8])) {
+        self.ring.upcoming(count, &mut |bytes| look(self.link_type, bytes));
+    }
+
     /// The next frame that the kernel handed over, without waiting. It counts as received.
     pub fn poll_frame(&mut self) -> Option<Frame<'_>> {
         let frame = self.ring.next_frame(self.link_type == LinkType::ETHERNET)?;

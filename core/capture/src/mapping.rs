@@ -65,6 +65,21 @@ impl Mapping {
         self.status_word(index).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
     }
 
+    /// The bytes of block `index`, to be read only; none while it is the kernel's.
+    ///
+    /// # Panics
+    /// When there is no block `index`.
+    pub(crate) fn block(&self, index: usize) -> Option<&[u8]> {
+        if !self.is_ours(index) {
+            return None;
+        }
+        // SAFETY: as in `block_mut`, but that `&self` excludes references on our side that write:
+        // `block_mut` and `release` take `&mut self`.
+        Some(unsafe {
+            slice::from_raw_parts(self.base.as_ptr().add(index * self.block_size), self.block_size)
+        })
+    }
+
     /// The bytes of block `index`; none while it is the kernel's.
     ///
     /// # Panics

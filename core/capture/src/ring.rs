@@ -213,6 +213,22 @@ impl Ring {
         header.frame(block, at, has_ethernet_header)
     }
 
+    /// Shows the next frames, up to `count` and without the tag that the kernel took out, as far
+    /// as they stand in the block that is read now or next. They are not lent.
+    pub(crate) fn upcoming(&self, count: usize, look: &mut dyn FnMut(&[u8])) {
+        let Some(block) = self.mapping.block(self.next) else { return };
+        let mut unread = self.open.unwrap_or_else(|| Unread::whole(block));
+        for _ in 0..count {
+            if unread.frames == 0 {
+                return;
+            }
+            let Some(header) = FrameHeader::read(block, unread.at) else { return };
+            let start = unread.at + header.mac_offset;
+            look(block.get(start..start + header.kept_len).unwrap_or_default());
+            unread.pass(&header);
+        }
+    }
+
     /// Header and place of the next frame; opens and gives back blocks as needed.
     fn advance(&mut self) -> Option<(FrameHeader, usize)> {
         loop {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::LazyLock;
 
+use tyto_capture::prefetch;
 use tyto_core::net::{Proto, Side};
 
 use super::cx::{Cx, Violation};
@@ -22,6 +23,9 @@ const VIOLATIONS_IGNORED_AFTER: u64 = 10 * 1024;
 /// Protocols whose violations neither end the analysis nor take back their recognition (Zeek:
 /// `DPD::ignore_violations`).
 const VIOLATIONS_IGNORED: [&str; 2] = ["DCE_RPC", "NTLM"];
+
+/// Lines of memory of an analyzer that are asked for before its turn comes.
+const ANALYZER_LINES_MAX: usize = 8;
 
 /// Who listens to a stream.
 #[derive(Debug)]
@@ -167,16 +171,26 @@ impl Stage {
         self.detection.is_some() || self.slots().any(|slot| slot.is_live)
     }
 
+    /// Asks for the memory of the first who listens, or of the detection.
+    pub(crate) fn prefetch_analyzer(&self) {
+        match (&self.first, &self.detection) {
+            (Some(slot), _) if slot.is_live => prefetch(&*slot.analyzer, ANALYZER_LINES_MAX),
+            (_, Some(detection)) => prefetch(&**detection, ANALYZER_LINES_MAX),
+            _ => {}
+        }
+    }
+
     /// The next bytes of `side`.
     pub fn deliver(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
         self.each(cx, |analyzer, cx| analyzer.deliver(side, bytes, cx));
-        self.detect(side, bytes, cx);
+        if let Some(detection) = self.detection.take() {
+            self.detect(detection, side, bytes, cx);
+        }
         self.settle(cx);
     }
 
     /// Begins what the next bytes of `side` show.
-    fn detect(&mut self, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
-        let Some(mut detection) = self.detection.take() else { return };
+    fn detect(&mut self, mut detection: Box<Detection>, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
         for (_, spec) in detection.deliver(side, bytes, cx.conn.resp.port).iter() {
             if self.may_begin(spec)
                 && self.add(spec, cx)
@@ -275,7 +289,15 @@ impl Stage {
     }
 
     /// Behind a piece: takes back what was recognised and failed.
+    #[inline]
     fn settle(&mut self, cx: &mut Cx<'_>) {
+        if self.slots().any(|slot| slot.failed_now || !slot.failures.is_empty()) {
+            self.take_back(cx);
+        }
+    }
+
+    #[cold]
+    fn take_back(&mut self, cx: &mut Cx<'_>) {
         for slot in self.slots_mut() {
             slot.failed_now = false;
             for violation in std::mem::take(&mut slot.failures) {

@@ -3,8 +3,9 @@
 
 use std::io::{self, Read};
 
-/// How much is read at once, bytes: little enough to stay in the second-level cache.
-const READ_BYTES: usize = 1 << 18;
+/// How much is read at once, bytes: little enough to stay in the second-level cache beside what
+/// the analysis keeps there.
+const READ_BYTES: usize = 1 << 17;
 
 /// The largest piece that can be lent, bytes: libpcap's own limit for a pcapng block.
 pub(super) const WINDOW_BYTES_MAX: usize = 16 << 20;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tyto_capture::LinkType;
 use tyto_capture::live::AfPacket;
 use tyto_core::time::Ts;
 
@@ -17,5 +18,9 @@ impl PacketSource for AfPacket {
         }
         // A block without frames says nothing about how far time has come.
         Ok(self.poll_frame().map_or(Next::Idle(Ts(0)), Next::Frame))
+    }
+
+    fn upcoming(&self, count: usize, look: &mut dyn FnMut(LinkType, &[u8])) {
+        Self::upcoming(self, count, look);
     }
 }

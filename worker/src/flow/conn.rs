@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use tyto_capture::prefetch;
 use tyto_core::net::{ConnId, Port, Proto, Side};
 use tyto_core::time::Ts;
 use tyto_core::uid::Uid;
@@ -20,6 +21,9 @@ use crate::analyzer::windows::Sessions;
 use crate::decode::addr::Addr;
 use crate::log::known_services::Responder;
 use crate::log::weird::Sampler;
+
+/// Lines of memory of a stage that a packet needs.
+const STAGE_LINES: usize = 2;
 
 /// One end of a connection by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,23 +195,21 @@ impl Conn {
         self.transport.proto()
     }
 
-    /// Reads a value of each line of memory that a packet needs ([`super::table::FlowTable`]).
-    pub(super) fn read_ahead(&self) -> u64 {
-        let core = &self.core;
-        u64::from(self.stage.is_some())
-            ^ core.last.0
-            ^ core.packets[0]
-            ^ core.timers.inactivity.0
-            ^ core.timers.scheduled.0
-            ^ core.uid.lo
+    /// Asks for what stands apart from the connection and a packet needs
+    /// ([`super::table::FlowTable`]).
+    pub(super) fn prefetch_apart(&self) {
+        if let Transport::Tcp(tcp) = &self.transport {
+            prefetch(&**tcp, usize::MAX);
+        }
+        if let Some(stage) = &self.stage {
+            prefetch(&**stage, STAGE_LINES);
+        }
     }
 
-    /// The same of what stands apart from the connection.
-    pub(super) fn read_further_ahead(&self) -> u64 {
-        let stage = self.stage.as_ref().map_or(0, |stage| u64::from(stage.is_live()));
-        match &self.transport {
-            Transport::Tcp(tcp) => tcp.read_ahead() ^ stage,
-            _ => stage,
+    /// Asks for what stands apart from that.
+    pub(super) fn prefetch_analyzer(&self) {
+        if let Some(stage) = &self.stage {
+            stage.prefetch_analyzer();
         }
     }
 

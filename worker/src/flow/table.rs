@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::mem;
 
 use hashbrown::HashTable;
+use tyto_capture::prefetch;
 use tyto_core::time::Ts;
 
 use super::conn::{Conn, NEVER, Question, Transport};
@@ -14,8 +15,9 @@ use super::key::FlowKey;
 use super::tcp::Tcp;
 use super::wheel::Wheel;
 
-/// Connections that are read ahead at a time.
-const READ_AHEAD_MAX: usize = 16;
+/// Packets, or connections whose time is up, that are prepared together: enough that their misses
+/// overlap, so few that what was fetched is still there when their turn comes.
+pub(crate) const AHEAD: usize = 32;
 
 /// Connections in a piece of the table: few enough that a small capture touches little memory, so
 /// many that the pieces of millions are found in one that is at hand.
@@ -29,6 +31,17 @@ const SPARE_TCP_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowId(u32);
 
+/// The connection that a packet probably belongs to, if it is in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected(u32);
+
+impl Default for Expected {
+    /// None.
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
 /// The open connections. There is a limit to them; at it a new connection takes the place of
 /// one whose deadline is near, which is logged as it stands.
 #[derive(Debug)]
@@ -41,8 +54,10 @@ pub struct FlowTable {
     #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
     spare_tcp: Vec<Box<Tcp>>,
     wheel: Wheel,
-    /// Connections whose timers are due next and that were read ahead.
+    /// Connections whose timers are due next and that were looked at ahead.
     due_read: usize,
+    /// What the next packet probably belongs to.
+    expected: Expected,
 }
 
 /// Where a connection is. Half of its key's hash lies beside, so that others of the same bucket
@@ -73,15 +88,18 @@ impl FlowTable {
             spare_tcp: Vec::with_capacity(SPARE_TCP_MAX),
             wheel: Wheel::default(),
             due_read: 0,
+            expected: Expected::default(),
         }
     }
 
     /// The connection with `key`.
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
+        let is_of = |id| self.conns.get(id).is_some_and(|conn| conn.core.key() == *key);
+        if is_of(self.expected.0) {
+            return Some(FlowId(self.expected.0));
+        }
         let hash = self.hash(key);
-        let is_it = |place: &Place| {
-            place.hash == hash && self.conns.get(place.id).is_some_and(|c| c.core.key() == *key)
-        };
+        let is_it = |place: &Place| place.hash == hash && is_of(place.id);
         self.index.find(spread(hash), is_it).map(|place| FlowId(place.id))
     }
 
@@ -164,7 +182,7 @@ impl FlowTable {
     fn take_due(&mut self, now: Ts, budget: &mut usize) -> Option<FlowId> {
         let id = FlowId(self.wheel.pop_due(now, budget)?);
         if self.due_read == 0 {
-            self.read_due_ahead();
+            self.look_due_ahead();
         } else {
             self.due_read -= 1;
         }
@@ -208,53 +226,64 @@ impl FlowTable {
         self.len() >= self.flows_max
     }
 
-    /// The hash of `key`, for [`FlowTable::read_ahead`].
+    /// The hash of `key`, for [`FlowTable::look_ahead`].
     #[allow(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
     pub fn hash(&self, key: &FlowKey) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 
-    /// Reads what packets of the connections with keys of these hashes will read, so that it is
-    /// at hand. What it gives has no meaning but that it was read.
-    pub fn read_ahead(&self, hashes: &[u32]) -> u64 {
-        self.read_conns(hashes.iter().filter_map(|hash| {
-            let place = self.index.find(spread(*hash), |place| place.hash == *hash)?;
-            Some(place.id)
-        }))
+    /// Asks for what packets of the connections with keys of these hashes will read, so that it is
+    /// at hand. Gives which connections those probably are, for [`FlowTable::expect`].
+    pub fn look_ahead(&self, hashes: &[Option<u32>; AHEAD]) -> [Expected; AHEAD] {
+        let found = hashes.map(|hash| {
+            let hash = hash?;
+            Some(self.index.find(spread(hash), |place| place.hash == hash)?.id)
+        });
+        self.prefetch(found.iter().flatten().copied());
+        found.map(|id| id.map_or_else(Expected::default, Expected))
     }
 
-    /// The same for connections whose timers come next: most of them are then over.
-    fn read_due_ahead(&mut self) {
-        let due = || self.wheel.soon().take(READ_AHEAD_MAX);
-        let sum = self.read_conns(due());
-        let begins = due().filter_map(|id| Some(self.conns.get(id)?.core.start.0));
-        let sum = begins.fold(sum, u64::wrapping_add);
+    /// The next packet probably belongs to that connection.
+    pub const fn expect(&mut self, expected: Expected) {
+        self.expected = expected;
+    }
+
+    /// Asks for what the connections need whose timers come next: most of them are then over.
+    fn look_due_ahead(&mut self) {
+        let due = || self.wheel.soon().take(AHEAD);
+        self.prefetch(due());
         let conns = due().filter_map(|id| Some((id, self.conns.get(id)?)));
         let places = conns.filter_map(|(id, conn)| {
             self.index.find(spread(self.hash(&conn.core.key())), |place| place.id == id)
         });
-        black_box((sum, places.count()));
+        black_box(places.count());
         self.due_read = due().count();
     }
 
     /// Step by step, so that within a step nothing waits for anything.
-    fn read_conns(&self, which: impl Iterator<Item = u32>) -> u64 {
-        let mut ids = [0; READ_AHEAD_MAX];
+    fn prefetch(&self, which: impl Iterator<Item = u32>) {
+        let mut ids = [0; AHEAD];
         let mut count = 0;
         for (to, id) in ids.iter_mut().zip(which) {
             *to = id;
             count += 1;
         }
         let ids = ids.get(..count).unwrap_or_default();
-        let conns = || ids.iter().filter_map(|id| self.conns.get(*id));
-        let near = conns().map(Conn::read_ahead).fold(0, u64::wrapping_add);
-        conns().map(Conn::read_further_ahead).fold(near, u64::wrapping_add)
+        let slots = ids.iter().filter_map(|id| self.conns.slot(*id));
+        slots.clone().for_each(|slot| prefetch(slot, usize::MAX));
+        let conns = slots.filter_map(Option::as_ref);
+        conns.clone().for_each(Conn::prefetch_apart);
+        conns.for_each(Conn::prefetch_analyzer);
     }
 }
 
 impl Places {
     fn get(&self, id: u32) -> Option<&Conn> {
-        self.pieces.get(piece_of(id))?.get(place_in_piece(id))?.as_ref()
+        self.slot(id)?.as_ref()
+    }
+
+    fn slot(&self, id: u32) -> Option<&Option<Conn>> {
+        self.pieces.get(piece_of(id))?.get(place_in_piece(id))
     }
 
     fn get_mut(&mut self, id: u32) -> Option<&mut Conn> {

@@ -8,7 +8,7 @@ use tyto_core::record::LogRecord;
 use tyto_core::time::{Interval, Ts};
 
 use crate::output::Output;
-use crate::pipeline::PipelineStats;
+use crate::stats::PipelineStats;
 
 /// Time between two reports, seconds (Zeek: `report_interval`).
 const INTERVAL_S: u64 = 300;

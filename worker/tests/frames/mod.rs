@@ -10,7 +10,8 @@ use tyto_core::record::tsv::TsvRow;
 use tyto_core::record::wire;
 use tyto_core::time::Ts;
 use tyto_worker::output::{Claim, Output, RowSink, StreamRef};
-use tyto_worker::pipeline::{Pipeline, PipelineStats};
+use tyto_worker::pipeline::Pipeline;
+use tyto_worker::stats::PipelineStats;
 
 /// The usual originator and responder.
 pub(crate) const ORIG: [u8; 4] = [10, 0, 0, 1];

@@ -140,15 +140,22 @@ fn reader(kernel: &Kernel, cursor: &CursorFile) -> Ring {
     Ring::resume(&kernel.ring, SIZE, cursor, true).unwrap()
 }
 
+fn number_of(frame: &[u8]) -> u64 {
+    let tail = FRAME_LEN as usize - 40;
+    u64::from_ne_bytes(*frame[frame.len() - tail..].first_chunk().unwrap())
+}
+
 /// Number of the next frame, or when the reader died.
 fn next(ring: &mut Ring) -> Result<Option<u64>, Moment> {
-    let read = catch_unwind(AssertUnwindSafe(|| {
-        let frame = ring.next_frame(true)?;
-        let tail = FRAME_LEN as usize - 40;
-        let number = frame.bytes[frame.bytes.len() - tail..].first_chunk().unwrap();
-        Some(u64::from_ne_bytes(*number))
-    }));
-    read.map_err(|died| *died.downcast::<Moment>().unwrap())
+    let mut shown = Vec::new();
+    ring.upcoming(3, &mut |frame| shown.push(number_of(frame)));
+    let read = catch_unwind(AssertUnwindSafe(|| Some(number_of(ring.next_frame(true)?.bytes))));
+    let read = read.map_err(|died| *died.downcast::<Moment>().unwrap());
+    if let (Ok(number), Some(&first)) = (&read, shown.first()) {
+        assert_eq!(*number, Some(first), "what is shown comes next");
+        assert!(shown.iter().zip(first..).all(|(shown, number)| *shown == number), "{shown:?}");
+    }
+    read
 }
 
 #[derive(Clone, Debug)]

@@ -393,17 +393,6 @@ impl Tcp {
         }
     }
 
-    /// Reads a value of each line of memory that a segment needs.
-    pub(super) fn read_ahead(&self) -> u64 {
-        let of_end = |end: &Endpoint| {
-            u64::from(end.last_seq)
-                ^ end.last_time.0
-                ^ end.stream.delivered()
-                ^ u64::from(end.did_close)
-        };
-        of_end(&self.ends[0]) ^ of_end(&self.ends[1]) ^ u64::from(self.is_partial)
-    }
-
     /// What the responder did.
     pub fn responder(&self) -> Responder {
         let state = self.state(Side::Resp);

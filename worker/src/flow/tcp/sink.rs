@@ -29,6 +29,8 @@ pub enum StreamEnd {
 
 /// Takes the two byte streams of a connection.
 pub trait StreamSink {
+    /// Whether anyone listens: if not, nobody looks at what [`StreamSink::deliver`] is told.
+    fn listens(&self) -> bool;
     /// The next bytes of `side`.
     fn deliver(&mut self, core: &mut ConnCore, view: StreamView, side: Side, bytes: &[u8]);
     /// `missed_bytes` of `side` will not come.

@@ -18,7 +18,8 @@ impl Tcp {
         payload: &[u8],
         sink: &mut impl StreamSink,
     ) -> bool {
-        let (role, stream_view) = (self.role_of(sender), self.view());
+        let role = self.role_of(sender);
+        let stream_view = if sink.listens() { self.view() } else { StreamView::default() };
         let peer_state = self.ends[sender ^ 1].state;
         let end = &mut self.ends[sender];
         let view = SenderView {
@@ -100,6 +101,7 @@ impl Tcp {
     }
 
     /// Tells the end of the stream that end `index` sent, once, when all of it was delivered.
+    #[inline]
     pub(super) fn check_end(
         &mut self,
         core: &mut ConnCore,
@@ -107,9 +109,15 @@ impl Tcp {
         sink: &mut impl StreamSink,
     ) {
         let end = &self.ends[index];
-        let is_closing =
-            end.fin_count > 0 || matches!(end.state, EndState::Closed | EndState::Reset);
-        if !is_closing || end.stream.ended || end.has_pending(&self.ends[index ^ 1]) {
+        if end.fin_count > 0 || matches!(end.state, EndState::Closed | EndState::Reset) {
+            self.end_if_whole(core, index, sink);
+        }
+    }
+
+    #[inline(never)]
+    fn end_if_whole(&mut self, core: &mut ConnCore, index: usize, sink: &mut impl StreamSink) {
+        let end = &self.ends[index];
+        if end.stream.ended || end.has_pending(&self.ends[index ^ 1]) {
             return;
         }
         let how = if end.state == EndState::Reset { StreamEnd::Reset } else { StreamEnd::Finished };
