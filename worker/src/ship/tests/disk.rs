@@ -212,7 +212,7 @@ impl Host {
             Event::Step(step) => self.step(step),
         }
         if !has_failed && self.sync_fails() {
-            self.doomed.extend(self.waiting.difference(&self.durable));
+            self.doom();
         }
         self.note_names();
         self.note_settled();
@@ -304,11 +304,21 @@ impl Host {
             return;
         };
         let result = job.run();
-        match &result {
-            Ok(()) => self.durable.extend(there.difference(&self.doomed)),
-            Err(_) => self.doomed.extend(self.waiting.difference(&self.durable)),
+        let has_failed = result.is_err();
+        if !has_failed {
+            self.durable.extend(there.difference(&self.doomed));
         }
         backlog.synced(&job, result);
+        if has_failed {
+            self.doom();
+        }
+    }
+
+    /// A sync failed. What was given up counts, too: it waits again when the mark that said so is
+    /// not on the medium.
+    fn doom(&mut self) {
+        let there = self.waiting.iter().chain(&self.given_up);
+        self.doomed.extend(there.filter(|batch| !self.durable.contains(batch)));
     }
 
     /// What is in the spool no more was written or given up.
