@@ -261,6 +261,12 @@ impl Ledger {
         self.epoch + 1
     }
 
+    /// The life whose stamp a batch has, or was given beside ([`Ledger::again_epoch`]) when it
+    /// `is_again` one.
+    pub(crate) const fn life_of(epoch: u64, is_again: bool) -> u64 {
+        if is_again { epoch.saturating_sub(1) } else { epoch }
+    }
+
     /// Reads the file; an empty ledger when there is none. One that cannot be understood is
     /// put aside: rows go on, but the counts begin anew.
     ///

@@ -60,7 +60,7 @@ pub(crate) fn open(
         }
         if let Record::Batch { head, origin, .. } = &record {
             next_number = next_number.max(head.number + 1);
-            epoch = epoch.max(head.epoch - u64::from(origin.replaces.is_some() && head.epoch > 0));
+            epoch = epoch.max(Ledger::life_of(head.epoch, origin.replaces.is_some()));
         }
         found.apply(record);
     })?;
