@@ -1,6 +1,7 @@
 //! What a capture file or a ring brings next is at hand before its turn comes. The connections of several
 //! packets are looked up side by side, and what their analysis will read is asked for: then their
 //! lines of memory are on the way at the same time, and not one after the other, each waited for.
+//! With few connections nothing is prepared: their lines are at hand.
 //! Nothing is decided here; a packet that is not understood at a glance is simply not prepared.
 
 use tyto_capture::LinkType;
@@ -28,6 +29,9 @@ impl Lookahead {
     #[inline]
     pub(crate) fn next(&mut self, source: &impl PacketSource, flows: &FlowTable) -> Expected {
         if self.taken >= self.len {
+            if !flows.is_large() {
+                return Expected::default();
+            }
             self.prepare(source, flows);
         }
         let expected = self.expected.get(self.taken).copied().unwrap_or_default();
