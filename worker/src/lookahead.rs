@@ -87,21 +87,101 @@ fn key_of(link_type: LinkType, frame: &[u8]) -> Option<FlowKey> {
 
 #[cfg(test)]
 mod tests {
+    use tyto_core::uid::Uid;
+
     use super::*;
+    use crate::capture::{CaptureError, Next};
+    use crate::flow::conn::{Conn, ConnCore, EndName, Transport};
+    use crate::flow::hash::KeyedHasher;
+
+    const SERVER: [u8; 4] = [192, 0, 2, 2];
+
+    /// A TCP segment with a tag or without, and addresses and ports.
+    fn frame(tag: &[u8], src: [u8; 4], dst: [u8; 4], ports: [u8; 4]) -> Vec<u8> {
+        let ip = [0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
+        [&[0; 12][..], tag, &[8, 0], &ip, &src, &dst, &ports, &[0; 16]].concat()
+    }
+
+    fn of_client(host: u8) -> Vec<u8> {
+        frame(&[], [192, 0, 2, host], SERVER, [0x30, 0x39, 0, 80])
+    }
+
+    fn key(host: u8) -> FlowKey {
+        FlowKey::new((Addr::v4([192, 0, 2, host]), 12345), (Addr::v4(SERVER), 80), 6, false)
+    }
 
     #[test]
     fn segments_of_both_directions_have_the_key_of_their_connection() {
-        let frame = |tag: &[u8], src: [u8; 4], dst: [u8; 4], ports: [u8; 4]| {
-            let ip = [0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
-            [&[0; 12][..], tag, &[8, 0], &ip, &src, &dst, &ports, &[0; 16]].concat()
-        };
-        let (a, b) = ([192, 0, 2, 1], [192, 0, 2, 2]);
-        let there = frame(&[], a, b, [0x30, 0x39, 0, 80]);
-        let back = frame(&[0x81, 0, 0, 7], b, a, [0, 80, 0x30, 0x39]);
-        let key = FlowKey::new((Addr::v4(a), 12345), (Addr::v4(b), 80), 6, false);
-        assert_eq!(key_of(LinkType::ETHERNET, &there), Some(key));
-        assert_eq!(key_of(LinkType::ETHERNET, &back), Some(key));
+        let there = of_client(1);
+        let back = frame(&[0x81, 0, 0, 7], SERVER, [192, 0, 2, 1], [0, 80, 0x30, 0x39]);
+        assert_eq!(key_of(LinkType::ETHERNET, &there), Some(key(1)));
+        assert_eq!(key_of(LinkType::ETHERNET, &back), Some(key(1)));
         assert_eq!(key_of(LinkType::ETHERNET, &there[..30]), None);
         assert_eq!(key_of(LinkType::PPP, &there), None);
+    }
+
+    /// Frames that wait.
+    struct Waiting(Vec<Vec<u8>>);
+
+    impl PacketSource for Waiting {
+        fn next_frame(&mut self) -> Result<Next<'_>, CaptureError> {
+            self.0.remove(0);
+            Ok(Next::End)
+        }
+
+        fn upcoming(&self, count: usize, look: &mut dyn FnMut(LinkType, &[u8])) {
+            self.0.iter().take(count).for_each(|frame| look(LinkType::ETHERNET, frame));
+        }
+    }
+
+    fn begin(flows: &mut FlowTable, host: u8) {
+        let [orig, resp] = [(host, 12345), (2, 80)]
+            .map(|(host, port)| EndName { addr: Addr::v4([192, 0, 2, host]), port });
+        let mut core = ConnCore::new(Uid { hi: 0, lo: u64::from(host) }, orig, resp);
+        core.ip_proto = 6;
+        flows.insert(Conn { core, transport: Transport::Unknown, stage: None });
+    }
+
+    /// What is expected helps to find and never misleads: not when a packet is not understood at a
+    /// glance, its connection not there yet, or gone meanwhile.
+    #[test]
+    fn what_is_expected_of_packets_is_what_they_belong_to() {
+        let mut flows = FlowTable::new(KeyedHasher::with_seed(1), 1000);
+        (10..60).for_each(|host| begin(&mut flows, host));
+        let hosts = (5..70).chain([10, 10, 200, 11]);
+        let frames = hosts.clone().flat_map(|host| [of_client(host), vec![0; 60]]);
+        let mut source = Waiting(frames.collect());
+        let (mut ahead, mut right) = (Lookahead::default(), 0);
+        for host in hosts {
+            if host == 40 {
+                let gone = flows.find(&key(40)).unwrap();
+                flows.remove(gone);
+            }
+            let plain = flows.find(&key(host));
+            flows.expect(ahead.next(&source, &flows));
+            assert_eq!(flows.find(&key(host)), plain, "{host}");
+            assert_eq!(plain.is_some(), (10..60).contains(&host) && host != 40, "{host}");
+            right += u32::from(flows.is_expected(&key(host)));
+            flows.expect(ahead_of(&mut ahead, &mut source, &flows));
+            assert_eq!(flows.find(&key(host)), plain, "{host}, expected of another packet");
+        }
+        assert_eq!(right, 52, "all that are there are expected");
+    }
+
+    /// Takes a packet, and what is expected of the one that nobody understands behind it.
+    fn ahead_of(ahead: &mut Lookahead, source: &mut Waiting, flows: &FlowTable) -> Expected {
+        source.next_frame().unwrap();
+        let expected = ahead.next(source, flows);
+        source.next_frame().unwrap();
+        expected
+    }
+
+    #[test]
+    fn a_source_that_shows_nothing_is_expected_nothing_of() {
+        let mut flows = FlowTable::new(KeyedHasher::with_seed(1), 1000);
+        begin(&mut flows, 10);
+        let expected = Lookahead::default().next(&Waiting(Vec::new()), &flows);
+        flows.expect(expected);
+        assert!(!flows.is_expected(&key(10)));
     }
 }

@@ -20,8 +20,8 @@ use super::wheel::Wheel;
 pub(crate) const AHEAD: usize = 32;
 
 /// Connections from which on looking ahead pays: of fewer, most of what a packet needs is in the
-/// processor's caches (docs/bench/stages.md).
-const AHEAD_FROM: usize = 20_000;
+/// processor's caches (docs/bench/stages.md). Tests look ahead from the first one on.
+const AHEAD_FROM: usize = if cfg!(test) { 1 } else { 20_000 };
 
 /// Connections in a piece of the table: few enough that a small capture touches little memory, so
 /// many that the pieces of millions are found in one that is at hand.
@@ -98,13 +98,21 @@ impl FlowTable {
 
     /// The connection with `key`.
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
-        let is_of = |id| self.conns.get(id).is_some_and(|conn| conn.core.key() == *key);
-        if is_of(self.expected.0) {
+        if self.is_expected(key) {
             return Some(FlowId(self.expected.0));
         }
         let hash = self.hash(key);
-        let is_it = |place: &Place| place.hash == hash && is_of(place.id);
+        let is_it = |place: &Place| place.hash == hash && self.has_key(place.id, key);
         self.index.find(spread(hash), is_it).map(|place| FlowId(place.id))
+    }
+
+    /// Whether `key` is that of the connection which the next packet was expected to belong to.
+    pub fn is_expected(&self, key: &FlowKey) -> bool {
+        self.has_key(self.expected.0, key)
+    }
+
+    fn has_key(&self, id: u32, key: &FlowKey) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.core.key() == *key)
     }
 
     /// The connection `id`.
