@@ -180,6 +180,7 @@ impl Backlog {
         for item in items.values().filter(|item| item.logger.is_none()) {
             unbound.insert(item.head.number, &item.head.stream);
         }
+        let syncs = Syncs::after(moved, items.is_empty());
         let mut backlog = Self {
             disk,
             ledger_path,
@@ -198,7 +199,7 @@ impl Backlog {
             next_again_seqs: BTreeMap::new(),
             links: Vec::new(),
             next_link: 0,
-            syncs: Syncs::after(moved),
+            syncs,
             previous_epoch,
             now: Duration::ZERO,
             opened_s,

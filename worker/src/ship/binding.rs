@@ -42,6 +42,9 @@ pub(super) struct Syncs {
     is_running: bool,
     /// When the latest job began.
     begun: Option<Duration>,
+    /// What earlier lives left is on disk. They may have been killed before it was, and a crash of
+    /// the host would then show batches as they were before: nothing is sent until then.
+    has_synced: bool,
     /// The latest job failed: the next one waits.
     has_failed: bool,
     /// Segments that failed to sync, until what is live in them stands elsewhere too.
@@ -55,9 +58,9 @@ pub(super) struct Syncs {
 }
 
 impl Syncs {
-    /// A life begins; these batches were moved before it.
-    pub(super) fn after(moved: BTreeSet<u64>) -> Self {
-        Self { moved, ..Self::default() }
+    /// A life begins; these batches were moved before it. `is_empty`: nothing waits.
+    pub(super) fn after(moved: BTreeSet<u64>, is_empty: bool) -> Self {
+        Self { moved, has_synced: is_empty, ..Self::default() }
     }
 
     /// A batch was written once more.
@@ -167,6 +170,9 @@ impl Backlog {
             return self.write_again();
         }
         self.syncs.moved_in_job.clear();
+        if !std::mem::replace(&mut self.syncs.has_synced, true) {
+            self.pump();
+        }
         if let Some(Asked { logger, .. }) = self.syncs.asked.take_if(|asked| asked.is_in_job) {
             if self.syncs.has_unmarked {
                 self.mark_presumed();
@@ -352,6 +358,9 @@ impl Backlog {
     /// Sends what is bound to a link and was not sent in this session, in order. `fresh` saves
     /// reading a payload back that is still at hand.
     pub(super) fn send(&mut self, link: usize, fresh: Option<(u64, &Bytes)>) {
+        if !self.syncs.has_synced {
+            return;
+        }
         let mut broken = Vec::new();
         let link = &mut self.links[link];
         if let Some(outgoing) = &link.outgoing {

@@ -82,6 +82,8 @@ struct Host {
     account: Option<(u64, [u64; 2])>,
     /// The first segment that its disk failed to sync.
     unsynced: Option<u64>,
+    /// The same, before the event that is run.
+    noted: Option<u64>,
     /// Batches in the spool after the latest step, and those of them that are on the medium.
     waiting: BTreeSet<usize>,
     durable: BTreeSet<usize>,
@@ -120,6 +122,7 @@ impl Host {
             taken: [0; 2],
             account: None,
             unsynced: None,
+            noted: None,
             waiting: BTreeSet::new(),
             durable: BTreeSet::new(),
             doomed: BTreeSet::new(),
@@ -194,6 +197,7 @@ impl Host {
 
     fn run(&mut self, event: &Event) {
         let has_failed = self.sync_fails();
+        self.noted = self.backlog.as_ref().and_then(Backlog::unsynced);
         match event {
             Event::Plan { calls, fault, is_host } => {
                 self.disk.plan(*calls, *fault);
@@ -340,7 +344,9 @@ impl Host {
         self.note_settled();
         // A life that did not begin leaves what the one before did.
         if let Some(backlog) = &self.backlog {
-            self.unsynced = backlog.unsynced();
+            // Who dies within an event notes no more what he did then.
+            let before = self.noted.filter(|_| self.disk.is_down());
+            self.unsynced = before.or(backlog.unsynced());
         }
         (self.backlog, self.job) = (None, None);
         self.loggers.iter_mut().for_each(|logger| logger.outgoing = None);

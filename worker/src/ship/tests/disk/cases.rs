@@ -176,3 +176,22 @@ fn a_lease_that_only_the_ledger_remembers_holds() {
         host.end();
     }
 }
+
+/// A life that follows a kill reads what may be in memory only: a crash of the host would lose to
+/// whom it was bound, and another logger would get it too.
+#[test]
+fn nothing_of_earlier_lives_is_sent_before_it_is_on_the_disk() {
+    let mut host = Host::new(1, bounds(false, false));
+    let up = Event::Step(Step::Up { logger: 0 });
+    host.run(&Event::Step(Step::Take { stream: 0, rows: 1, bytes: 1 }));
+    host.run(&up);
+    // Of what stood there before the lease was asked for, then of the lease.
+    (0..2).for_each(|_| host.run(&Event::Sync));
+    assert!(host.next_parcel(0).is_some(), "its lease is synced");
+    host.run(&Event::Step(Step::Kill));
+    host.run(&up);
+    assert!(host.next_parcel(0).is_none(), "sent before a sync of this life");
+    host.run(&Event::Sync);
+    assert!(host.next_parcel(0).is_some());
+    host.end();
+}

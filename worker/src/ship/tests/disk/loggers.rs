@@ -52,7 +52,7 @@ impl Host {
         }
     }
 
-    fn next_parcel(&mut self, logger: usize) -> Option<Parcel> {
+    pub(super) fn next_parcel(&mut self, logger: usize) -> Option<Parcel> {
         loop {
             match self.loggers[logger].outgoing.as_mut()?.try_recv().ok()? {
                 Outgoing::Batch(parcel) => return Some(parcel),
