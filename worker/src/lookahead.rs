@@ -1,8 +1,8 @@
-//! What a capture file or a ring brings next is at hand before its turn comes. The connections of several
-//! packets are looked up side by side, and what their analysis will read is asked for: then their
-//! lines of memory are on the way at the same time, and not one after the other, each waited for.
-//! With few connections nothing is prepared: their lines are at hand.
-//! Nothing is decided here; a packet that is not understood at a glance is simply not prepared.
+//! What a capture file or a ring brings next is at hand before its turn comes. The connections of
+//! several packets are looked up side by side, and what their analysis will read is asked for: then
+//! their lines of memory are on the way at the same time, and not one after the other, each waited
+//! for. With few connections nothing is prepared: their lines are at hand. Nothing is decided here;
+//! a packet that is not understood at a glance is simply not prepared.
 
 use tyto_capture::LinkType;
 
