@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tyto_capture::live::{AfPacket, FrameSender};
-use tyto_core::config::runtime::{AnalysisConfig, CaptureConfig};
+use tyto_core::config::runtime::AnalysisConfig;
 use tyto_worker::capture::pcap_file::PcapFile;
 use tyto_worker::capture::{Next, PacketSource};
 use tyto_worker::output::{Nowhere, Output};
@@ -23,19 +23,22 @@ use tyto_worker::pipeline::Pipeline;
 const PACKETS: usize = 400_000;
 const ROUNDS: usize = 10;
 
+#[path = "../../core/capture/examples/bench/mod.rs"]
+mod bench;
+
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [from, to, capture] = args.as_slice() else { anyhow::bail!("ring FROM TO CAPTURE") };
     let mut best = [f64::MAX; 2];
     for round in 0..ROUNDS {
         let ahead = round % 2 == 1;
-        let mut ring = AfPacket::open(&config(to)).context("cannot capture")?;
+        let mut ring = AfPacket::open(&bench::config(to)).context("cannot capture")?;
         fill(from, capture)?;
         std::thread::sleep(Duration::from_millis(100)); // the last block is handed over
         let config = AnalysisConfig { ignore_checksums: true, ..AnalysisConfig::default() };
         let mut pipeline = Pipeline::new(&config, 1, Output::new(Box::new(Nowhere)));
         let mut packets = 0_u32;
-        let began = cpu_time();
+        let began = bench::cpu_time();
         loop {
             if ahead {
                 pipeline.look_ahead(&ring);
@@ -44,7 +47,7 @@ fn main() -> anyhow::Result<()> {
             pipeline.packet(&frame);
             packets += 1;
         }
-        let each = (cpu_time() - began).as_secs_f64() * 1e9 / f64::from(packets);
+        let each = (bench::cpu_time() - began).as_secs_f64() * 1e9 / f64::from(packets);
         println!("{packets} packets, look ahead {ahead}: {each:.0} ns each");
         best[usize::from(ahead)] = best[usize::from(ahead)].min(each);
     }
@@ -67,19 +70,4 @@ fn fill(from: &str, capture: &str) -> anyhow::Result<()> {
     }
     anyhow::ensure!(sent > refused, "{refused} packets were refused, {sent} sent");
     Ok(())
-}
-
-/// What this thread has used: other processes of the machine do not count.
-fn cpu_time() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(now).unwrap_or_default()
-}
-
-fn config(interface: &str) -> CaptureConfig {
-    CaptureConfig {
-        buffer_size_bytes: 1 << 30,
-        block_size_bytes: 1 << 20,
-        snaplen_bytes: 65_535,
-        ..CaptureConfig::new(interface)
-    }
 }

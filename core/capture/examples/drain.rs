@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tyto_capture::live::{AfPacket, FrameSender};
-use tyto_core::config::runtime::CaptureConfig;
 
 /// Frames of one round: they fit into the ring.
 const FRAMES: u64 = 1_000_000;
 const ROUNDS: usize = 7;
+
+mod bench;
 
 fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
@@ -25,18 +26,18 @@ fn main() -> anyhow::Result<()> {
     let frame = [&[2; 6][..], &[4; 6], &[8, 0, 0x45], &[0; 45]].concat();
     let mut best = f64::MAX;
     for round in 0..ROUNDS {
-        let mut capture = AfPacket::open(&config(to)).context("cannot capture")?;
+        let mut capture = AfPacket::open(&bench::config(to)).context("cannot capture")?;
         for _ in 0..FRAMES {
             sender.send(&frame)?;
         }
         std::thread::sleep(Duration::from_millis(100)); // the last block is handed over
         let (mut frames, mut sum) = (0, 0_u64);
-        let began = cpu_time();
+        let began = bench::cpu_time();
         while let Some(frame) = capture.poll_frame() {
             frames += 1;
             sum += frame.bytes.iter().take(64).map(|byte| u64::from(*byte)).sum::<u64>();
         }
-        let ns = (cpu_time() - began).as_secs_f64() * 1e9;
+        let ns = (bench::cpu_time() - began).as_secs_f64() * 1e9;
         ensure!(frames >= FRAMES && sum > 0, "{frames} of {FRAMES} frames came");
         #[allow(clippy::cast_precision_loss, reason = "a million")]
         let per_frame = ns / frames as f64;
@@ -45,19 +46,4 @@ fn main() -> anyhow::Result<()> {
     }
     println!("best: {best:.2} ns/frame, {:.1} million frames/s", 1000.0 / best);
     Ok(())
-}
-
-/// What this thread has used: other processes of the machine do not count.
-fn cpu_time() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(now).unwrap_or_default()
-}
-
-fn config(interface: &str) -> CaptureConfig {
-    CaptureConfig {
-        buffer_size_bytes: 512 << 20,
-        block_size_bytes: 1 << 18,
-        snaplen_bytes: 65_535,
-        ..CaptureConfig::new(interface)
-    }
 }

@@ -118,8 +118,8 @@ pub(crate) struct Later {
 
 impl Spool {
     /// Reads the segments from `first_segment` on, hands their records to `visit` in the order
-    /// they were written, with where they stand, and begins a new segment. Earlier segments are removed: the ledger
-    /// has counted what they held.
+    /// they were written, with where they stand, and begins a new segment. Earlier segments are
+    /// removed: the ledger has counted what they held.
     ///
     /// # Errors
     /// When the folder cannot be read or written.

@@ -1,8 +1,7 @@
 //! Fingerprints of hellos: JA3 and JA3S (MD5 over what is offered and chosen, in order), JA4
 //! (what is offered, sorted). Numbers that are there to be skipped (RFC 8701) do not count.
 
-use md5::{Digest, Md5};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use super::message::{ClientHello, ServerHello, extension};
 use super::names::{self, is_grease};
@@ -61,13 +60,13 @@ impl Extensions {
             decimals(&self.groups),
             decimals(&points)
         );
-        hex(&Md5::digest(text))
+        hex(&fast_md5::digest(text.as_bytes()))
     }
 
     /// JA3S of the server's hello that has these extensions.
     pub fn ja3s(&self, hello: &ServerHello<'_>) -> String {
         let text = format!("{},{},{}", hello.version, hello.suite, decimals(&self.codes));
-        hex(&Md5::digest(text))
+        hex(&fast_md5::digest(text.as_bytes()))
     }
 
     /// JA4 of the client's hello that has these extensions.

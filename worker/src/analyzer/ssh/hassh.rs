@@ -1,7 +1,6 @@
 //! Fingerprints of what the sides of a key exchange offer (hassh 1.1, as the Zeek package
 //! `hassh` logs them): MD5 over the names of algorithms, in the order they are offered.
 
-use md5::{Digest, Md5};
 use tyto_core::net::Side;
 use tyto_core::record::LogRecord;
 
@@ -53,7 +52,7 @@ impl Hassh {
         // Of the lists by direction, those for what the side itself sends.
         let lists = offer.sent_by(side).map(first_names);
         let algorithms = lists.join(&b';');
-        let digest = hex(&Md5::digest(&algorithms));
+        let digest = hex(&fast_md5::digest(&algorithms));
         let host_keys = first_names(offer.host_key()).to_vec();
         self.version = Some(VERSION.to_owned());
         match side {
