@@ -1,7 +1,12 @@
 //! Names of interfaces and of their operations, as Zeek's logs have them. `interfaces.tsv` has
 //! them sorted by key: `UUID`, or `UUID NNNNN` with the number of the operation.
 
+use std::sync::LazyLock;
+
 static NAMES: &str = include_str!("interfaces.tsv");
+/// The lines of it, split into key and name: each call of a bound interface is looked for.
+static BY_KEY: LazyLock<Vec<(&str, &str)>> =
+    LazyLock::new(|| NAMES.lines().filter_map(|line| line.split_once('\t')).collect());
 
 /// Interfaces by the pipes in which they usually are.
 const BY_PIPE: [(&str, &str); 3] = [
@@ -52,21 +57,9 @@ pub(super) fn is_logged(interface: &str, operation: &str) -> bool {
     !PASSED_OVER.iter().any(|(of, names)| *of == interface && names.contains(&operation))
 }
 
-/// Looks for `key` among the lines, by halves.
 fn find(key: &str) -> Option<&'static str> {
-    let mut lines = NAMES;
-    loop {
-        let middle = lines.as_bytes().get(..lines.len() / 2)?;
-        let start = middle.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let (before, from) = lines.split_at_checked(start)?;
-        let (line, after) = from.split_once('\n')?;
-        let (found, name) = line.split_once('\t')?;
-        match key.cmp(found) {
-            std::cmp::Ordering::Equal => return Some(name),
-            std::cmp::Ordering::Less => lines = before,
-            std::cmp::Ordering::Greater => lines = after,
-        }
-    }
+    let at = BY_KEY.binary_search_by(|(found, _)| (*found).cmp(key)).ok()?;
+    Some(BY_KEY.get(at)?.1)
 }
 
 #[cfg(test)]
