@@ -302,16 +302,31 @@ fn push_hex(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
 
+/// What is escaped, or needs a closer look: all but printable ASCII, and the backslash.
+const ESCAPED: u8 = 1;
+/// What is escaped between the separators of a container.
+const ESCAPED_IN_CONTAINER: u8 = 2;
+/// Which of them each byte is.
+const MARKS: [u8; 256] = {
+    let mut marks = [ESCAPED; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        marks[byte] = 0;
+        byte += 1;
+    }
+    marks[b'\\' as usize] = ESCAPED;
+    marks[b',' as usize] = ESCAPED_IN_CONTAINER;
+    marks
+};
+
 /// Zeek looks at the pieces between escapes one by one: a piece that is clean UTF-8 stays as
 /// it is, in any other each byte that is not printable ASCII becomes `\xNN`.
 fn escape(out: &mut Vec<u8>, value: &[u8], in_container: bool) {
     let special = |byte: u8| byte == b'\\' || byte == b'\t' || (in_container && byte == b',');
-    // Nearly all values are plain: looks at all bytes, several at once, without a branch for each.
-    let comma = if in_container { b',' } else { b'\\' };
-    let is_plain = value.iter().fold(true, |plain, &byte| {
-        plain & (0x20..0x7f).contains(&byte) & (byte != b'\\') & (byte != comma)
-    });
-    if is_plain {
+    // Nearly all values are plain: looks at all bytes without a branch for each.
+    let marks = if in_container { ESCAPED | ESCAPED_IN_CONTAINER } else { ESCAPED };
+    let found = value.iter().fold(0, |found, &byte| found | MARKS[usize::from(byte)]);
+    if found & marks == 0 {
         out.extend_from_slice(value);
         return;
     }
