@@ -8,6 +8,9 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
+#[path = "../../core/capture/examples/bench/mod.rs"]
+mod bench;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,9 +25,6 @@ use tyto_worker::pipeline::Pipeline;
 /// Packets of one round: they fit into the ring.
 const PACKETS: usize = 400_000;
 const ROUNDS: usize = 10;
-
-#[path = "../../core/capture/examples/bench/mod.rs"]
-mod bench;
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -8,6 +8,8 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
+mod bench;
+
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -16,8 +18,6 @@ use tyto_capture::live::{AfPacket, FrameSender};
 /// Frames of one round: they fit into the ring.
 const FRAMES: u64 = 1_000_000;
 const ROUNDS: usize = 7;
-
-mod bench;
 
 fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();

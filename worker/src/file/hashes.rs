@@ -17,26 +17,19 @@ pub(super) struct Hashes {
     md5: Md5,
     sha1: Sha1,
     sha256: Sha256,
-    fed: bool,
-    /// Bytes of the block that is not whole yet.
-    begun_bytes: usize,
+    /// Bytes that came.
+    bytes: usize,
 }
 
 impl Default for Hashes {
     fn default() -> Self {
-        Self {
-            md5: Md5::new(),
-            sha1: Sha1::new(),
-            sha256: Sha256::new(),
-            fed: false,
-            begun_bytes: 0,
-        }
+        Self { md5: Md5::new(), sha1: Sha1::new(), sha256: Sha256::new(), bytes: 0 }
     }
 }
 
 impl fmt::Debug for Hashes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hashes").field("fed", &self.fed).finish_non_exhaustive()
+        f.debug_struct("Hashes").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
@@ -44,20 +37,19 @@ impl Hashes {
     /// The next bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         // Whole blocks are hashed where they lie, others are copied first.
-        let to_block = (BLOCK_BYTES - self.begun_bytes) % BLOCK_BYTES;
+        let to_block = self.bytes.next_multiple_of(BLOCK_BYTES) - self.bytes;
         let (head, rest) = bytes.split_at(to_block.min(bytes.len()));
         for piece in std::iter::once(head).chain(rest.chunks(BLOCK_BYTES)) {
             self.md5.update(piece);
             self.sha1.update(piece);
             self.sha256.update(piece);
         }
-        self.fed |= !bytes.is_empty();
-        self.begun_bytes = (self.begun_bytes + bytes.len()) % BLOCK_BYTES;
+        self.bytes += bytes.len();
     }
 
     /// The hashes as text: MD5, SHA-1, SHA-256. None of a file without a byte.
     pub(super) fn finish(self) -> Option<[String; 3]> {
-        self.fed.then(|| {
+        (self.bytes > 0).then(|| {
             [hex(&self.md5.finalize()), hex(&self.sha1.finalize()), hex(&self.sha256.finalize())]
         })
     }
