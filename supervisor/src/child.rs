@@ -168,7 +168,7 @@ pub(crate) async fn adopt(layout: &Layout, node: &str) -> io::Result<Option<Chil
         if pid_lock::holder(&lock)? != Some(pid) {
             continue; // it ended, and another process may have got its pid
         }
-        let note = pid_lock::note::<NodeNote>(&lock).filter(|note| note.pid == process.pid());
+        let note = note_of(layout, node, process.pid());
         if note.is_none() && attempt < NOTE_TRIES {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
@@ -180,6 +180,11 @@ pub(crate) async fn adopt(layout: &Layout, node: &str) -> io::Result<Option<Chil
         return Ok(Some(Child { process, note, began }));
     }
     Ok(None)
+}
+
+/// What the node's process has written of itself, `None` when it did not yet.
+pub(crate) fn note_of(layout: &Layout, node: &str, pid: u32) -> Option<NodeNote> {
+    pid_lock::note::<NodeNote>(&layout.node_lock(node)).filter(|note| note.pid == pid)
 }
 
 /// Spawns and holds the process.

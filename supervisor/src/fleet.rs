@@ -379,7 +379,7 @@ impl Member {
             Some(heard) if heard.health.phase != RUNNING => None,
             Some(heard) => heard.hung(now, from, patience),
             // It said that it runs to an earlier supervisor, and nothing since we look.
-            None if view.record.ran_ns == view.started_ns => {
+            None if view.ran() => {
                 let silence = now.saturating_duration_since(from);
                 (silence >= patience).then_some(Hung::Silent(silence))
             }
@@ -409,7 +409,7 @@ fn state(view: &View, heard: Option<&Heard>) -> &'static str {
             Some(RUNNING) => RUNNING,
             Some(TERMINATING) => TERMINATING,
             // It said so to an earlier supervisor.
-            None if view.started_ns != 0 && view.record.ran_ns == view.started_ns => RUNNING,
+            None if view.ran() => RUNNING,
             _ => "initializing",
         },
     }

@@ -42,7 +42,8 @@ pub(crate) struct View {
     pub(crate) life: Life,
     /// Its process; 0 when there is none.
     pub(crate) pid: u32,
-    /// Start of that process, ns since the Unix epoch; 0 when there is none.
+    /// Start of that process, ns since the Unix epoch; 0 when there is none, or it was taken over
+    /// before it had written when.
     pub(crate) started_ns: u64,
     /// Release that process was started from, empty when there is none.
     pub(crate) release: String,
@@ -58,6 +59,13 @@ pub(crate) struct View {
     pub(crate) retry_at: Option<Instant>,
     /// Unwanted deaths seen by this supervisor, failed attempts to start included.
     pub(crate) deaths: u64,
+}
+
+impl View {
+    /// Whether its process said that it runs, to this supervisor or an earlier one.
+    pub(crate) fn ran(&self) -> bool {
+        self.started_ns != 0 && self.record.ran_ns == self.started_ns
+    }
 }
 
 /// What came of a stop.
@@ -133,7 +141,7 @@ impl NodeHandle {
     /// task is busy, the next time will do.
     pub(crate) fn runs(&self, pid: u32) {
         let view = self.view.borrow();
-        if view.pid == pid && view.record.ran_ns != view.started_ns {
+        if view.pid == pid && !view.ran() {
             drop(self.commands.try_send(Command::Runs(pid)));
         }
     }

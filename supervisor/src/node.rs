@@ -147,15 +147,7 @@ impl Node {
                     // The caller may have gone meanwhile; the node is wanted all the same.
                     drop(reply.send(before));
                 }
-                Event::Command(Some(Command::Runs(pid))) => {
-                    let (now, started_ns) = {
-                        let view = self.view.borrow();
-                        (view.pid, view.started_ns)
-                    };
-                    if now == pid {
-                        self.remember(|record| record.ran_ns = started_ns);
-                    }
-                }
+                Event::Command(Some(Command::Runs(pid))) => self.runs(pid),
                 Event::Command(Some(Command::Stop { timeout, keep_capture, reply })) => {
                     let stopped = self.stop(timeout).await;
                     if stopped.ok {
@@ -166,6 +158,21 @@ impl Node {
                 Event::Command(None) => return,
             }
         }
+    }
+
+    /// The process says that it runs. Then its note is there, also where it was taken over
+    /// before it had written one.
+    fn runs(&mut self, pid: u32) {
+        let Some(mut child) = self.child.take_if(|child| child.note.pid == pid) else { return };
+        if child.note.started_ns == 0
+            && let Some(note) = child::note_of(&self.layout, &self.name, pid)
+        {
+            child.note = note;
+            self.show(&child);
+        }
+        let started_ns = child.note.started_ns;
+        self.child = Some(child);
+        self.remember(|record| record.ran_ns = started_ns);
     }
 
     fn start(&mut self) {
@@ -232,15 +239,21 @@ impl Node {
     fn hold(&mut self, child: Child) {
         self.view.send_modify(|view| {
             view.life = Life::Up;
+            view.retry_at = None;
+        });
+        self.show(&child);
+        self.retry_at = None;
+        self.hung = None;
+        self.child = Some(child);
+    }
+
+    fn show(&self, child: &Child) {
+        self.view.send_modify(|view| {
             view.pid = child.note.pid;
             view.started_ns = child.note.started_ns;
             view.release.clone_from(&child.note.release);
             view.role.clone_from(&child.note.role);
-            view.retry_at = None;
         });
-        self.retry_at = None;
-        self.hung = None;
-        self.child = Some(child);
     }
 
     async fn died(&mut self, exit: Exit) {

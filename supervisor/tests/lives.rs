@@ -79,6 +79,29 @@ async fn a_supervisor_killed_comes_back_and_takes_its_nodes_over_untouched() {
 }
 
 #[tokio::test]
+async fn a_process_taken_over_before_it_wrote_its_note_is_known_once_it_reports() {
+    let host = Host::new(&[("worker-1", LIVES)]);
+    host.up();
+    host.start("worker-1", 0).await;
+    let node = host.node("worker-1").await;
+    host.report("worker-1", node.pid, "initializing").await.unwrap();
+    let lock = host.layout.node_lock("worker-1");
+    let note = std::fs::read(&lock).unwrap();
+    std::fs::write(&lock, "").unwrap();
+    let before = host.status_until(|status| status.guard_pid != 0).await;
+    kill9(before.supervisor_pid);
+    host.status_until(|now| now.supervisor_pid != before.supervisor_pid).await;
+    let taken = host.node("worker-1").await;
+    assert_eq!((taken.pid, taken.started_ns, taken.release.as_str()), (node.pid, 0, ""));
+
+    std::fs::write(&lock, note).unwrap();
+    host.report("worker-1", node.pid, "running").await.unwrap();
+    let known = host.node_until("worker-1", |now| now.started_ns != 0).await;
+    assert_eq!((known.pid, known.started_ns), (node.pid, node.started_ns));
+    assert_eq!((known.state.as_str(), known.release.as_str()), ("running", "r1"));
+}
+
+#[tokio::test]
 async fn a_guard_killed_comes_back_and_guards() {
     let host = Host::new(&[("worker-1", LIVES)]);
     host.up();
