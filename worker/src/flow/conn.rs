@@ -148,16 +148,17 @@ pub struct ConnTimers {
     pub question: Question,
 }
 
-/// Who asks whether a connection is closed on one side and quiet. Of one that is open the wheel
-/// does, which knows the answer: otherwise each would be looked at every six seconds.
+/// Who asks whether a connection is closed on one side and quiet. Of one that is open the table
+/// does ([`super::questions`]), which knows the answer: otherwise each would be looked at every six
+/// seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Question {
     /// The connection, at [`ConnTimers::expire`].
     #[default]
     Own,
-    /// The wheel.
+    /// The table.
     Lent,
-    /// The wheel, though it need not any more.
+    /// The table, though it need not any more.
     Dropped,
 }
 
@@ -265,11 +266,11 @@ impl ConnTimers {
         }
     }
 
-    /// Leaves the question to the wheel; gives when it is to be asked next. None when there is
-    /// not just one.
+    /// Leaves the question to the table; gives when it is to be asked next. None when there is
+    /// not just one, or the connection will be called for its attempt anyway.
     pub(super) fn lend_question(&mut self) -> Option<Ts> {
         let [at, NEVER] = self.expire else { return None };
-        if at == NEVER {
+        if at == NEVER || self.attempt != NEVER {
             return None;
         }
         self.expire = [NEVER; 2];

@@ -7,6 +7,7 @@ pub mod history;
 pub mod icmp;
 pub mod key;
 pub mod ports;
+pub mod questions;
 mod sent;
 pub mod service;
 pub mod table;

@@ -12,6 +12,7 @@ use tyto_core::time::Ts;
 use super::conn::{Conn, NEVER, Question, Transport};
 use super::hash::KeyedHasher;
 use super::key::FlowKey;
+use super::questions::Questions;
 use super::tcp::Tcp;
 use super::wheel::Wheel;
 
@@ -58,6 +59,7 @@ pub struct FlowTable {
     #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
     spare_tcp: Vec<Box<Tcp>>,
     wheel: Wheel,
+    questions: Questions,
     /// Connections whose timers are due next and that were looked at ahead.
     due_read: usize,
     /// What the next packet probably belongs to.
@@ -91,6 +93,7 @@ impl FlowTable {
             free: Vec::new(),
             spare_tcp: Vec::with_capacity(SPARE_TCP_MAX),
             wheel: Wheel::default(),
+            questions: Questions::default(),
             due_read: 0,
             expected: Expected::default(),
         }
@@ -151,6 +154,7 @@ impl FlowTable {
         }
         self.conns.clear(id.0);
         self.wheel.cancel(id.0);
+        self.questions.take(id.0);
         self.free.push(id.0);
         if let Ok(entry) = self.index.find_entry(spread(self.hash(&key)), |it| it.id == id.0) {
             entry.remove();
@@ -165,14 +169,11 @@ impl FlowTable {
         match (timers.question, timers.is_open) {
             (Question::Own, true) => {
                 if let Some(at) = timers.lend_question() {
-                    self.wheel.ask(id.0, at);
+                    self.questions.ask(id.0, at);
                 }
             }
             (Question::Lent, false) | (Question::Dropped, _) => {
-                let at = self.wheel.take_question(id.0);
-                timers.take_question(at);
-                // The wheel calls for it once more, as it does for what moved later.
-                timers.scheduled = timers.scheduled.min(at);
+                timers.take_question(self.questions.take(id.0));
             }
             (Question::Own, false) | (Question::Lent, true) => {}
         }
@@ -184,15 +185,17 @@ impl FlowTable {
     }
 
     /// A connection whose timers may be due at `now`; to be rescheduled or removed. None when
-    /// `budget` is used up, of which each timer that fires takes one.
+    /// `budget` is used up, of which each timer that fires takes one, and each question that is
+    /// answered meanwhile.
     #[inline]
     pub fn pop_due(&mut self, now: Ts, budget: &mut usize) -> Option<FlowId> {
-        if self.wheel.is_due(now) { self.take_due(now, budget) } else { None }
+        let is_due = self.wheel.is_due(now) || self.questions.earliest() <= now;
+        if is_due { self.take_due(now, budget) } else { None }
     }
 
     #[inline(never)]
     fn take_due(&mut self, now: Ts, budget: &mut usize) -> Option<FlowId> {
-        let id = FlowId(self.wheel.pop_due(now, budget)?);
+        let id = FlowId(self.next_due(now, budget)?);
         if self.due_read > 0 {
             self.due_read -= 1;
         } else if self.is_large() {
@@ -201,13 +204,29 @@ impl FlowTable {
         if let Some(conn) = self.conns.get_mut(id.0) {
             let timers = &mut conn.core.timers;
             timers.scheduled = NEVER;
-            timers.take_question(self.wheel.take_question(id.0));
+            timers.take_question(self.questions.take(id.0));
         }
         Some(id)
     }
 
-    /// A connection to be removed to make room for another: one that soon would have been over,
-    /// or asked whether it is.
+    /// The next one to be called; questions whose time was before are answered.
+    fn next_due(&mut self, now: Ts, budget: &mut usize) -> Option<u32> {
+        while *budget > 0 {
+            let asked = self.questions.earliest();
+            if let Some(id) = self.wheel.pop_due(now, asked.min(now)) {
+                *budget -= 1;
+                return Some(id);
+            }
+            if asked > now {
+                return None;
+            }
+            *budget -= usize::from(self.questions.answer(now));
+        }
+        None
+    }
+
+    /// A connection to be removed to make room for another: one whose time soon would have been
+    /// up.
     pub fn soonest(&mut self) -> Option<FlowId> {
         self.wheel.pop_soonest().map(FlowId)
     }
@@ -354,4 +373,77 @@ const fn place_in_piece(id: u32) -> usize {
 /// The hash as the index takes it: buckets by the lower bits, the rest by the upper ones.
 const fn spread(hash: u32) -> u64 {
     (hash as u64) << 32 | hash as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use tyto_core::uid::Uid;
+
+    use super::super::conn::{ConnCore, EndName};
+    use super::*;
+    use crate::decode::addr::Addr;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A connection that is over for lack of packets at 60 s and asked whether it goes on at 5 s.
+    fn begin(flows: &mut FlowTable, host: u8, is_open: bool) -> FlowId {
+        let end = |port| EndName { addr: Addr::v4([192, 0, 2, host]), port };
+        let mut core = ConnCore::new(Uid { hi: 0, lo: host.into() }, end(1), end(2));
+        core.timers.inactivity = Ts(60 * SECOND);
+        core.timers.add_expire(Ts(5 * SECOND));
+        core.timers.is_open = is_open;
+        let id = flows.insert(Conn { core, transport: Transport::Unknown, stage: None });
+        flows.reschedule(id);
+        id
+    }
+
+    fn table() -> FlowTable {
+        FlowTable::new(KeyedHasher::with_seed(1), 1000)
+    }
+
+    #[test]
+    fn one_that_is_open_is_asked_without_a_call() {
+        let mut flows = table();
+        let id = begin(&mut flows, 1, true);
+        for now in 1..60 {
+            assert_eq!(flows.pop_due(Ts(now * SECOND), &mut { 9 }), None);
+        }
+        assert_eq!(flows.pop_due(Ts(60 * SECOND), &mut { 9 }), Some(id));
+        // Asked at 5, 11, 17 … 59, and its own question now.
+        assert_eq!(flows.conn(id).unwrap().core.timers.expire[0], Ts(65 * SECOND));
+    }
+
+    #[test]
+    fn one_that_is_open_no_more_is_called_when_the_next_question_was_due() {
+        let mut flows = table();
+        let id = begin(&mut flows, 1, true);
+        assert_eq!(flows.pop_due(Ts(6 * SECOND), &mut { 9 }), None);
+        flows.conn(id).unwrap().core.timers.is_open = false;
+        flows.reschedule(id);
+        assert_eq!(flows.pop_due(Ts(12 * SECOND - 1), &mut { 9 }), None);
+        assert_eq!(flows.pop_due(Ts(12 * SECOND), &mut { 9 }), Some(id));
+    }
+
+    #[test]
+    fn a_question_takes_from_the_budget_as_a_call_does() {
+        let mut flows = table();
+        (0..3).for_each(|host| {
+            begin(&mut flows, host, true);
+        });
+        let called = begin(&mut flows, 3, false);
+        let (mut budget, now) = (3, Ts(7 * SECOND));
+        assert_eq!(flows.pop_due(now, &mut budget), Some(called), "a call before a question");
+        assert_eq!((flows.pop_due(now, &mut budget), budget), (None, 0));
+        let mut budget = 3;
+        assert_eq!((flows.pop_due(now, &mut budget), budget), (None, 2), "the third question");
+    }
+
+    #[test]
+    fn room_is_made_by_those_whose_time_is_soon_up_and_not_by_those_who_are_asked() {
+        let mut flows = table();
+        let open = begin(&mut flows, 1, true);
+        let attempt = begin(&mut flows, 2, false);
+        assert_eq!(flows.soonest(), Some(attempt));
+        assert_eq!(flows.soonest(), Some(open));
+    }
 }

@@ -3,9 +3,9 @@
 //! and not before its deadline.
 //!
 //! A slot is a list of (deadline, number) that is only appended to. An entry that was taken back
-//! or moved stays where it is and is passed over when its turn comes: the owner's `Clock`
-//! says which one counts. So a connection that comes and goes touches its own clock and the end
-//! of a list, and those of a slot are looked at side by side.
+//! or moved stays where it is and is passed over when its turn comes: the owner's own deadline
+//! says which one counts. So a connection that comes and goes touches that and the end of a list,
+//! and those of a slot are looked at side by side.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,8 +19,6 @@ const SLOT_SHIFT: u32 = 27;
 /// Slots of the wheel: 4,096 make 9 minutes. Later deadlines stay in their slot for another
 /// round.
 const SLOTS: usize = 4096;
-/// Time between two questions of one owner, seconds (Zeek: `tcp_session_timer`).
-pub(super) const QUESTION_S: u64 = 6;
 /// Entries that may lie in the wheel although they count no more, beside one for each that does.
 /// Beyond that the wheel is swept.
 const STALE_MAX: usize = 1 << 16;
@@ -37,7 +35,8 @@ const SPARE_ENTRIES_MAX: usize = 4096;
 pub struct Wheel {
     slots: Vec<Vec<Entry>>,
     spare: Vec<Vec<Entry>>,
-    clocks: Vec<Clock>,
+    /// The deadline of each owner; [`NEVER`] when it has none.
+    deadlines: Vec<Ts>,
     /// Entries of the slots that time has reached, the earliest last.
     due: Vec<Entry>,
     /// Those that came when their slot was reached already.
@@ -47,32 +46,18 @@ pub struct Wheel {
     reached: u64,
     /// Entries in `slots`, `due` and `late`.
     entries: usize,
-    /// Clocks with a deadline.
+    /// Owners with a deadline.
     running: usize,
 }
 
 type Entry = (Ts, u32);
-
-/// What one owner waits for.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    /// The deadline whose entry counts: the earlier of the two others.
-    entry: Ts,
-    /// When the owner is to be called.
-    call: Ts,
-    /// When it is to be asked whether it goes on, which it does: asked again and again, of each
-    /// open connection every six seconds, and therefore answered here.
-    question: Ts,
-}
-
-const STOPPED: Clock = Clock { entry: NEVER, call: NEVER, question: NEVER };
 
 impl Default for Wheel {
     fn default() -> Self {
         Self {
             slots: vec![Vec::new(); SLOTS],
             spare: Vec::new(),
-            clocks: Vec::new(),
+            deadlines: Vec::new(),
             due: Vec::new(),
             late: BinaryHeap::new(),
             reached: 0,
@@ -85,30 +70,26 @@ impl Default for Wheel {
 impl Wheel {
     /// Sets the deadline of `id` in place of the one it had.
     pub fn schedule(&mut self, id: u32, deadline: Ts) {
-        self.clock(id).call = deadline;
-        self.place(id);
+        let index = id as usize;
+        if index >= self.deadlines.len() {
+            self.deadlines.resize(index + 1, NEVER);
+        }
+        let before = std::mem::replace(&mut self.deadlines[index], deadline);
+        if before == deadline {
+            return;
+        }
+        self.running += usize::from(before == NEVER);
+        self.running -= usize::from(deadline == NEVER);
+        if deadline != NEVER {
+            self.place((deadline, id));
+        }
     }
 
-    /// `id` goes on, and is asked whether it does at `at`, then every `QUESTION_S` seconds.
-    pub fn ask(&mut self, id: u32, at: Ts) {
-        self.clock(id).question = at;
-        self.place(id);
-    }
-
-    /// `id` is no longer asked; when it was to be next, [`NEVER`] if it was not.
-    pub fn take_question(&mut self, id: u32) -> Ts {
-        let Some(clock) = self.clocks.get_mut(id as usize) else { return NEVER };
-        let question = std::mem::replace(&mut clock.question, NEVER);
-        // Fires as a call when nothing comes before: the owner then looks what is due.
-        clock.call = clock.call.min(clock.entry);
-        question
-    }
-
-    /// Takes all that `id` waits for out.
+    /// Takes the deadline of `id` out.
     pub fn cancel(&mut self, id: u32) {
-        if let Some(clock) = self.clocks.get_mut(id as usize) {
-            self.running -= usize::from(clock.entry != NEVER);
-            *clock = STOPPED;
+        if let Some(deadline) = self.deadlines.get_mut(id as usize) {
+            self.running -= usize::from(*deadline != NEVER);
+            *deadline = NEVER;
         }
     }
 
@@ -120,35 +101,25 @@ impl Wheel {
             || self.late.peek().is_some_and(|Reverse(entry)| entry.0 <= now)
     }
 
-    /// Takes out the one with the earliest deadline that is not after `now`. It and each question
-    /// that is answered meanwhile take one from `budget`; nothing comes out when that is used up.
-    pub fn pop_due(&mut self, now: Ts, budget: &mut usize) -> Option<u32> {
+    /// Takes out the one with the earliest deadline that is not after `until`, which is not after
+    /// `now`.
+    pub fn pop_due(&mut self, now: Ts, until: Ts) -> Option<u32> {
         if slot_of(now) > self.reached {
             self.advance(slot_of(now));
         }
-        while *budget > 0 {
-            let (deadline, id) = self.pop_earliest(now)?;
-            let Some(clock) = self.clocks.get_mut(id as usize) else { continue };
-            if clock.entry != deadline {
-                continue;
-            }
-            *budget -= 1;
-            self.running -= 1;
-            clock.entry = NEVER;
-            if clock.call <= now {
-                clock.call = NEVER;
+        loop {
+            let (deadline, id) = self.pop_earliest(until)?;
+            if self.counts(deadline, id) {
+                self.cancel(id);
                 return Some(id);
             }
-            clock.question = now.plus_secs(QUESTION_S);
-            self.place(id);
         }
-        None
     }
 
     /// Takes out one whose deadline is among the earliest, due or not.
     pub fn pop_soonest(&mut self) -> Option<u32> {
         while let Some((deadline, id)) = self.pop_earliest(NEVER) {
-            if self.is_running(deadline, id) {
+            if self.counts(deadline, id) {
                 self.cancel(id);
                 return Some(id);
             }
@@ -156,7 +127,7 @@ impl Wheel {
         for slot in (self.reached + 1..).take(SLOTS) {
             while let Some((deadline, id)) = self.slots[place_of(slot)].pop() {
                 self.entries -= 1;
-                if self.is_running(deadline, id) {
+                if self.counts(deadline, id) {
                     self.cancel(id);
                     return Some(id);
                 }
@@ -170,45 +141,23 @@ impl Wheel {
     /// Some of those who are called next, the earliest first.
     pub fn soon(&self) -> impl Iterator<Item = u32> {
         let entries = self.due.iter().rev().take(SOON_ENTRIES_MAX);
-        entries.filter_map(|&(deadline, id)| {
-            (self.clocks.get(id as usize)?.call == deadline).then_some(id)
-        })
+        entries.filter(|&&(deadline, id)| self.counts(deadline, id)).map(|&(_, id)| id)
     }
 
-    fn clock(&mut self, id: u32) -> &mut Clock {
-        let index = id as usize;
-        if index >= self.clocks.len() {
-            self.clocks.resize(index + 1, STOPPED);
-        }
-        &mut self.clocks[index]
+    fn counts(&self, deadline: Ts, id: u32) -> bool {
+        self.deadlines.get(id as usize) == Some(&deadline)
     }
 
-    fn is_running(&self, deadline: Ts, id: u32) -> bool {
-        self.clocks.get(id as usize).is_some_and(|clock| clock.entry == deadline)
-    }
-
-    /// Puts an entry for what `id` waits for first, unless there is one.
-    fn place(&mut self, id: u32) {
-        let clock = self.clock(id);
-        let deadline = clock.call.min(clock.question);
-        let before = std::mem::replace(&mut clock.entry, deadline);
-        if before == deadline {
-            return;
-        }
-        self.running += usize::from(before == NEVER);
-        self.running -= usize::from(deadline == NEVER);
-        if deadline == NEVER {
-            return;
-        }
+    fn place(&mut self, entry: Entry) {
         self.entries += 1;
-        if slot_of(deadline) <= self.reached {
-            self.late.push(Reverse((deadline, id)));
+        if slot_of(entry.0) <= self.reached {
+            self.late.push(Reverse(entry));
         } else {
-            let slot = &mut self.slots[place_of(slot_of(deadline))];
+            let slot = &mut self.slots[place_of(slot_of(entry.0))];
             if slot.capacity() == 0 {
                 *slot = self.spare.pop().unwrap_or_default();
             }
-            slot.push((deadline, id));
+            slot.push(entry);
         }
         if self.entries > 2 * self.running + STALE_MAX {
             self.sweep();
@@ -245,7 +194,7 @@ impl Wheel {
         for passed in first..=slot {
             let mut entries = std::mem::take(&mut self.slots[place_of(passed)]);
             let all = entries.len();
-            entries.retain(|&(deadline, id)| self.is_running(deadline, id));
+            entries.retain(|&(deadline, id)| self.counts(deadline, id));
             self.entries -= all - entries.len();
             let (due, later) = (&mut self.due, &mut self.slots[place_of(passed)]);
             for entry in entries.drain(..) {
@@ -263,10 +212,8 @@ impl Wheel {
     /// Drops the entries that count no more.
     #[cold]
     fn sweep(&mut self) {
-        let clocks = &self.clocks;
-        let counts = |&(deadline, id): &Entry| {
-            clocks.get(id as usize).is_some_and(|clock| clock.entry == deadline)
-        };
+        let deadlines = &self.deadlines;
+        let counts = |&(deadline, id): &Entry| deadlines.get(id as usize) == Some(&deadline);
         for slot in &mut self.slots {
             slot.retain(counts);
             slot.shrink_to(2 * slot.len());
@@ -297,7 +244,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn due(wheel: &mut Wheel, now: u64) -> Vec<u32> {
-        std::iter::from_fn(|| wheel.pop_due(Ts(now), &mut { usize::MAX })).collect()
+        std::iter::from_fn(|| wheel.pop_due(Ts(now), Ts(now))).collect()
     }
 
     #[test]
@@ -332,44 +279,6 @@ mod tests {
             assert!(due(&mut wheel, now * SECOND).is_empty());
         }
         assert_eq!(due(&mut wheel, 9999 * SECOND), [1]);
-    }
-
-    #[test]
-    fn questions_are_answered_without_a_call_until_something_else_is_due() {
-        let mut wheel = Wheel::default();
-        wheel.schedule(1, Ts(60 * SECOND));
-        wheel.ask(1, Ts(5 * SECOND));
-        for now in 1..60 {
-            assert!(due(&mut wheel, now * SECOND).is_empty());
-        }
-        assert_eq!(due(&mut wheel, 60 * SECOND), [1]);
-        // Asked at 5, 11, 17 … 59.
-        assert_eq!(wheel.take_question(1), Ts(65 * SECOND));
-        assert!(due(&mut wheel, 1000 * SECOND).is_empty());
-    }
-
-    #[test]
-    fn who_is_no_longer_asked_is_called_when_the_next_question_was_due() {
-        let mut wheel = Wheel::default();
-        wheel.schedule(1, Ts(60 * SECOND));
-        wheel.ask(1, Ts(5 * SECOND));
-        assert_eq!(wheel.take_question(1), Ts(5 * SECOND));
-        assert!(due(&mut wheel, 5 * SECOND - 1).is_empty());
-        assert_eq!(due(&mut wheel, 5 * SECOND), [1]);
-    }
-
-    #[test]
-    fn a_question_takes_from_the_budget_as_a_call_does() {
-        let mut wheel = Wheel::default();
-        for id in 0..3 {
-            wheel.ask(id, Ts(5 * SECOND));
-            wheel.schedule(id, Ts(60 * SECOND));
-        }
-        wheel.schedule(3, Ts(5 * SECOND));
-        let mut budget = 2;
-        assert_eq!(wheel.pop_due(Ts(5 * SECOND), &mut budget), None);
-        assert_eq!(budget, 0);
-        assert_eq!(wheel.pop_due(Ts(5 * SECOND), &mut 2), Some(3));
     }
 
     #[test]

@@ -28,7 +28,7 @@ const ATTEMPT_DELAY_S: u64 = 5;
 /// First look at whether a connection is over, seconds after its begin (`tcp_SYN_timeout`).
 const FIRST_EXPIRE_S: u64 = 5;
 /// Next looks, seconds (`tcp_session_timer`).
-const NEXT_EXPIRE_S: u64 = super::wheel::QUESTION_S;
+const NEXT_EXPIRE_S: u64 = super::questions::QUESTION_S;
 /// Quiet time after which a closed connection is over, seconds (`tcp_connection_linger`).
 const LINGER_S: u64 = 5;
 /// Time from the last close to the end, seconds (`tcp_close_delay`).

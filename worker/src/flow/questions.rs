@@ -1,0 +1,205 @@
+//! Who is asked every six seconds whether it goes on, and does: each open TCP connection (Zeek:
+//! `tcp_session_timer`). The answer is known, but not when the next question comes: six seconds
+//! after the packet with which time passed the last one. So each is asked, here, from a few bytes.
+//!
+//! Nearly all are asked anew at a time that is not before that of any other, and wait in the order
+//! in which they came. An entry that was taken back stays where it is and is passed over when
+//! its turn comes.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use tyto_capture::prefetch;
+use tyto_core::time::Ts;
+
+use super::conn::NEVER;
+
+/// Time between two questions of one owner, seconds (Zeek: `tcp_session_timer`).
+pub(super) const QUESTION_S: u64 = 6;
+/// Entries that may lie here although they count no more, beside one for each that does. Beyond
+/// that they are swept out.
+const STALE_MAX: usize = 1 << 16;
+/// How many entries ahead an owner's time is asked for.
+const AHEAD: usize = 16;
+
+type Entry = (Ts, u32);
+
+/// The questions. Who is asked is named by a small number, which is used again.
+#[derive(Debug)]
+pub struct Questions {
+    /// When each owner is asked next; [`NEVER`] when it is not.
+    next: Vec<Ts>,
+    /// Entries in the order of their time.
+    ordered: VecDeque<Entry>,
+    /// Those that were to come before the last of these.
+    early: BinaryHeap<Reverse<Entry>>,
+    /// Time of the earliest entry, whether it counts or not.
+    earliest: Ts,
+    /// Owners that are asked.
+    asked: usize,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self {
+            next: Vec::new(),
+            ordered: VecDeque::new(),
+            early: BinaryHeap::new(),
+            earliest: NEVER,
+            asked: 0,
+        }
+    }
+}
+
+impl Questions {
+    /// `id` goes on, and is asked whether it does at `at`, then every `QUESTION_S` seconds.
+    pub fn ask(&mut self, id: u32, at: Ts) {
+        let index = id as usize;
+        if index >= self.next.len() {
+            self.next.resize(index + 1, NEVER);
+        }
+        let before = std::mem::replace(&mut self.next[index], at);
+        self.asked += usize::from(before == NEVER);
+        self.push((at, id));
+        if self.ordered.len() + self.early.len() > 2 * self.asked + STALE_MAX {
+            self.sweep();
+        }
+    }
+
+    /// `id` is no longer asked; when it was to be next, [`NEVER`] if it was not.
+    pub fn take(&mut self, id: u32) -> Ts {
+        let Some(next) = self.next.get_mut(id as usize) else { return NEVER };
+        self.asked -= usize::from(*next != NEVER);
+        std::mem::replace(next, NEVER)
+    }
+
+    /// When [`Questions::answer`] has something to do next.
+    #[inline]
+    pub const fn earliest(&self) -> Ts {
+        self.earliest
+    }
+
+    /// The one that is asked first is asked `now`, and goes on. False when that entry counted no
+    /// more.
+    pub fn answer(&mut self, now: Ts) -> bool {
+        let is_early = self.early.peek().is_some_and(|Reverse(entry)| entry.0 == self.earliest);
+        let entry = if is_early {
+            self.early.pop().map(|Reverse(entry)| entry)
+        } else {
+            self.ordered.pop_front()
+        };
+        let Some((at, id)) = entry else { return false };
+        if let Some((_, soon)) = self.ordered.get(AHEAD) {
+            self.next.get(*soon as usize).into_iter().for_each(|next| prefetch(next, 1));
+        }
+        let counts = self.next.get(id as usize) == Some(&at);
+        if counts {
+            let again = now.plus_secs(QUESTION_S);
+            self.next[id as usize] = again;
+            self.push((again, id));
+        }
+        self.find_earliest();
+        counts
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.ordered.back().is_none_or(|last| last.0 <= entry.0) {
+            self.ordered.push_back(entry);
+        } else {
+            self.early.push(Reverse(entry));
+        }
+        self.earliest = self.earliest.min(entry.0);
+    }
+
+    fn find_earliest(&mut self) {
+        let ordered = self.ordered.front().map_or(NEVER, |entry| entry.0);
+        self.earliest = self.early.peek().map_or(ordered, |Reverse(entry)| ordered.min(entry.0));
+    }
+
+    /// Drops the entries that count no more.
+    #[cold]
+    fn sweep(&mut self) {
+        let next = &self.next;
+        let counts = |&(at, id): &Entry| next.get(id as usize) == Some(&at);
+        self.ordered.retain(counts);
+        self.ordered.shrink_to(2 * self.ordered.len());
+        self.early.retain(|Reverse(entry)| counts(entry));
+        self.find_earliest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Answers all that are due; how many that were.
+    fn answer(questions: &mut Questions, now: u64) -> usize {
+        let mut answered = 0;
+        while questions.earliest() <= Ts(now) {
+            answered += usize::from(questions.answer(Ts(now)));
+        }
+        answered
+    }
+
+    #[test]
+    fn each_is_asked_again_six_seconds_after_it_was() {
+        let mut questions = Questions::default();
+        questions.ask(1, Ts(5 * SECOND));
+        for now in 1..60 {
+            assert_eq!(answer(&mut questions, now * SECOND), usize::from(now % 6 == 5));
+        }
+        assert_eq!(answer(&mut questions, 70 * SECOND), 1, "asked late");
+        assert_eq!(questions.take(1), Ts(76 * SECOND));
+        assert_eq!(questions.take(1), NEVER);
+        assert_eq!(answer(&mut questions, 1000 * SECOND), 0);
+        assert_eq!(questions.earliest(), NEVER);
+    }
+
+    #[test]
+    fn entries_that_count_no_more_are_swept_out() {
+        let mut questions = Questions::default();
+        for id in 0..10 * u32::try_from(STALE_MAX).unwrap() {
+            questions.ask(id % 8, Ts((60 + u64::from(id % 64)) * SECOND));
+            questions.take(id % 8);
+            assert!(questions.ordered.len() + questions.early.len() <= STALE_MAX + 17);
+        }
+        questions.ask(1, Ts(70 * SECOND));
+        assert_eq!(answer(&mut questions, 70 * SECOND), 1);
+        assert_eq!(answer(&mut questions, 75 * SECOND), 0);
+    }
+
+    proptest! {
+        /// Each is asked when a list of all would have it asked.
+        #[test]
+        fn questions_equal_a_list(
+            steps in proptest::collection::vec((0_u32..40, 0_u64..80, 0_u64..20), 1..300),
+        ) {
+            let mut questions = Questions::default();
+            let mut expected = std::collections::BTreeMap::new();
+            let mut now = 0;
+            for (id, delay, pause) in steps {
+                let at = Ts(now + delay * SECOND / 8);
+                if delay % 7 == 0 {
+                    prop_assert_eq!(questions.take(id), expected.remove(&id).unwrap_or(NEVER));
+                } else {
+                    questions.ask(id, at);
+                    expected.insert(id, at);
+                }
+                now += pause * SECOND / 8;
+                let mut due = 0;
+                for at in expected.values_mut().filter(|at| at.0 <= now) {
+                    *at = Ts(now).plus_secs(QUESTION_S);
+                    due += 1;
+                }
+                prop_assert_eq!(answer(&mut questions, now), due);
+                prop_assert_eq!(questions.asked, expected.len());
+                let first = expected.values().min().copied().unwrap_or(NEVER);
+                prop_assert!(questions.earliest() <= first);
+            }
+        }
+    }
+}
