@@ -182,29 +182,32 @@ impl FieldSink for TsvRow<'_> {
     }
 }
 
-/// Digits of the largest `u64`.
-const DIGITS_MAX: usize = 20;
-/// A point and six decimals.
-const FRACTION_LEN: usize = 7;
+/// Decimals of a time.
+const DECIMALS: usize = 6;
 
 /// `micros` as seconds with six decimals.
 pub(super) fn seconds(out: &mut Vec<u8>, micros: u64) {
-    // Put together aside, so that the line grows once.
-    let mut text = [0; DIGITS_MAX + FRACTION_LEN];
+    const SECOND: u64 = 1_000_000;
     let mut buffer = itoa::Buffer::new();
-    let whole = buffer.format(micros / 1_000_000).as_bytes();
-    text[..whole.len()].copy_from_slice(whole);
-    let (start, len) = (whole.len(), whole.len() + FRACTION_LEN);
-    text[start] = b'.';
-    let mut rest = micros % 1_000_000;
-    for digit in text[start + 1..len].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
+    let is_below = micros < SECOND;
+    // Then a one in front keeps the zeros.
+    let digits = buffer.format(if is_below { micros + SECOND } else { micros }).as_bytes();
+    if let Some((whole, decimals)) = digits.split_last_chunk::<DECIMALS>() {
+        out.extend_from_slice(if is_below { b"0" } else { whole });
+        out.push(b'.');
+        out.extend_from_slice(decimals);
     }
-    out.extend_from_slice(&text[..len]);
 }
 
-pub(super) fn print_addr(out: &mut Vec<u8>, addr: IpAddr) {
+/// `text` up to `len`. All of it is copied, which takes no call, and what is too much taken off.
+fn put<const N: usize>(out: &mut Vec<u8>, text: &[u8; N], len: usize) {
+    let end = out.len() + len;
+    out.extend_from_slice(text);
+    out.truncate(end);
+}
+
+/// `addr` as RFC 5952 has it.
+pub fn print_addr(out: &mut Vec<u8>, addr: IpAddr) {
     let v4 = match addr {
         IpAddr::V4(v4) => v4,
         IpAddr::V6(v6) => return print_v6(out, v6),
@@ -217,7 +220,7 @@ pub(super) fn print_addr(out: &mut Vec<u8>, addr: IpAddr) {
         text[len..len + 4].copy_from_slice(&digits);
         len += digits_len + 1;
     }
-    out.extend_from_slice(&text[..len - 1]);
+    put(out, &text, len - 1);
 }
 
 /// RFC 5952: no leading zeros, and the first of the longest runs of zeros left out.

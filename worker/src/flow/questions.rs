@@ -19,8 +19,10 @@ pub(super) const QUESTION_S: u64 = 6;
 /// Entries that may lie here although they count no more, beside one for each that does. Beyond
 /// that they are swept out.
 const STALE_MAX: usize = 1 << 16;
-/// How many entries ahead an owner's time is asked for.
-const AHEAD: usize = 16;
+/// How many entries ahead an entry is asked for.
+const ENTRY_AHEAD: usize = 64;
+/// How many entries ahead the time of its owner is.
+const OWNER_AHEAD: usize = 16;
 
 type Entry = (Ts, u32);
 
@@ -89,9 +91,7 @@ impl Questions {
             self.ordered.pop_front()
         };
         let Some((at, id)) = entry else { return false };
-        if let Some((_, soon)) = self.ordered.get(AHEAD) {
-            self.next.get(*soon as usize).into_iter().for_each(|next| prefetch(next, 1));
-        }
+        self.look_ahead();
         let counts = self.next.get(id as usize) == Some(&at);
         if counts {
             let again = now.plus_secs(QUESTION_S);
@@ -100,6 +100,17 @@ impl Questions {
         }
         self.find_earliest();
         counts
+    }
+
+    /// Asks for what the next questions need.
+    fn look_ahead(&self) {
+        if let Some(entry) = self.ordered.get(ENTRY_AHEAD) {
+            prefetch(entry, 1);
+        }
+        let owner = self.ordered.get(OWNER_AHEAD);
+        if let Some(next) = owner.and_then(|(_, id)| self.next.get(*id as usize)) {
+            prefetch(next, 1);
+        }
     }
 
     fn push(&mut self, entry: Entry) {

@@ -50,6 +50,8 @@ impl Services {
     /// What the column says: lower case, with commas between.
     pub fn column(&self) -> Option<String> {
         let confirmed = &self.0.as_ref()?.confirmed;
-        (!confirmed.is_empty()).then(|| confirmed.join(",").to_ascii_lowercase())
+        let mut column = confirmed.join(",");
+        column.make_ascii_lowercase();
+        (!confirmed.is_empty()).then_some(column)
     }
 }

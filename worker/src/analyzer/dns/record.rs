@@ -6,6 +6,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use tyto_core::record::tsv::print_addr;
+
 use super::message::{Message, Section};
 use super::name::{Name, Reader};
 use super::{dnssec, names, svcb};
@@ -160,18 +162,20 @@ fn address(
 ) -> Option<Says> {
     const A: u16 = 1;
     const AAAA: u16 = 28;
+    const V4_LEN_MAX: usize = 15;
     let (label, shown) = if record.rtype == A {
         if record.len != 4 {
             cx.weird("DNS_RR_bad_length");
             return None;
         }
-        ("A ", Ipv4Addr::from_bits(reader.long()).to_string())
+        let mut shown = Vec::with_capacity(V4_LEN_MAX + 1);
+        print_addr(&mut shown, Ipv4Addr::from_bits(reader.long()).into());
+        ("A ", shown)
     } else {
         let [a, b, c, d] = [reader.long(), reader.long(), reader.long(), reader.long()];
         let bits = [a, b, c, d].into_iter().fold(0, |bits, word| bits << 32 | u128::from(word));
-        (if record.rtype == AAAA { "AAAA " } else { "A6 " }, show_v6(bits))
+        (if record.rtype == AAAA { "AAAA " } else { "A6 " }, show_v6(bits).into_bytes())
     };
-    let shown = shown.into_bytes();
     Some(Some(if is_update {
         [label.as_bytes(), record.owner.as_bytes(), b" ", &shown].concat()
     } else {

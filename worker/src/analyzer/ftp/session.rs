@@ -3,11 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
 use memchr::memmem;
 use tyto_core::net::{Port, Proto};
+use tyto_core::record::tsv::print_addr;
 use tyto_core::time::Ts;
 
 use super::address::{self, Endpoint};
@@ -325,12 +325,11 @@ impl Session {
 
     fn url(&self, arg: &[u8], cx: &Cx<'_>) -> Vec<u8> {
         let mut url = Vec::with_capacity(32 + self.cwd.len() + arg.len());
-        // A vector takes all that is written to it.
-        let written = match IpAddr::from(cx.conn.resp.addr) {
-            IpAddr::V4(addr) => write!(url, "ftp://{addr}"),
-            IpAddr::V6(addr) => write!(url, "ftp://[{addr}]"),
-        };
-        written.unwrap_or_default();
+        url.extend_from_slice(b"ftp://");
+        match IpAddr::from(cx.conn.resp.addr) {
+            addr @ IpAddr::V4(_) => print_addr(&mut url, addr),
+            IpAddr::V6(addr) => url.extend_from_slice(format!("[{addr}]").as_bytes()),
+        }
         let path = path::join(&self.cwd, arg);
         if !path.starts_with(b"/") {
             url.push(b'/');

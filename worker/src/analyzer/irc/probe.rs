@@ -9,7 +9,10 @@ pub(super) fn matches(first: &First<'_>) -> Match {
     if first.orig.is_empty() || first.resp.is_empty() {
         return Match::Later;
     }
-    // Few servers begin with numbers: most conversations are told by that.
+    // Few originators say one of these words: most conversations are told by one look at their side.
+    if !lines(first.orig).any(may_say_word) {
+        return Match::Later;
+    }
     let is_client = answers(first.resp)
         && (registers(first.orig, b"user", b"nick") || registers(first.orig, b"nick", b"user"));
     if is_client || introduces(first.orig) && introduces(first.resp) {
@@ -17,6 +20,11 @@ pub(super) fn matches(first: &First<'_>) -> Match {
     } else {
         Match::Later
     }
+}
+
+/// Whether `line` may begin with a word that is looked for: by its first letter.
+fn may_say_word(line: &[u8]) -> bool {
+    matches!(skip_spaces(line), [b'u' | b'U' | b'n' | b'N' | b's' | b'S', ..])
 }
 
 /// What follows `word` and the spaces behind it, where `text` begins with it.
