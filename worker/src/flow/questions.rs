@@ -2,9 +2,9 @@
 //! `tcp_session_timer`). The answer is known, but not when the next question comes: six seconds
 //! after the packet with which time passed the last one. So each is asked, here, from a few bytes.
 //!
-//! Nearly all are asked anew at a time that is not before that of any other, and wait in the order
-//! in which they came. An entry that was taken back stays where it is and is passed over when
-//! its turn comes.
+//! Nearly all are asked anew at a time that is not before that of any other, or for the first time
+//! some seconds after they began: each of these wait in the order in which they came. An entry
+//! that was taken back stays where it is and is passed over when its turn comes.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -31,9 +31,9 @@ type Entry = (Ts, u32);
 pub struct Questions {
     /// When each owner is asked next; [`NEVER`] when it is not.
     next: Vec<Ts>,
-    /// Entries in the order of their time.
-    ordered: VecDeque<Entry>,
-    /// Those that were to come before the last of these.
+    /// Entries, each list in the order of their time.
+    lists: [VecDeque<Entry>; 2],
+    /// Those that were to come before the last of both.
     early: BinaryHeap<Reverse<Entry>>,
     /// Time of the earliest entry, whether it counts or not.
     earliest: Ts,
@@ -45,7 +45,7 @@ impl Default for Questions {
     fn default() -> Self {
         Self {
             next: Vec::new(),
-            ordered: VecDeque::new(),
+            lists: Default::default(),
             early: BinaryHeap::new(),
             earliest: NEVER,
             asked: 0,
@@ -63,7 +63,7 @@ impl Questions {
         let before = std::mem::replace(&mut self.next[index], at);
         self.asked += usize::from(before == NEVER);
         self.push((at, id));
-        if self.ordered.len() + self.early.len() > 2 * self.asked + STALE_MAX {
+        if self.entries() > 2 * self.asked + STALE_MAX {
             self.sweep();
         }
     }
@@ -84,14 +84,15 @@ impl Questions {
     /// The one that is asked first is asked `now`, and goes on. False when that entry counted no
     /// more.
     pub fn answer(&mut self, now: Ts) -> bool {
-        let is_early = self.early.peek().is_some_and(|Reverse(entry)| entry.0 == self.earliest);
-        let entry = if is_early {
-            self.early.pop().map(|Reverse(entry)| entry)
-        } else {
-            self.ordered.pop_front()
+        let is_first = |entry: Option<&Entry>| entry.is_some_and(|(at, _)| *at == self.earliest);
+        let entry = match self.lists.iter().position(|list| is_first(list.front())) {
+            Some(list) => {
+                self.look_ahead(&self.lists[list]);
+                self.lists[list].pop_front()
+            }
+            None => self.early.pop().map(|Reverse(entry)| entry),
         };
         let Some((at, id)) = entry else { return false };
-        self.look_ahead();
         let counts = self.next.get(id as usize) == Some(&at);
         if counts {
             let again = now.plus_secs(QUESTION_S);
@@ -102,29 +103,34 @@ impl Questions {
         counts
     }
 
-    /// Asks for what the next questions need.
-    fn look_ahead(&self) {
-        if let Some(entry) = self.ordered.get(ENTRY_AHEAD) {
+    fn entries(&self) -> usize {
+        self.lists.iter().map(VecDeque::len).sum::<usize>() + self.early.len()
+    }
+
+    /// Asks for what the next questions of `list` need.
+    fn look_ahead(&self, list: &VecDeque<Entry>) {
+        if let Some(entry) = list.get(ENTRY_AHEAD) {
             prefetch(entry, 1);
         }
-        let owner = self.ordered.get(OWNER_AHEAD);
+        let owner = list.get(OWNER_AHEAD);
         if let Some(next) = owner.and_then(|(_, id)| self.next.get(*id as usize)) {
             prefetch(next, 1);
         }
     }
 
     fn push(&mut self, entry: Entry) {
-        if self.ordered.back().is_none_or(|last| last.0 <= entry.0) {
-            self.ordered.push_back(entry);
-        } else {
-            self.early.push(Reverse(entry));
+        let in_order = |list: &VecDeque<Entry>| list.back().is_none_or(|last| last.0 <= entry.0);
+        match self.lists.iter().position(in_order) {
+            Some(list) => self.lists[list].push_back(entry),
+            None => self.early.push(Reverse(entry)),
         }
         self.earliest = self.earliest.min(entry.0);
     }
 
     fn find_earliest(&mut self) {
-        let ordered = self.ordered.front().map_or(NEVER, |entry| entry.0);
-        self.earliest = self.early.peek().map_or(ordered, |Reverse(entry)| ordered.min(entry.0));
+        let early = self.early.peek().map(|Reverse(entry)| entry);
+        let first = self.lists.iter().filter_map(VecDeque::front).chain(early);
+        self.earliest = first.map(|entry| entry.0).min().unwrap_or(NEVER);
     }
 
     /// Drops the entries that count no more.
@@ -132,8 +138,10 @@ impl Questions {
     fn sweep(&mut self) {
         let next = &self.next;
         let counts = |&(at, id): &Entry| next.get(id as usize) == Some(&at);
-        self.ordered.retain(counts);
-        self.ordered.shrink_to(2 * self.ordered.len());
+        for list in &mut self.lists {
+            list.retain(counts);
+            list.shrink_to(2 * list.len());
+        }
         self.early.retain(|Reverse(entry)| counts(entry));
         self.find_earliest();
     }
@@ -176,7 +184,7 @@ mod tests {
         for id in 0..10 * u32::try_from(STALE_MAX).unwrap() {
             questions.ask(id % 8, Ts((60 + u64::from(id % 64)) * SECOND));
             questions.take(id % 8);
-            assert!(questions.ordered.len() + questions.early.len() <= STALE_MAX + 17);
+            assert!(questions.entries() <= STALE_MAX + 17);
         }
         questions.ask(1, Ts(70 * SECOND));
         assert_eq!(answer(&mut questions, 70 * SECOND), 1);

@@ -44,6 +44,9 @@ pub struct Wheel {
     /// The slot that time has reached; all entries of it and of those before are in `due` and
     /// `late`.
     reached: u64,
+    /// No slot between the one that is reached and this one has an entry: where
+    /// [`Wheel::pop_soonest`] goes on.
+    empty_before: u64,
     /// Entries in `slots`, `due` and `late`.
     entries: usize,
     /// Owners with a deadline.
@@ -61,6 +64,7 @@ impl Default for Wheel {
             due: Vec::new(),
             late: BinaryHeap::new(),
             reached: 0,
+            empty_before: 0,
             entries: 0,
             running: 0,
         }
@@ -124,7 +128,8 @@ impl Wheel {
                 return Some(id);
             }
         }
-        for slot in (self.reached + 1..).take(SLOTS) {
+        for slot in self.empty_before.max(self.reached + 1)..=self.reached + SLOTS as u64 {
+            self.empty_before = slot;
             while let Some((deadline, id)) = self.slots[place_of(slot)].pop() {
                 self.entries -= 1;
                 if self.counts(deadline, id) {
@@ -158,10 +163,16 @@ impl Wheel {
                 *slot = self.spare.pop().unwrap_or_default();
             }
             slot.push(entry);
+            self.empty_before = self.empty_before.min(self.in_this_round(slot_of(entry.0)));
         }
         if self.entries > 2 * self.running + STALE_MAX {
             self.sweep();
         }
+    }
+
+    /// The slot of this round that lies where `slot` does.
+    const fn in_this_round(&self, slot: u64) -> u64 {
+        self.reached + 1 + (slot - self.reached - 1) % SLOTS as u64
     }
 
     /// The earliest entry, if it is not after `now` and its slot is reached.
@@ -323,6 +334,30 @@ mod tests {
                 want.sort_unstable();
                 want.iter().for_each(|id| { expected.remove(id); });
                 prop_assert_eq!(got, want);
+            }
+        }
+
+        /// Room is made by one of the earliest, wherever they came from meanwhile.
+        #[test]
+        fn the_soonest_is_of_the_earliest_slot(
+            steps in proptest::collection::vec((0_u32..40, 1_u64..4000, 0_u64..30), 1..300),
+        ) {
+            let mut wheel = Wheel::default();
+            let mut expected = std::collections::BTreeMap::new();
+            let mut now = 0;
+            for (id, delay, pause) in steps {
+                let deadline = Ts((now + delay) * SECOND / 8);
+                wheel.schedule(id, deadline);
+                expected.insert(id, deadline);
+                now += pause;
+                for id in due(&mut wheel, now * SECOND / 8) {
+                    prop_assert!(expected.remove(&id).is_some_and(|at| at.0 <= now * SECOND / 8));
+                }
+                if delay % 3 == 0 {
+                    let first = expected.values().map(|at| slot_of(*at)).min();
+                    let soonest = wheel.pop_soonest().and_then(|id| expected.remove(&id));
+                    prop_assert_eq!(soonest.map(slot_of), first);
+                }
             }
         }
     }
