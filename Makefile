@@ -36,10 +36,6 @@ build: ## the programs, release, static, into target/release
 	done
 	@echo "target/release: $(PROGRAMS)"
 
-.PHONY: tuned
-tuned: build ## the worker once more, laid out by a profile of recorded traffic; takes minutes
-	scripts/tuned
-
 .PHONY: demo
 demo: ## a live cluster on three hosts of this machine, with traffic; stays up
 	@scripts/demo
