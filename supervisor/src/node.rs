@@ -172,7 +172,9 @@ impl Node {
         }
         let started_ns = child.note.started_ns;
         self.child = Some(child);
-        self.remember(|record| record.ran_ns = started_ns);
+        if started_ns != 0 {
+            self.remember(|record| record.ran_ns = started_ns);
+        }
     }
 
     fn start(&mut self) {

@@ -3,8 +3,8 @@
 //! after the packet with which time passed the last one. So each is asked, here, from a few bytes.
 //!
 //! Nearly all are asked anew at a time that is not before that of any other, or for the first time
-//! some seconds after they began: each of these wait in the order in which they came. An entry
-//! that was taken back stays where it is and is passed over when its turn comes.
+//! some seconds after they began: both kinds wait in the order in which they came. An entry that
+//! was taken back stays where it is and is passed over when its turn comes.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -19,9 +19,9 @@ pub(super) const QUESTION_S: u64 = 6;
 /// Entries that may lie here although they count no more, beside one for each that does. Beyond
 /// that they are swept out.
 const STALE_MAX: usize = 1 << 16;
-/// How many entries ahead an entry is asked for.
+/// How many questions before its turn an entry's memory is asked for.
 const ENTRY_AHEAD: usize = 64;
-/// How many entries ahead the time of its owner is.
+/// How many questions before its turn that of its owner's time is, for which the entry is read.
 const OWNER_AHEAD: usize = 16;
 
 type Entry = (Ts, u32);

@@ -217,7 +217,7 @@ impl FlowTable {
                 *budget -= 1;
                 return Some(id);
             }
-            if asked > now {
+            if asked > now || asked == NEVER {
                 return None;
             }
             *budget -= usize::from(self.questions.answer(now));
@@ -436,6 +436,12 @@ mod tests {
         assert_eq!((flows.pop_due(now, &mut budget), budget), (None, 0));
         let mut budget = 3;
         assert_eq!((flows.pop_due(now, &mut budget), budget), (None, 2), "the third question");
+    }
+
+    #[test]
+    fn at_the_end_of_time_nothing_is_due() {
+        let mut flows = table();
+        assert_eq!(flows.pop_due(NEVER, &mut { 9 }), None);
     }
 
     #[test]
