@@ -1,6 +1,7 @@
 //! Connections: the table they are found in, what packets and time do to them.
 
 pub mod conn;
+mod deadlines;
 pub mod encapsulation;
 pub mod hash;
 pub mod history;

@@ -13,42 +13,35 @@ use tyto_capture::prefetch;
 use tyto_core::time::Ts;
 
 use super::conn::NEVER;
+use super::deadlines::{Deadlines, Entry};
 
 /// Time between two questions of one owner, seconds (Zeek: `tcp_session_timer`).
 pub(super) const QUESTION_S: u64 = 6;
-/// Entries that may lie here although they count no more, beside one for each that does. Beyond
-/// that they are swept out.
-const STALE_MAX: usize = 1 << 16;
 /// How many questions before its turn an entry's memory is asked for.
 const ENTRY_AHEAD: usize = 64;
 /// How many questions before its turn that of its owner's time is, for which the entry is read.
 const OWNER_AHEAD: usize = 16;
 
-type Entry = (Ts, u32);
-
 /// The questions. Who is asked is named by a small number, which is used again.
 #[derive(Debug)]
 pub struct Questions {
-    /// When each owner is asked next; [`NEVER`] when it is not.
-    next: Vec<Ts>,
+    /// When each owner is asked next.
+    next: Deadlines,
     /// Entries, each list in the order of their time.
     lists: [VecDeque<Entry>; 2],
     /// Those that were to come before the last of both.
     early: BinaryHeap<Reverse<Entry>>,
     /// Time of the earliest entry, whether it counts or not.
     earliest: Ts,
-    /// Owners that are asked.
-    asked: usize,
 }
 
 impl Default for Questions {
     fn default() -> Self {
         Self {
-            next: Vec::new(),
+            next: Deadlines::default(),
             lists: Default::default(),
             early: BinaryHeap::new(),
             earliest: NEVER,
-            asked: 0,
         }
     }
 }
@@ -56,23 +49,16 @@ impl Default for Questions {
 impl Questions {
     /// `id` goes on, and is asked whether it does at `at`, then every `QUESTION_S` seconds.
     pub fn ask(&mut self, id: u32, at: Ts) {
-        let index = id as usize;
-        if index >= self.next.len() {
-            self.next.resize(index + 1, NEVER);
-        }
-        let before = std::mem::replace(&mut self.next[index], at);
-        self.asked += usize::from(before == NEVER);
+        self.next.set(id, at);
         self.push((at, id));
-        if self.entries() > 2 * self.asked + STALE_MAX {
+        if self.next.are_stale(self.entries()) {
             self.sweep();
         }
     }
 
     /// `id` is no longer asked; when it was to be next, [`NEVER`] if it was not.
     pub fn take(&mut self, id: u32) -> Ts {
-        let Some(next) = self.next.get_mut(id as usize) else { return NEVER };
-        self.asked -= usize::from(*next != NEVER);
-        std::mem::replace(next, NEVER)
+        self.next.take(id)
     }
 
     /// When [`Questions::answer`] has something to do next.
@@ -92,12 +78,12 @@ impl Questions {
             }
             None => self.early.pop().map(|Reverse(entry)| entry),
         };
-        let Some((at, id)) = entry else { return false };
-        let counts = self.next.get(id as usize) == Some(&at);
+        let Some(entry) = entry else { return false };
+        let counts = self.next.counts(&entry);
         if counts {
-            let again = now.plus_secs(QUESTION_S);
-            self.next[id as usize] = again;
-            self.push((again, id));
+            let again = (now.plus_secs(QUESTION_S), entry.1);
+            self.next.set(again.1, again.0);
+            self.push(again);
         }
         self.find_earliest();
         counts
@@ -113,7 +99,7 @@ impl Questions {
             prefetch(entry, 1);
         }
         let owner = list.get(OWNER_AHEAD);
-        if let Some(next) = owner.and_then(|(_, id)| self.next.get(*id as usize)) {
+        if let Some(next) = owner.and_then(|(_, id)| self.next.place(*id)) {
             prefetch(next, 1);
         }
     }
@@ -136,8 +122,7 @@ impl Questions {
     /// Drops the entries that count no more.
     #[cold]
     fn sweep(&mut self) {
-        let next = &self.next;
-        let counts = |&(at, id): &Entry| next.get(id as usize) == Some(&at);
+        let counts = |entry: &Entry| self.next.counts(entry);
         for list in &mut self.lists {
             list.retain(counts);
             list.shrink_to(2 * list.len());
@@ -181,10 +166,10 @@ mod tests {
     #[test]
     fn entries_that_count_no_more_are_swept_out() {
         let mut questions = Questions::default();
-        for id in 0..10 * u32::try_from(STALE_MAX).unwrap() {
+        for id in 0..10 * u32::try_from(Deadlines::STALE_MAX).unwrap() {
             questions.ask(id % 8, Ts((60 + u64::from(id % 64)) * SECOND));
             questions.take(id % 8);
-            assert!(questions.entries() <= STALE_MAX + 17);
+            assert!(questions.entries() <= Deadlines::STALE_MAX + 17);
         }
         questions.ask(1, Ts(70 * SECOND));
         assert_eq!(answer(&mut questions, 70 * SECOND), 1);
@@ -215,7 +200,7 @@ mod tests {
                     due += 1;
                 }
                 prop_assert_eq!(answer(&mut questions, now), due);
-                prop_assert_eq!(questions.asked, expected.len());
+                prop_assert_eq!(questions.next.running(), expected.len());
                 let first = expected.values().min().copied().unwrap_or(NEVER);
                 prop_assert!(questions.earliest() <= first);
             }

@@ -13,15 +13,13 @@ use std::collections::BinaryHeap;
 use tyto_core::time::Ts;
 
 use super::conn::NEVER;
+use super::deadlines::{Deadlines, Entry};
 
 /// Length of a slot: 2^27 ns, 134 ms.
 const SLOT_SHIFT: u32 = 27;
 /// Slots of the wheel: 4,096 make 9 minutes. Later deadlines stay in their slot for another
 /// round.
 const SLOTS: usize = 4096;
-/// Entries that may lie in the wheel although they count no more, beside one for each that does.
-/// Beyond that the wheel is swept.
-const STALE_MAX: usize = 1 << 16;
 
 /// Entries that are looked through for [`Wheel::soon`].
 const SOON_ENTRIES_MAX: usize = 64;
@@ -35,8 +33,8 @@ const SPARE_ENTRIES_MAX: usize = 4096;
 pub struct Wheel {
     slots: Vec<Vec<Entry>>,
     spare: Vec<Vec<Entry>>,
-    /// The deadline of each owner; [`NEVER`] when it has none.
-    deadlines: Vec<Ts>,
+    /// Which entries count.
+    deadlines: Deadlines,
     /// Entries of the slots that time has reached, the earliest last.
     due: Vec<Entry>,
     /// Those that came when their slot was reached already.
@@ -49,24 +47,19 @@ pub struct Wheel {
     empty_before: u64,
     /// Entries in `slots`, `due` and `late`.
     entries: usize,
-    /// Owners with a deadline.
-    running: usize,
 }
-
-type Entry = (Ts, u32);
 
 impl Default for Wheel {
     fn default() -> Self {
         Self {
             slots: vec![Vec::new(); SLOTS],
             spare: Vec::new(),
-            deadlines: Vec::new(),
+            deadlines: Deadlines::default(),
             due: Vec::new(),
             late: BinaryHeap::new(),
             reached: 0,
             empty_before: 0,
             entries: 0,
-            running: 0,
         }
     }
 }
@@ -74,27 +67,15 @@ impl Default for Wheel {
 impl Wheel {
     /// Sets the deadline of `id` in place of the one it had.
     pub fn schedule(&mut self, id: u32, deadline: Ts) {
-        let index = id as usize;
-        if index >= self.deadlines.len() {
-            self.deadlines.resize(index + 1, NEVER);
-        }
-        let before = std::mem::replace(&mut self.deadlines[index], deadline);
-        if before == deadline {
-            return;
-        }
-        self.running += usize::from(before == NEVER);
-        self.running -= usize::from(deadline == NEVER);
-        if deadline != NEVER {
+        let before = self.deadlines.set(id, deadline);
+        if deadline != before && deadline != NEVER {
             self.place((deadline, id));
         }
     }
 
     /// Takes the deadline of `id` out.
     pub fn cancel(&mut self, id: u32) {
-        if let Some(deadline) = self.deadlines.get_mut(id as usize) {
-            self.running -= usize::from(*deadline != NEVER);
-            *deadline = NEVER;
-        }
+        self.deadlines.take(id);
     }
 
     /// Whether [`Wheel::pop_due`] may have something to do. Before most packets it has not.
@@ -111,30 +92,21 @@ impl Wheel {
         if slot_of(now) > self.reached {
             self.advance(slot_of(now));
         }
-        loop {
-            let (deadline, id) = self.pop_earliest(until)?;
-            if self.counts(deadline, id) {
-                self.cancel(id);
-                return Some(id);
-            }
-        }
+        self.pop_reached(until)
     }
 
     /// Takes out one whose deadline is among the earliest, due or not.
     pub fn pop_soonest(&mut self) -> Option<u32> {
-        while let Some((deadline, id)) = self.pop_earliest(NEVER) {
-            if self.counts(deadline, id) {
-                self.cancel(id);
-                return Some(id);
-            }
+        if let Some(id) = self.pop_reached(NEVER) {
+            return Some(id);
         }
         for slot in self.empty_before.max(self.reached + 1)..=self.reached + SLOTS as u64 {
             self.empty_before = slot;
-            while let Some((deadline, id)) = self.slots[place_of(slot)].pop() {
+            while let Some(entry) = self.slots[place_of(slot)].pop() {
                 self.entries -= 1;
-                if self.counts(deadline, id) {
-                    self.cancel(id);
-                    return Some(id);
+                if self.deadlines.counts(&entry) {
+                    self.cancel(entry.1);
+                    return Some(entry.1);
                 }
             }
             // Used up before its time: in a flood such lists would keep more than those in use.
@@ -146,11 +118,7 @@ impl Wheel {
     /// Some of those who are called next, the earliest first.
     pub fn soon(&self) -> impl Iterator<Item = u32> {
         let entries = self.due.iter().rev().take(SOON_ENTRIES_MAX);
-        entries.filter(|&&(deadline, id)| self.counts(deadline, id)).map(|&(_, id)| id)
-    }
-
-    fn counts(&self, deadline: Ts, id: u32) -> bool {
-        self.deadlines.get(id as usize) == Some(&deadline)
+        entries.filter(|entry| self.deadlines.counts(entry)).map(|&(_, id)| id)
     }
 
     fn place(&mut self, entry: Entry) {
@@ -165,7 +133,7 @@ impl Wheel {
             slot.push(entry);
             self.empty_before = self.empty_before.min(self.in_this_round(slot_of(entry.0)));
         }
-        if self.entries > 2 * self.running + STALE_MAX {
+        if self.deadlines.are_stale(self.entries) {
             self.sweep();
         }
     }
@@ -173,6 +141,17 @@ impl Wheel {
     /// The slot of this round that lies where `slot` does.
     const fn in_this_round(&self, slot: u64) -> u64 {
         self.reached + 1 + (slot - self.reached - 1) % SLOTS as u64
+    }
+
+    /// Takes out the one with the earliest deadline whose slot is reached, if it is not after `until`.
+    fn pop_reached(&mut self, until: Ts) -> Option<u32> {
+        loop {
+            let entry = self.pop_earliest(until)?;
+            if self.deadlines.counts(&entry) {
+                self.cancel(entry.1);
+                return Some(entry.1);
+            }
+        }
     }
 
     /// The earliest entry, if it is not after `now` and its slot is reached.
@@ -205,7 +184,7 @@ impl Wheel {
         for passed in first..=slot {
             let mut entries = std::mem::take(&mut self.slots[place_of(passed)]);
             let all = entries.len();
-            entries.retain(|&(deadline, id)| self.counts(deadline, id));
+            entries.retain(|entry| self.deadlines.counts(entry));
             self.entries -= all - entries.len();
             let (due, later) = (&mut self.due, &mut self.slots[place_of(passed)]);
             for entry in entries.drain(..) {
@@ -223,8 +202,7 @@ impl Wheel {
     /// Drops the entries that count no more.
     #[cold]
     fn sweep(&mut self) {
-        let deadlines = &self.deadlines;
-        let counts = |&(deadline, id): &Entry| deadlines.get(id as usize) == Some(&deadline);
+        let counts = |entry: &Entry| self.deadlines.counts(entry);
         for slot in &mut self.slots {
             slot.retain(counts);
             slot.shrink_to(2 * slot.len());
@@ -295,10 +273,10 @@ mod tests {
     #[test]
     fn entries_that_count_no_more_are_swept_out() {
         let mut wheel = Wheel::default();
-        for id in 0..10 * u32::try_from(STALE_MAX).unwrap() {
+        for id in 0..10 * u32::try_from(Deadlines::STALE_MAX).unwrap() {
             wheel.schedule(id % 8, Ts((60 + u64::from(id % 64)) * SECOND));
             wheel.cancel(id % 8);
-            assert!(wheel.entries <= STALE_MAX + 17);
+            assert!(wheel.entries <= Deadlines::STALE_MAX + 17);
         }
         wheel.schedule(1, Ts(70 * SECOND));
         assert_eq!(due(&mut wheel, 1000 * SECOND), [1]);
