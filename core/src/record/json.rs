@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::FieldSink;
 use super::schema::Schema;
-use super::tsv::{is_clean_utf8, print_addr, seconds};
+use super::tsv::{is_clean_utf8, print_addr, print_micros};
 use crate::config::logs::JsonTimestamps;
 use crate::time::{Interval, Ts};
 
@@ -171,7 +171,7 @@ fn print_seconds(out: &mut Vec<u8>, micros: u64) {
         print_double(out, micros as f64 / 1e6);
         return;
     }
-    seconds(out, micros);
+    print_micros(out, micros);
     while out.ends_with(b"0") && !out.ends_with(b".0") {
         out.pop();
     }

@@ -107,7 +107,7 @@ impl FieldSink for TsvRow<'_> {
         if value.nanos_signed() < 0 {
             self.out.push(b'-');
         }
-        seconds(self.out, value.nanos_signed().unsigned_abs() / 1_000);
+        print_micros(self.out, value.nanos_signed().unsigned_abs() / 1_000);
     }
 
     fn interval(&mut self, value: Interval) {
@@ -115,7 +115,7 @@ impl FieldSink for TsvRow<'_> {
         if value.0 < 0 {
             self.out.push(b'-');
         }
-        seconds(self.out, (value.0.unsigned_abs() + 500) / 1_000);
+        print_micros(self.out, (value.0.unsigned_abs() + 500) / 1_000);
     }
 
     fn addr(&mut self, value: IpAddr) {
@@ -186,7 +186,7 @@ impl FieldSink for TsvRow<'_> {
 const DECIMALS: usize = 6;
 
 /// `micros` as seconds with six decimals.
-pub(super) fn seconds(out: &mut Vec<u8>, micros: u64) {
+pub fn print_micros(out: &mut Vec<u8>, micros: u64) {
     const SECOND: u64 = 1_000_000;
     let mut buffer = itoa::Buffer::new();
     let is_below = micros < SECOND;

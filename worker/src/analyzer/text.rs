@@ -31,6 +31,18 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// Bytes in hexadecimal, lower case, with `between` between two.
+pub fn hex_between(bytes: &[u8], between: &str) -> String {
+    let mut text = String::with_capacity(bytes.len() * (2 + between.len()));
+    for byte in bytes {
+        if !text.is_empty() {
+            text.push_str(between);
+        }
+        push_hex(&mut text, &[*byte], LOWER);
+    }
+    text
+}
+
 /// Adds bytes in hexadecimal.
 pub fn push_hex(text: &mut String, bytes: &[u8], digits: &[u8; 16]) {
     let digit = |nibble: u8| char::from(digits.get(usize::from(nibble)).copied().unwrap_or(b'0'));
@@ -49,5 +61,7 @@ mod tests {
         let mut text = String::from("-");
         push_hex(&mut text, &[0xbe, 0xef], UPPER);
         assert_eq!(text, "-BEEF");
+        assert_eq!(hex_between(&[0, 0x0f, 0xa5], ":"), "00:0f:a5");
+        assert_eq!(hex_between(&[], ":"), "");
     }
 }

@@ -29,6 +29,7 @@ pub use validate::{TrustStore, TrustStoreError};
 use crate::analyzer::Cx;
 use crate::analyzer::state::Shared;
 use crate::decode::addr::Addr;
+use crate::file::handle::Handle;
 use crate::flow::hash::KeyedHasher;
 use crate::log::lately::Lately;
 use crate::log::weird::Weird;
@@ -125,11 +126,11 @@ impl Cx<'_> {
     /// A host showed a certificate: it is logged when it is a host's own and news, and given
     /// when it can be read.
     /// Zeek makes a file of it, by whose id what is odd is told: `handle` gives that file's.
-    pub fn certificate(
+    pub(crate) fn certificate(
         &mut self,
         bytes: &[u8],
         shown: Shown,
-        handle: impl Fn() -> String,
+        handle: impl Fn() -> Handle,
     ) -> Option<Arc<Certificate>> {
         let fuid = |shared: &Shared| shared.files.fuid(handle().as_bytes());
         show(bytes, shown, fuid, self.now, self.shared, self.out)

@@ -1,5 +1,6 @@
 //! PDUs of DCE/RPC with connections (C706 chapter 12.6, \[MS-RPCE\] section 2.2.2).
 
+use crate::analyzer::text::{LOWER, push_hex};
 use crate::analyzer::windows::frames::Length;
 use crate::analyzer::windows::reader::{Fault, Reader};
 
@@ -204,6 +205,14 @@ fn wanted<'a>(reader: &mut Reader<'a>) -> Result<Body<'a>, Fault> {
 fn uuid(bytes: &[u8]) -> String {
     const ORDER: [&[usize]; 5] =
         [&[3, 2, 1, 0], &[5, 4], &[7, 6], &[8, 9], &[10, 11, 12, 13, 14, 15]];
-    let hex = |place: &usize| format!("{:02x}", bytes.get(*place).copied().unwrap_or(0));
-    ORDER.map(|part| part.iter().map(hex).collect::<String>()).join("-")
+    let mut text = String::with_capacity(36);
+    for part in ORDER {
+        if !text.is_empty() {
+            text.push('-');
+        }
+        for place in part {
+            push_hex(&mut text, &[bytes.get(*place).copied().unwrap_or(0)], LOWER);
+        }
+    }
+    text
 }

@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 
 use crate::analyzer::bytes::Cursor;
+use crate::analyzer::text::hex_between;
 
 /// What stands before the options of DHCP (RFC 2131 section 3).
 pub(super) const COOKIE: u32 = 0x6382_5363;
@@ -125,5 +126,5 @@ pub(super) fn mac(bytes: &[u8]) -> String {
         [_, _, _, _, _, _, _, _, ..] => bytes.get(..8).unwrap_or_default(),
         _ => &[],
     };
-    shown.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    hex_between(shown, ":")
 }

@@ -5,6 +5,7 @@ use super::super::mime::decode::Content;
 use super::super::mime::format::Format;
 use super::inflate::Inflate;
 use super::transactions::BodyFile;
+use crate::file::handle::Handle;
 
 /// An entity that is being read.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(super) struct Entity {
     pub(super) file: Option<BodyFile>,
     /// What tells its file from others, once that has begun: bytes that come when it is over
     /// belong to the same file, although another transaction is current by then.
-    pub(super) file_handle: Option<Vec<u8>>,
+    pub(super) file_handle: Option<Handle>,
 }
 
 /// Whether a body follows the headers when they do not say so.

@@ -13,7 +13,8 @@ use super::super::mime::filename;
 use super::super::mime::header::{Header, skip_blanks};
 use super::handshake::Handshake;
 use super::log::HttpLog;
-use crate::file::{FileAbout, FileRef, handle};
+use crate::file::handle::Handle;
+use crate::file::{FileAbout, FileRef};
 use crate::log::software::SoftwareSeen;
 
 /// Requests without a reply that are kept (Zeek: `max_pending_requests`). One more, and all are
@@ -205,13 +206,14 @@ impl Transactions {
     pub(super) fn open_file(
         &mut self,
         side: Side,
-        handle: &mut Option<Vec<u8>>,
+        handle: &mut Option<Handle>,
         cx: &mut Cx<'_>,
     ) -> Option<BodyFile> {
         let transaction = self.current?;
         let current = self.current()?;
         let is_range = current.is_range_request && side == Side::Resp;
-        let handle = &*handle.get_or_insert_with(|| current.file_handle(side, is_range, cx));
+        let handle =
+            handle.get_or_insert_with(|| current.file_handle(side, is_range, cx)).as_bytes();
         let filename = current.entity.as_ref().and_then(|entity| entity.filename.clone());
         let about = FileAbout {
             filename: filename.as_deref().map(|name| String::from_utf8_lossy(name).into_owned()),
@@ -339,18 +341,14 @@ impl Transactions {
 impl Transaction {
     /// What tells the file from others (Zeek: `HTTP::get_file_handle`). Pieces that were asked
     /// for by range are one file, on however many connections they come.
-    fn file_handle(&self, side: Side, is_range: bool, cx: &Cx<'_>) -> Vec<u8> {
-        // As Zeek's `HTTP::get_file_handle`, so that the files have Zeek's ids.
-        let is_orig = if side == Side::Orig { 'T' } else { 'F' };
-        let id = cx.id();
+    fn file_handle(&self, side: Side, is_range: bool, cx: &Cx<'_>) -> Handle {
+        let (handle, is_orig, id) = (Handle::of("HTTP"), side == Side::Orig, cx.id());
         if is_range {
-            let begin = format!("Analyzer::ANALYZER_HTTP{is_orig}{}", id.orig_h);
-            return [begin.as_bytes(), &self.url()].concat();
+            return handle.sender(is_orig).addr(id.orig_h).text(&self.url());
         }
         let entities = self.entities.get(side.index()).copied().unwrap_or_default();
-        let (begun, depth) = (handle::time(cx.conn.start), self.row.trans_depth);
-        let id = handle::id(&id);
-        format!("Analyzer::ANALYZER_HTTP{begun}{is_orig}{depth}{entities}{id}").into_bytes()
+        let handle = handle.time(cx.conn.start).sender(is_orig);
+        handle.number(self.row.trans_depth).number(entities).id(&id)
     }
 
     /// What was asked for, without the scheme (Zeek: `HTTP::build_url`).

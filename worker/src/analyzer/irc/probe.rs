@@ -10,7 +10,7 @@ pub(super) fn matches(first: &First<'_>) -> Match {
         return Match::Later;
     }
     // Few originators say one of these words: most conversations are told by one look at their side.
-    if !lines(first.orig).any(may_say_word) {
+    if !lines(first.orig).any(says_word) {
         return Match::Later;
     }
     let is_client = answers(first.resp)
@@ -22,9 +22,15 @@ pub(super) fn matches(first: &First<'_>) -> Match {
     }
 }
 
-/// Whether `line` may begin with a word that is looked for: by its first letter.
-fn may_say_word(line: &[u8]) -> bool {
-    matches!(skip_spaces(line), [b'u' | b'U' | b'n' | b'N' | b's' | b'S', ..])
+/// Whether `line` begins with a word that is looked for.
+fn says_word(line: &[u8]) -> bool {
+    let word: &[u8] = match skip_spaces(line).first() {
+        Some(b'u' | b'U') => b"user",
+        Some(b'n' | b'N') => b"nick",
+        Some(b's' | b'S') => b"server",
+        _ => return false,
+    };
+    after_word(line, word).is_some()
 }
 
 /// What follows `word` and the spaces behind it, where `text` begins with it.

@@ -7,7 +7,8 @@ use super::log::KerberosLog;
 use super::names;
 use super::parser::{Message, Refusal, Reply, Request};
 use crate::analyzer::Cx;
-use crate::file::{FileAbout, handle};
+use crate::file::FileAbout;
+use crate::file::handle::Handle;
 use crate::x509::Certificate;
 
 /// Errors that only ask to authenticate first: such an exchange is not logged, the next is.
@@ -55,10 +56,9 @@ pub fn message(message: &Message<'_>, cx: &mut Cx<'_>) {
 
 /// Carries a certificate to the files; gives its id there, and its subject.
 fn carry(side: Side, certificate: &[u8], cx: &mut Cx<'_>) -> (Fuid, Option<Vec<u8>>) {
-    // Spelt as Zeek does, so that the ids of files are the same.
-    let sender = if side == Side::Orig { ('T', 0) } else { ('F', 1) };
-    let (begun, id) = (handle::time(cx.conn.start), handle::id(&cx.id()));
-    let handle = format!("Analyzer::ANALYZER_KRB{begun}{}{id}{}", sender.0, sender.1);
+    let is_orig = side == Side::Orig;
+    let handle = Handle::of("KRB").time(cx.conn.start).sender(is_orig).id(&cx.id());
+    let handle = handle.number(u64::from(!is_orig));
     let about = FileAbout { mime_type: Some(CERTIFICATE), ..FileAbout::default() };
     let file = cx.file_open(side, handle.as_bytes(), &about);
     cx.file_bytes(file, certificate);

@@ -2,6 +2,7 @@
 //! prints them: more than two parts are nested one in the other.
 
 use super::ber::{Element, Head, UNIVERSAL, ascii, invalid, utf8};
+use crate::analyzer::text::{hex, hex_between};
 use crate::analyzer::windows::reader::{Fault, Reader};
 
 /// Filters within filters. Deeper ones are a fault.
@@ -95,7 +96,7 @@ fn substrings(reader: &mut Reader<'_>) -> Result<Vec<u8>, Fault> {
 fn shown(name: &[u8], value: &[u8]) -> Vec<u8> {
     match name {
         b"DomainGuid" => guid(value),
-        b"objectSid" | b"AAC" => hex(value, ":").into_bytes(),
+        b"objectSid" | b"AAC" => hex_between(value, ":").into_bytes(),
         b"DomainSid" => sid(value),
         b"NtVer" => match *value {
             [a, b, c, d] => format!("0x{d:02x}{c:02x}{b:02x}{a:02x}").into_bytes(),
@@ -105,17 +106,13 @@ fn shown(name: &[u8], value: &[u8]) -> Vec<u8> {
     }
 }
 
-fn hex(bytes: &[u8], between: &str) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(between)
-}
-
 fn guid(value: &[u8]) -> Vec<u8> {
     let Ok([a, b, c, d, e, f, g, h, rest @ ..]) = <[u8; 16]>::try_from(value) else {
         return b"GUID_FORMAT_FAILED".to_vec();
     };
     let [i, j, node @ ..] = rest;
-    let parts = [hex(&[d, c, b, a], ""), hex(&[f, e], ""), hex(&[h, g], ""), hex(&[i, j], "")];
-    format!("{}-{}", parts.join("-"), hex(&node, "")).into_bytes()
+    let parts = [&[d, c, b, a][..], &[f, e], &[h, g], &[i, j], &node];
+    parts.map(hex).join("-").into_bytes()
 }
 
 /// A security id with four parts; Zeek takes no others.

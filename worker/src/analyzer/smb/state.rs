@@ -12,7 +12,7 @@ use super::arena::{Arena, Key};
 use super::log::{SmbFilesLog, SmbMappingLog};
 use super::things::{Action, File, Times, Tree};
 use crate::analyzer::Cx;
-use crate::file::handle;
+use crate::file::handle::Handle;
 
 /// Commands without an answer, open files, and shares that are remembered. At the limit the
 /// others are forgotten.
@@ -327,11 +327,9 @@ impl State {
         }
         let modified = file.times.map_or(0, |times| times.modified);
         let id = cx.id();
-        // Spelt as Zeek does, so that the ids of files are the same.
-        let path = handle::printable(file.path.as_deref().unwrap_or_default());
-        let name = handle::printable(file.name.as_deref().unwrap_or_default());
-        let (orig, resp) = (id.orig_h, id.resp_h);
-        let handle = format!("Analyzer::ANALYZER_SMB{orig}{resp}{path}{name}{modified}");
+        let handle = Handle::of("SMB").addr(id.orig_h).addr(id.resp_h);
+        let handle = handle.printable(file.path.as_deref().unwrap_or_default());
+        let handle = handle.printable(file.name.as_deref().unwrap_or_default()).number(modified);
         Some((handle.into_bytes(), file.name.clone(), file.size))
     }
 

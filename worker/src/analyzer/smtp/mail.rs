@@ -8,7 +8,8 @@ use crate::analyzer::mime::decode::Line;
 use crate::analyzer::mime::filename;
 use crate::analyzer::mime::header::Header;
 use crate::analyzer::mime::{Message, MimeSink};
-use crate::file::{FileAbout, FileRef, handle};
+use crate::file::handle::Handle;
+use crate::file::{FileAbout, FileRef};
 
 /// A message that is being sent.
 #[derive(Debug)]
@@ -91,9 +92,8 @@ impl Sink<'_> {
         if let Some(file) = self.part.file {
             return file;
         }
-        // Spelt as Zeek does, so that the ids of files are the same.
-        let (begun, depth) = (handle::time(cx.conn.start), self.transaction.row.trans_depth);
-        let handle = format!("Analyzer::ANALYZER_SMTP{begun}{depth}{}", self.mime_depth);
+        let depth = self.transaction.row.trans_depth;
+        let handle = Handle::of("SMTP").time(cx.conn.start).number(depth).number(*self.mime_depth);
         let filename = self.part.filename.as_deref().filter(|_| self.part.is_open);
         let about = FileAbout {
             depth: *self.mime_depth,

@@ -14,7 +14,8 @@ use super::log::{
     SslLogWithValidation, Validation,
 };
 use crate::analyzer::Cx;
-use crate::file::{FileAbout, handle};
+use crate::file::FileAbout;
+use crate::file::handle::Handle;
 use crate::log::notice::Notice;
 use crate::log::weird::Weird;
 use crate::output::{Claim, ClaimKey};
@@ -311,7 +312,7 @@ impl Session {
         let verdict = cx.shared.certificates.verdict(own, &others, cx.now)?;
         if verdict != "ok" {
             let id = cx.id();
-            let handle = format!("{}0", file_handle(false, cx.conn.start, &id));
+            let handle = file_handle(false, cx.conn.start, &id).number(0);
             let notice = Notice {
                 sub: Some(own.subject.clone()),
                 identifier: Some(format!(
@@ -373,7 +374,7 @@ impl Session {
             }
             let shown = Shown { is_host_cert: index == 0, by_client };
             let (begun, id) = (cx.conn.start, cx.id());
-            let handle = || format!("{}{index}", file_handle(by_client, begun, &id));
+            let handle = || file_handle(by_client, begun, &id).number(index as u64);
             let certificate = cx.certificate(bytes, shown, handle);
             // A chain belongs to a handshake of which something was seen before.
             if self.begun.is_none() {
@@ -420,18 +421,16 @@ impl Session {
 
 /// A stapled response is a file of its own.
 fn staple(response: &[u8], cx: &mut Cx<'_>) {
-    let handle = format!("{}ocsp", file_handle(false, cx.conn.start, &cx.id()));
+    let handle = file_handle(false, cx.conn.start, &cx.id()).text(b"ocsp");
     let about = FileAbout { mime_type: Some("application/ocsp-response"), ..FileAbout::default() };
     let file = cx.file_open(Side::Resp, handle.as_bytes(), &about);
     cx.file_bytes(file, response);
     cx.file_end(file);
 }
 
-/// How the names of a connection's files begin, as in Zeek, so that the files have the same ids.
-fn file_handle(by_client: bool, begun: Ts, id: &ConnId) -> String {
-    let sender = if by_client { 'T' } else { 'F' };
-    let (begun, id) = (handle::time(begun), handle::id(id));
-    format!("Analyzer::ANALYZER_SSL{begun}{sender}{id}")
+/// How the handles of a connection's files begin.
+fn file_handle(by_client: bool, begun: Ts, id: &ConnId) -> Handle {
+    Handle::of("SSL").time(begun).sender(by_client).id(id)
 }
 
 /// Something odd that Zeek's scripts tell, not its analyzer.

@@ -8,7 +8,9 @@
 
 mod text;
 
-use memchr::memmem;
+use std::sync::OnceLock;
+
+use memchr::memmem::Finder;
 
 use self::text::Reader;
 
@@ -17,7 +19,7 @@ pub(super) const INPUT_BYTES_MAX: usize = 4096;
 /// Words of 64 positions; there is one more position than bytes.
 const WORDS: usize = INPUT_BYTES_MAX / 64 + 1;
 /// Positions beyond which a literal is searched for, not compared at each.
-const COMPARED_MAX: usize = 32;
+const COMPARED_MAX: usize = 16;
 
 /// A pattern that is ready to match.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(super) struct Pattern {
 
 #[derive(Debug)]
 enum Step {
-    Literal(Vec<u8>),
+    Literal(Literal),
     /// One byte of a set, `min` to `max` times.
     Class {
         set: ByteSet,
@@ -45,6 +47,14 @@ enum Step {
         min: usize,
         max: usize,
     },
+}
+
+/// Bytes that stand for themselves.
+#[derive(Debug, Default)]
+struct Literal {
+    bytes: Vec<u8>,
+    /// Searches for them; made when it is first needed.
+    finder: OnceLock<Box<Finder<'static>>>,
 }
 
 /// A set of bytes.
@@ -80,23 +90,10 @@ impl Pattern {
         !matches!(self.follow(Positions::one(0), input), Positions::None)
     }
 
-    /// Whether `input` has the literal with which each match begins, or nearly; true where there is
-    /// none. Most patterns that are tried fail here, at the price of a comparison or two.
+    /// Whether a match may begin where `input` does, by what is told without following: the first
+    /// literal or byte. Most patterns that are tried fail here, at the price of a comparison or two.
     fn can_begin(&self, input: &[u8]) -> bool {
-        let [steps] = self.alternatives.as_slice() else { return true };
-        let (min, max, literal) = match steps.as_slice() {
-            [Step::Literal(literal), ..] => (0, 0, literal),
-            [Step::Any { min, max }, Step::Literal(literal), ..] => (*min, *max, literal),
-            _ => return true,
-        };
-        if max - min > COMPARED_MAX {
-            return true;
-        }
-        let Some(first) = literal.first() else { return true };
-        (min..=max).any(|at| {
-            let rest = input.get(at..).unwrap_or_default();
-            rest.first() == Some(first) && rest.starts_with(literal)
-        })
+        self.alternatives.iter().any(|steps| Step::can_begin(steps, input))
     }
 
     /// From the positions where it begins to those where it ends.
@@ -122,9 +119,29 @@ impl Pattern {
 }
 
 impl Step {
+    /// Whether `steps` may match where `input` begins.
+    fn can_begin(steps: &[Self], input: &[u8]) -> bool {
+        let Some((first, others)) = steps.split_first() else { return true };
+        match first {
+            Self::Literal(literal) => {
+                input.first() == literal.bytes.first() && input.starts_with(&literal.bytes)
+            }
+            Self::Class { min: 0, .. } | Self::Group { min: 0, .. } => true,
+            Self::Class { set, min, max } => match input.split_first() {
+                Some((byte, _)) if !set.contains(*byte) => false,
+                Some((_, rest)) => (*min, *max) != (1, 1) || Self::can_begin(others, rest),
+                None => false,
+            },
+            Self::Any { min, max } if max - min > COMPARED_MAX => true,
+            Self::Any { min, max } => (*min..=*max)
+                .any(|at| input.get(at..).is_some_and(|rest| Self::can_begin(others, rest))),
+            Self::Group { pattern, .. } => pattern.can_begin(input),
+        }
+    }
+
     fn follow(&self, positions: Positions, input: &[u8]) -> Positions {
         match self {
-            Self::Literal(bytes) => positions.behind_literal(bytes, input),
+            Self::Literal(literal) => positions.behind_literal(literal, input),
             Self::Any { min, max } => positions.behind_any(*min, *max, input.len()),
             Self::Class { set, min, max } => positions.behind_class(set, *min, *max, input),
             Self::Group { pattern, min, max } => {
@@ -143,6 +160,12 @@ impl Step {
                 ends
             }
         }
+    }
+}
+
+impl Literal {
+    fn finder(&self) -> &Finder<'static> {
+        self.finder.get_or_init(|| Box::new(Finder::new(&self.bytes).into_owned()))
     }
 }
 
@@ -204,17 +227,19 @@ impl Positions {
         }
     }
 
-    /// Behind `bytes`, where they are.
-    fn behind_literal(&self, bytes: &[u8], input: &[u8]) -> Self {
+    /// Behind `literal`, where it is.
+    fn behind_literal(&self, literal: &Literal, input: &[u8]) -> Self {
+        let bytes = literal.bytes.as_slice();
         let mut passed = Self::None;
         let mut positions = self.iter();
         for at in positions.by_ref().take(COMPARED_MAX) {
-            if input.get(at..).is_some_and(|rest| rest.starts_with(bytes)) {
+            let rest = input.get(at..).unwrap_or_default();
+            if rest.first() == bytes.first() && rest.starts_with(bytes) {
                 passed = passed.and(at + bytes.len());
             }
         }
         let Some(mut from) = positions.next() else { return passed };
-        let finder = memmem::Finder::new(bytes);
+        let finder = literal.finder();
         while let Some(found) = input.get(from..).and_then(|rest| finder.find(rest)) {
             let at = from + found;
             if self.contains(at) {
@@ -341,7 +366,7 @@ impl Pattern {
             };
             for _ in 0..min + below((max - min).min(3) + 1) {
                 match step {
-                    Step::Literal(literal) => bytes.extend_from_slice(literal),
+                    Step::Literal(literal) => bytes.extend_from_slice(&literal.bytes),
                     Step::Any { .. } => bytes.push(below(256).to_le_bytes()[0]),
                     Step::Group { pattern, .. } => bytes.extend(pattern.sample(below)),
                     Step::Class { set, .. } => {

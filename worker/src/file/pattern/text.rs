@@ -1,6 +1,6 @@
 //! The text of a pattern, read into steps.
 
-use super::{ByteSet, Pattern, Step};
+use super::{ByteSet, Literal, Pattern, Step};
 
 /// What is left of a pattern's text.
 pub(super) struct Reader<'a> {
@@ -135,8 +135,10 @@ fn push(steps: &mut Vec<Step>, step: Step) {
         _ => None,
     };
     match (byte, steps.last_mut()) {
-        (Some(byte), Some(Step::Literal(bytes))) => bytes.push(byte),
-        (Some(byte), _) => steps.push(Step::Literal(vec![byte])),
+        (Some(byte), Some(Step::Literal(literal))) => literal.bytes.push(byte),
+        (Some(byte), _) => {
+            steps.push(Step::Literal(Literal { bytes: vec![byte], ..Literal::default() }));
+        }
         (None, _) => steps.push(step),
     }
 }
