@@ -1,5 +1,7 @@
 //! The `service` column of conn.log: the protocols that were recognised on a connection.
 
+use smallvec::SmallVec;
+
 /// Protocols that one connection may show; more are not listed.
 const SERVICES_MAX: usize = 16;
 
@@ -10,9 +12,12 @@ pub struct Services(Option<Box<Lists>>);
 
 #[derive(Clone, Debug, Default)]
 struct Lists {
-    confirmed: Vec<&'static str>,
-    failed: Vec<&'static str>,
+    confirmed: Names,
+    failed: Names,
 }
+
+/// Two lie beside each other: few connections show more.
+type Names = SmallVec<[&'static str; 2]>;
 
 impl Services {
     /// `name` was recognised.

@@ -87,25 +87,26 @@ impl KnownServices {
         responder: Responder,
         out: &mut Output,
     ) -> bool {
-        let services: BTreeSet<_> = conn.services.names().collect();
-        let is_data = services.len() == 1 && services.contains("ftp-data");
-        let is_silent_dns = services.len() == 1 && services.contains("DNS") && responder.bytes == 0;
-        if is_data || is_silent_dns || !is_service(proto, conn, responder) {
+        let mut names = conn.services.names();
+        let first = names.next();
+        let only = first.filter(|_| names.next().is_none());
+        let is_silent_dns = only == Some("DNS") && responder.bytes == 0;
+        if only == Some("ftp-data") || is_silent_dns || !is_service(proto, conn, responder) {
             return false;
         }
         let place = (conn.resp.addr, conn.resp.port, proto);
-        if services.is_empty() {
+        if first.is_none() {
             if self.is_ending {
                 return true;
             }
             if self.waiting.len() >= WAITING_MAX
                 && let Some((since, place)) = self.waiting.pop_front()
             {
-                self.tell(now, since, place, BTreeSet::from([""]), out);
+                self.tell(now, since, place, [""], out);
             }
             self.waiting.push_back((now, place));
         } else {
-            self.tell(now, now, place, services, out);
+            self.tell(now, now, place, conn.services.names(), out);
         }
         true
     }
@@ -123,7 +124,7 @@ impl KnownServices {
     fn expire(&mut self, now: Ts, out: &mut Output) {
         while self.is_due(now) {
             let Some((since, place)) = self.waiting.pop_front() else { return };
-            self.tell(now, since, place, BTreeSet::from([""]), out);
+            self.tell(now, since, place, [""], out);
         }
     }
 
@@ -132,15 +133,18 @@ impl KnownServices {
         now: Ts,
         since: Ts,
         place: Place,
-        mut services: BTreeSet<&'static str>,
+        services: impl IntoIterator<Item = &'static str>,
         out: &mut Output,
     ) {
-        services.retain(|service| self.seen.is_new((place, service), now));
+        let services = services.into_iter();
+        let mut services: Vec<_> =
+            services.filter(|service| self.seen.is_new((place, service), now)).collect();
         if services.is_empty() {
             return;
         }
+        services.sort_unstable();
         let (host, port, proto) = place;
-        let names = services.iter().copied().collect::<Vec<_>>().join(",");
+        let names = services.join(",");
         let parts: [&[u8]; 4] = [
             &host.bits().to_be_bytes(),
             &port.to_be_bytes(),
