@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use tyto_core::net::{Proto, Side};
 
 use super::late::Late;
+use super::spare::SpareBuffers;
 use super::{SPECS, Spec};
 
 /// Bytes of both sides together after which detection ends; the piece that passes the limit is
@@ -76,49 +77,11 @@ pub(super) struct Detection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SpecSet(u128);
 
-/// Detections that are over: the next connections take their buffers.
-#[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "a connection gets the box as it is, without a copy")]
-pub struct SpareDetections(Vec<Box<Detection>>);
-
-/// Detections that are kept for reuse.
-const SPARE_MAX: usize = 256;
-/// Bytes of a buffer that is used again. Larger ones would lie with connections that say little.
-const SPARE_BYTES_MAX: usize = 512;
-
 /// What came, in order.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Piece {
     Bytes { side: Side, start: usize, end: usize },
     Gap { side: Side, missed_bytes: u64 },
-}
-
-impl SpareDetections {
-    /// A detection that begins.
-    pub(super) fn begin(&mut self, proto: Proto) -> Box<Detection> {
-        let Some(mut detection) = self.0.pop() else { return Box::new(Detection::new(proto)) };
-        let Detection { bytes, pieces, .. } = &mut *detection;
-        let [orig, resp] = bytes;
-        orig.clear();
-        resp.clear();
-        pieces.clear();
-        let (bytes, pieces) = (std::mem::take(bytes), std::mem::take(pieces));
-        *detection = Detection { bytes, pieces, ..Detection::new(proto) };
-        detection
-    }
-
-    /// Takes back one that is over.
-    pub(super) fn over(&mut self, mut detection: Box<Detection>) {
-        if self.0.len() >= SPARE_MAX {
-            return;
-        }
-        for bytes in &mut detection.bytes {
-            if bytes.capacity() > SPARE_BYTES_MAX {
-                *bytes = Vec::new();
-            }
-        }
-        self.0.push(detection);
-    }
 }
 
 impl Detection {
@@ -139,6 +102,18 @@ impl Detection {
         }
     }
 
+    /// It is over: what it kept goes to `buffers`.
+    pub(super) fn give_back(&mut self, buffers: &mut SpareBuffers) {
+        std::mem::take(&mut self.bytes).into_iter().for_each(|kept| buffers.give(kept));
+    }
+
+    /// Becomes one that begins, after it was over.
+    pub(super) fn begin_anew(&mut self, proto: Proto) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.clear();
+        *self = Self { pieces, ..Self::new(proto) };
+    }
+
     /// Nothing more is to be found.
     pub(super) const fn has_ended(&self) -> bool {
         self.ended
@@ -146,13 +121,19 @@ impl Detection {
 
     /// Bytes of `side` came; gives the protocols that they show. The caller gives those
     /// [`Detection::replay`], and unless it has ended [`Detection::keep`]s the bytes afterwards.
-    pub(super) fn deliver(&mut self, side: Side, bytes: &[u8], resp_port: u16) -> SpecSet {
+    pub(super) fn deliver(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        resp_port: u16,
+        buffers: &mut SpareBuffers,
+    ) -> SpecSet {
         if self.ended {
             return SpecSet::default();
         }
         let is_appended = self.is_appended(side);
         if is_appended && let Some(kept) = self.bytes.get_mut(side.index()) {
-            kept.extend_from_slice(bytes);
+            buffers.extend(kept, bytes);
         }
         let found = self.ask(side, bytes, resp_port);
         let kept: usize = self.bytes.iter().map(Vec::len).sum();
@@ -164,7 +145,7 @@ impl Detection {
     }
 
     /// Keeps the bytes of `side` that were delivered last. What ends detection is never copied.
-    pub(super) fn keep(&mut self, side: Side, bytes: &[u8]) {
+    pub(super) fn keep(&mut self, side: Side, bytes: &[u8], buffers: &mut SpareBuffers) {
         let is_appended = self.is_appended(side);
         let Some(kept) = self.bytes.get_mut(side.index()) else { return };
         if !is_appended {
@@ -173,7 +154,7 @@ impl Detection {
             {
                 *latest = kept.len();
             }
-            kept.extend_from_slice(bytes);
+            buffers.extend(kept, bytes);
         }
         let end = kept.len();
         self.pieces.push(Piece::Bytes { side, start: end - bytes.len(), end });
@@ -181,7 +162,13 @@ impl Detection {
 
     /// Keeps the bytes of `side` that were delivered last beyond the end of detection, for an
     /// announcement that comes late. False when they are not kept, and so nothing more is.
-    pub(super) fn keep_on(&mut self, side: Side, bytes: &[u8], late: &mut Late) -> bool {
+    pub(super) fn keep_on(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        late: &mut Late,
+        buffers: &mut SpareBuffers,
+    ) -> bool {
         if !self.may_join || self.pieces.len() >= LATE_PIECES_MAX {
             return false;
         }
@@ -189,7 +176,7 @@ impl Detection {
             return false;
         }
         if self.late_bytes == 0 {
-            self.keep(side, bytes);
+            self.keep(side, bytes, buffers);
         } else if let Some(kept) = self.bytes.get_mut(side.index()) {
             let start = kept.len();
             kept.extend_from_slice(bytes);

@@ -25,6 +25,7 @@ pub mod late;
 pub mod log;
 pub mod mime;
 pub mod nvt;
+mod spare;
 pub mod stage;
 pub mod state;
 pub mod text;

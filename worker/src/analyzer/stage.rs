@@ -191,7 +191,8 @@ impl Stage {
 
     /// Begins what the next bytes of `side` show.
     fn detect(&mut self, mut detection: Box<Detection>, side: Side, bytes: &[u8], cx: &mut Cx<'_>) {
-        for (_, spec) in detection.deliver(side, bytes, cx.conn.resp.port).iter() {
+        let buffers = &mut cx.shared.spare_detections.buffers;
+        for (_, spec) in detection.deliver(side, bytes, cx.conn.resp.port, buffers).iter() {
             if self.may_begin(spec)
                 && self.add(spec, cx)
                 && let Some(slot) = self.others.last_mut().or(self.first.as_mut())
@@ -199,10 +200,12 @@ impl Stage {
                 slot.replay(&detection, Some((side, bytes)), cx);
             }
         }
+        let Shared { late, spare_detections, .. } = &mut *cx.shared;
+        let buffers = &mut spare_detections.buffers;
         let is_kept = if detection.has_ended() {
-            self.first.is_none() && detection.keep_on(side, bytes, &mut cx.shared.late)
+            self.first.is_none() && detection.keep_on(side, bytes, late, buffers)
         } else {
-            detection.keep(side, bytes);
+            detection.keep(side, bytes, buffers);
             true
         };
         self.detection = Some(detection);

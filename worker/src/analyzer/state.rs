@@ -3,12 +3,12 @@
 use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
-use super::detect::SpareDetections;
 use super::dhcp::join::Transactions;
 use super::expected::ExpectedConns;
 use super::ftp::data::Channels;
 use super::irc::data::Transfers;
 use super::late::Late;
+use super::spare::SpareDetections;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;

@@ -48,6 +48,8 @@ impl Message {
     pub(super) fn begin(&mut self, body: Body, env: &mut Env<'_, '_>) -> bool {
         let was_open = !self.entities.is_empty() && !self.is_over;
         self.entities.clear();
+        // Few messages have parts.
+        self.entities.reserve_exact(1);
         self.entities.push(Entity::new(body));
         self.field.begin(&[]);
         self.body_bytes = 0;
