@@ -105,7 +105,10 @@ pub(crate) fn listening<'s>(
 ) -> Option<&'s mut Stage> {
     let level = cx.shared.shedding.level();
     if level == Level::Nothing {
-        let stage = stage.get_or_insert_with(|| Stage::of_connection(proto, cx).into());
+        let stage = stage.get_or_insert_with(|| {
+            let stage = Stage::of_connection(proto, cx);
+            cx.shared.spare_stages.place(stage)
+        });
         return stage.is_live().then_some(stage);
     }
     let is_long = level >= Level::Long && cx.payload_bytes > LONG_BYTES;

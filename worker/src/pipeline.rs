@@ -424,6 +424,7 @@ impl Pipeline {
             let mut cx = Cx::new(now, &mut conn.core, proto, shared, output);
             stage.end(&mut cx);
             cx.end_windows();
+            shared.spare_stages.over(stage);
         }
         if let Some(open) = at.and_then(|at| self.stats.flows_open_by_kind.get_mut(at)) {
             *open -= 1;

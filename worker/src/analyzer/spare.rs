@@ -1,11 +1,12 @@
-//! Memory of detections that are over, for the next connections: what was used last is still in
-//! the caches, and nothing has to grow while bytes come.
+//! Memory of stages and detections that are over, for the next connections: what was used last is
+//! still in the caches, and nothing has to grow while bytes come.
 
 use tyto_core::net::Proto;
 
 use super::detect::Detection;
+use super::stage::Stage;
 
-/// Detections, and buffers of a size, that wait at most.
+/// Stages, detections, and buffers of a size, that wait at most.
 const SPARE_MAX: usize = 256;
 /// Sizes of buffers, bytes: a short command or question, a hello or request, and all that
 /// detection looks at with the piece that ends it.
@@ -18,6 +19,11 @@ pub struct SpareDetections {
     detections: Vec<Box<Detection>>,
     pub(super) buffers: SpareBuffers,
 }
+
+/// Stages that are over.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a connection gets the box as it is")]
+pub struct SpareStages(Vec<Box<Stage>>);
 
 /// Empty buffers, by size.
 #[derive(Debug, Default)]
@@ -38,6 +44,27 @@ impl SpareDetections {
         detection.give_back(&mut self.buffers);
         if self.detections.len() < SPARE_MAX {
             self.detections.push(detection);
+        }
+    }
+}
+
+impl SpareStages {
+    /// `stage` in the memory of one that is over.
+    pub(crate) fn place(&mut self, stage: Stage) -> Box<Stage> {
+        match self.0.pop() {
+            Some(mut place) => {
+                *place = stage;
+                place
+            }
+            None => Box::new(stage),
+        }
+    }
+
+    /// Takes back one that is over.
+    pub(crate) fn over(&mut self, mut stage: Box<Stage>) {
+        if self.0.len() < SPARE_MAX {
+            *stage = Stage::deaf();
+            self.0.push(stage);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::expected::ExpectedConns;
 use super::ftp::data::Channels;
 use super::irc::data::Transfers;
 use super::late::Late;
-use super::spare::SpareDetections;
+use super::spare::{SpareDetections, SpareStages};
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;
@@ -65,8 +65,10 @@ pub struct Shared {
     pub irc_transfers: Transfers,
     /// Certificates that hosts showed.
     pub certificates: Certificates,
-    /// Buffers of detections that are over.
+    /// Memory of detections that are over.
     pub spare_detections: SpareDetections,
+    /// Memory of stages that are over.
+    pub spare_stages: SpareStages,
     /// What is left out because packets come too fast.
     pub shedding: Shedding,
     /// What was refused at a limit.
@@ -105,6 +107,7 @@ impl Shared {
             irc_transfers: Transfers::new(hasher_of(21)),
             certificates: Certificates::new(hasher_of(30)),
             spare_detections: SpareDetections::default(),
+            spare_stages: SpareStages::default(),
             shedding: Shedding::default(),
             stats: AnalyzerStats::default(),
         }

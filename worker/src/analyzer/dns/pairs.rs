@@ -1,6 +1,6 @@
 //! Questions that wait for their answers on one connection, and answers that came first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use super::log::Exchange;
 use crate::analyzer::Cx;
@@ -20,8 +20,10 @@ pub(super) struct Pairs {
     replies: Waiting,
 }
 
+/// In the order of their ids; those of an id in the order in which they came.
 #[derive(Debug, Default)]
-struct Waiting(BTreeMap<u16, VecDeque<Box<Exchange>>>);
+#[expect(clippy::vec_box, reason = "exchanges go in and out as they are, without a copy")]
+struct Waiting(Vec<Box<Exchange>>);
 
 /// Where an exchange goes when its message is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,39 +90,46 @@ impl Pairs {
 }
 
 impl Waiting {
+    /// Where those of `id` begin, and where they end.
+    fn of(&self, id: u16) -> Range<usize> {
+        let begin = self.0.partition_point(|exchange| id_of(exchange) < id);
+        let rest = self.0.get(begin..).unwrap_or_default();
+        begin..begin + rest.partition_point(|exchange| id_of(exchange) == id)
+    }
+
     fn push(&mut self, exchange: Box<Exchange>) {
-        self.0.entry(exchange.row.trans_id.unwrap_or_default()).or_default().push_back(exchange);
+        let end = self.of(id_of(&exchange)).end;
+        self.0.insert(end, exchange);
     }
 
     fn pop(&mut self, id: u16) -> Option<Box<Exchange>> {
-        let of_id = self.0.get_mut(&id)?;
-        let found = of_id.pop_front();
-        if of_id.is_empty() {
-            self.0.remove(&id);
-        }
-        found
+        let of_id = self.of(id);
+        (!of_id.is_empty()).then(|| self.0.remove(of_id.start))
     }
 
     fn pop_any(&mut self) -> Option<Box<Exchange>> {
-        let id = *self.0.keys().next()?;
-        self.pop(id)
+        (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
     /// Makes room for one more of `id`.
     fn make_room(&mut self, id: u16, cx: &mut Cx<'_>) {
-        let ids = self.0.len();
-        match self.0.get_mut(&id) {
-            Some(of_id) if of_id.len() > OF_AN_ID_MAX => {
-                of_id.drain(..).for_each(|exchange| exchange.write(cx));
-            }
-            None if ids > IDS_MAX => self.write_all(cx),
-            _ => {}
+        if self.0.len() <= OF_AN_ID_MAX.min(IDS_MAX) {
+            return;
+        }
+        let of_id = self.of(id);
+        let ids = self.0.chunk_by(|a, b| id_of(a) == id_of(b)).count();
+        if of_id.len() > OF_AN_ID_MAX {
+            self.0.drain(of_id).for_each(|exchange| exchange.write(cx));
+        } else if of_id.is_empty() && ids > IDS_MAX {
+            self.write_all(cx);
         }
     }
 
     fn write_all(&mut self, cx: &mut Cx<'_>) {
-        for exchange in std::mem::take(&mut self.0).into_values().flatten() {
-            exchange.write(cx);
-        }
+        std::mem::take(&mut self.0).into_iter().for_each(|exchange| exchange.write(cx));
     }
+}
+
+fn id_of(exchange: &Exchange) -> u16 {
+    exchange.row.trans_id.unwrap_or_default()
 }

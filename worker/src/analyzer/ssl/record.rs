@@ -1,5 +1,7 @@
 //! Records: their heads, how they come out of a byte stream, and what is in the small ones.
 
+use std::borrow::Cow;
+
 use super::session::Session;
 use crate::analyzer::Cx;
 use crate::analyzer::bytes::Cursor;
@@ -70,6 +72,12 @@ pub(super) struct Stream {
 impl Stream {
     /// Takes bytes of a head: the head when it is whole, and what stands behind it.
     pub(super) fn take_head<'a>(&mut self, bytes: &'a [u8]) -> (Option<[u8; Head::LEN]>, &'a [u8]) {
+        // Nearly all heads and bodies come in one piece.
+        if self.buffer.is_empty()
+            && let Some((head, rest)) = bytes.split_first_chunk()
+        {
+            return (Some(*head), rest);
+        }
         let missing = Head::LEN - self.buffer.len();
         let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
         self.buffer.extend_from_slice(taken);
@@ -85,7 +93,13 @@ impl Stream {
         &mut self,
         head: Head,
         bytes: &'a [u8],
-    ) -> (Option<Vec<u8>>, &'a [u8]) {
+    ) -> (Option<Cow<'a, [u8]>>, &'a [u8]) {
+        if self.is_kept
+            && self.buffer.is_empty()
+            && let Some((body, rest)) = bytes.split_at_checked(head.len)
+        {
+            return (Some(Cow::Borrowed(body)), rest);
+        }
         let have = if self.is_kept { self.buffer.len() } else { self.passed };
         let (taken, rest) = bytes.split_at((head.len - have).min(bytes.len()));
         if self.is_kept {
@@ -96,13 +110,15 @@ impl Stream {
             return (None, rest);
         }
         self.passed = 0;
-        (Some(std::mem::take(&mut self.buffer)), rest)
+        (Some(Cow::Owned(std::mem::take(&mut self.buffer))), rest)
     }
 
     /// Gives the memory of a body back, for the next. That of a larger one, such as certificates
     /// are in, would only lie there: the next is none of these.
-    pub(super) fn recycle(&mut self, mut body: Vec<u8>) {
-        if body.capacity() <= RECYCLED_BYTES_MAX {
+    pub(super) fn recycle(&mut self, body: Cow<'_, [u8]>) {
+        if let Cow::Owned(mut body) = body
+            && body.capacity() <= RECYCLED_BYTES_MAX
+        {
             body.clear();
             self.buffer = body;
         }
