@@ -5,8 +5,9 @@
 use std::net::IpAddr;
 
 use super::FieldSink;
+use super::print::{print_addr, print_micros};
 use super::schema::Schema;
-use super::tsv::{is_clean_utf8, print_addr, print_micros};
+use super::tsv::is_clean_utf8;
 use crate::config::logs::JsonTimestamps;
 use crate::time::{Interval, Ts};
 

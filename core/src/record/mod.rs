@@ -12,6 +12,7 @@
 pub mod condition;
 pub mod json;
 pub mod line;
+pub mod print;
 pub mod schema;
 pub mod sink;
 pub mod tsv;

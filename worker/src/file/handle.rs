@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use tyto_core::net::ConnId;
-use tyto_core::record::tsv;
+use tyto_core::record::print::{print_addr, print_micros};
 use tyto_core::time::Ts;
 
 use crate::analyzer::text::hex;
@@ -50,7 +50,7 @@ impl Handle {
 
     /// Adds a time in seconds, without zeros at the end.
     pub(crate) fn time(mut self, ts: Ts) -> Self {
-        tsv::print_micros(&mut self.0, ts.0 / 1000);
+        print_micros(&mut self.0, ts.0 / 1000);
         while self.0.ends_with(b"0") {
             self.0.pop();
         }
@@ -59,7 +59,7 @@ impl Handle {
 
     /// Adds an address.
     pub(crate) fn addr(mut self, addr: IpAddr) -> Self {
-        tsv::print_addr(&mut self.0, addr);
+        print_addr(&mut self.0, addr);
         self
     }
 

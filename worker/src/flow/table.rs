@@ -23,6 +23,8 @@ pub(crate) const AHEAD: usize = 32;
 /// Connections from which on looking ahead pays: of fewer, most of what a packet needs is in the
 /// processor's caches (docs/bench/stages.md). Tests look ahead from the first one on.
 const AHEAD_FROM: usize = if cfg!(test) { 1 } else { 20_000 };
+/// The same for those whose timers are due: they were quiet, so that little of them is at hand.
+const DUE_AHEAD_FROM: usize = if cfg!(test) { 1 } else { 500 };
 
 /// Connections in a piece of the table: few enough that a small capture touches little memory, so
 /// many that the pieces of millions are found in one that is at hand.
@@ -198,7 +200,7 @@ impl FlowTable {
         let id = FlowId(self.next_due(now, budget)?);
         if self.due_read > 0 {
             self.due_read -= 1;
-        } else if self.is_large() {
+        } else if self.len() >= DUE_AHEAD_FROM {
             self.look_due_ahead();
         }
         if let Some(conn) = self.conns.get_mut(id.0) {

@@ -20,10 +20,9 @@ pub(super) struct Pairs {
     replies: Waiting,
 }
 
-/// In the order of their ids; those of an id in the order in which they came.
+/// Exchanges and their ids, in the order of the ids; those of an id in the order in which they came.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "exchanges go in and out as they are, without a copy")]
-struct Waiting(Vec<Box<Exchange>>);
+struct Waiting(Vec<(u16, Box<Exchange>)>);
 
 /// Where an exchange goes when its message is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,23 +91,24 @@ impl Pairs {
 impl Waiting {
     /// Where those of `id` begin, and where they end.
     fn of(&self, id: u16) -> Range<usize> {
-        let begin = self.0.partition_point(|exchange| id_of(exchange) < id);
+        let begin = self.0.partition_point(|(other, _)| *other < id);
         let rest = self.0.get(begin..).unwrap_or_default();
-        begin..begin + rest.partition_point(|exchange| id_of(exchange) == id)
+        begin..begin + rest.partition_point(|(other, _)| *other == id)
     }
 
     fn push(&mut self, exchange: Box<Exchange>) {
-        let end = self.of(id_of(&exchange)).end;
-        self.0.insert(end, exchange);
+        let id = exchange.row.trans_id.unwrap_or_default();
+        let end = self.of(id).end;
+        self.0.insert(end, (id, exchange));
     }
 
     fn pop(&mut self, id: u16) -> Option<Box<Exchange>> {
         let of_id = self.of(id);
-        (!of_id.is_empty()).then(|| self.0.remove(of_id.start))
+        (!of_id.is_empty()).then(|| self.0.remove(of_id.start).1)
     }
 
     fn pop_any(&mut self) -> Option<Box<Exchange>> {
-        (!self.0.is_empty()).then(|| self.0.remove(0))
+        (!self.0.is_empty()).then(|| self.0.remove(0).1)
     }
 
     /// Makes room for one more of `id`.
@@ -117,19 +117,15 @@ impl Waiting {
             return;
         }
         let of_id = self.of(id);
-        let ids = self.0.chunk_by(|a, b| id_of(a) == id_of(b)).count();
+        let ids = self.0.chunk_by(|a, b| a.0 == b.0).count();
         if of_id.len() > OF_AN_ID_MAX {
-            self.0.drain(of_id).for_each(|exchange| exchange.write(cx));
+            self.0.drain(of_id).for_each(|(_, exchange)| exchange.write(cx));
         } else if of_id.is_empty() && ids > IDS_MAX {
             self.write_all(cx);
         }
     }
 
     fn write_all(&mut self, cx: &mut Cx<'_>) {
-        std::mem::take(&mut self.0).into_iter().for_each(|exchange| exchange.write(cx));
+        std::mem::take(&mut self.0).into_iter().for_each(|(_, exchange)| exchange.write(cx));
     }
-}
-
-fn id_of(exchange: &Exchange) -> u16 {
-    exchange.row.trans_id.unwrap_or_default()
 }

@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use tyto_core::record::tsv::print_addr;
+use tyto_core::record::print::print_addr;
 
 use super::message::{Message, Section};
 use super::name::{Name, Reader};

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use memchr::memmem;
 use tyto_core::net::{Port, Proto};
-use tyto_core::record::tsv::print_addr;
+use tyto_core::record::print::print_addr;
 use tyto_core::time::Ts;
 
 use super::address::{self, Endpoint};
