@@ -14,6 +14,7 @@ use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::time::Ts;
 
 use crate::analyzer::cx::Cx;
+use crate::analyzer::stage::Stage;
 use crate::analyzer::state::Shared;
 use crate::capture::{CaptureError, Next, PacketSource};
 use crate::decode::checksum;
@@ -424,6 +425,7 @@ impl Pipeline {
             let mut cx = Cx::new(now, &mut conn.core, proto, shared, output);
             stage.end(&mut cx);
             cx.end_windows();
+            *stage = Stage::deaf();
             shared.spare_stages.over(stage);
         }
         if let Some(open) = at.and_then(|at| self.stats.flows_open_by_kind.get_mut(at)) {

@@ -1,12 +1,11 @@
-//! Memory of stages and detections that are over, for the next connections: what was used last is
-//! still in the caches, and nothing has to grow while bytes come.
+//! Memory of what is over, for the next connections: what was used last is still in the caches, and
+//! nothing has to grow while bytes come.
 
 use tyto_core::net::Proto;
 
 use super::detect::Detection;
-use super::stage::Stage;
 
-/// Stages, detections, and buffers of a size, that wait at most.
+/// Places of a kind, and buffers of a size, that wait at most.
 const SPARE_MAX: usize = 256;
 /// Sizes of buffers, bytes: a short command or question, a hello or request, and all that
 /// detection looks at with the piece that ends it.
@@ -20,10 +19,9 @@ pub struct SpareDetections {
     pub(super) buffers: SpareBuffers,
 }
 
-/// Stages that are over.
-#[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "a connection gets the box as it is")]
-pub struct SpareStages(Vec<Box<Stage>>);
+/// Places of values that are over. What they held is dropped when they are used again.
+#[derive(Debug)]
+pub struct Spare<T>(Vec<Box<T>>);
 
 /// Empty buffers, by size.
 #[derive(Debug, Default)]
@@ -48,23 +46,28 @@ impl SpareDetections {
     }
 }
 
-impl SpareStages {
-    /// `stage` in the memory of one that is over.
-    pub(crate) fn place(&mut self, stage: Stage) -> Box<Stage> {
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Spare<T> {
+    /// `value` in a place that is used again, if one waits.
+    pub(crate) fn place(&mut self, value: T) -> Box<T> {
         match self.0.pop() {
             Some(mut place) => {
-                *place = stage;
+                *place = value;
                 place
             }
-            None => Box::new(stage),
+            None => Box::new(value),
         }
     }
 
-    /// Takes back one that is over.
-    pub(crate) fn over(&mut self, mut stage: Box<Stage>) {
+    /// Takes the place of one that is over.
+    pub(crate) fn over(&mut self, place: Box<T>) {
         if self.0.len() < SPARE_MAX {
-            *stage = Stage::deaf();
-            self.0.push(stage);
+            self.0.push(place);
         }
     }
 }

@@ -4,11 +4,13 @@ use tyto_core::config::runtime::AnalysisConfig;
 use tyto_core::uid::{Fuid, UidMaker};
 
 use super::dhcp::join::Transactions;
+use super::dns::log::Exchange;
 use super::expected::ExpectedConns;
 use super::ftp::data::Channels;
 use super::irc::data::Transfers;
 use super::late::Late;
-use super::spare::{SpareDetections, SpareStages};
+use super::spare::{Spare, SpareDetections};
+use super::stage::Stage;
 use crate::file::Files;
 use crate::flow::hash::KeyedHasher;
 use crate::log::known_hosts::KnownHosts;
@@ -68,7 +70,9 @@ pub struct Shared {
     /// Memory of detections that are over.
     pub spare_detections: SpareDetections,
     /// Memory of stages that are over.
-    pub spare_stages: SpareStages,
+    pub spare_stages: Spare<Stage>,
+    /// Memory of exchanges of DNS that are over.
+    pub(super) spare_exchanges: Spare<Exchange>,
     /// What is left out because packets come too fast.
     pub shedding: Shedding,
     /// What was refused at a limit.
@@ -107,7 +111,8 @@ impl Shared {
             irc_transfers: Transfers::new(hasher_of(21)),
             certificates: Certificates::new(hasher_of(30)),
             spare_detections: SpareDetections::default(),
-            spare_stages: SpareStages::default(),
+            spare_stages: Spare::default(),
+            spare_exchanges: Spare::default(),
             shedding: Shedding::default(),
             stats: AnalyzerStats::default(),
         }

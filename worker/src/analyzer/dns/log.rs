@@ -70,7 +70,7 @@ pub struct DnsLog {
 
 /// A row, and which of its messages were seen as a whole.
 #[derive(Clone, Debug)]
-pub(super) struct Exchange {
+pub(in crate::analyzer) struct Exchange {
     pub(super) row: DnsLog,
     pub(super) saw_query: bool,
     pub(super) saw_reply: bool,
@@ -78,7 +78,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// An exchange that begins now.
-    pub(super) fn begin(trans_id: u16, cx: &Cx<'_>) -> Box<Self> {
+    pub(super) fn begin(trans_id: u16, cx: &mut Cx<'_>) -> Box<Self> {
         let row = DnsLog {
             ts: cx.now,
             uid: cx.uid(),
@@ -104,12 +104,13 @@ impl Exchange {
             opcode: None,
             opcode_name: None,
         };
-        Box::new(Self { row, saw_query: false, saw_reply: false })
+        cx.shared.spare_exchanges.place(Self { row, saw_query: false, saw_reply: false })
     }
 
     /// Writes it. Roles may have been swapped since it began.
     pub(super) fn write(mut self: Box<Self>, cx: &mut Cx<'_>) {
         self.row.id = cx.id();
         cx.row(&self.row);
+        cx.shared.spare_exchanges.over(self);
     }
 }

@@ -10,7 +10,7 @@ use self::stream::Framing;
 use super::{Analyzer, Cx, Spec};
 
 mod dnssec;
-mod log;
+pub(super) mod log;
 mod message;
 mod name;
 mod names;
