@@ -83,6 +83,45 @@ fn a_question_and_its_answer_are_one_row() {
     }
 }
 
+/// What was asked, in the order of the rows, by questions with these ids that nobody answers.
+fn asked(ids: &[u16]) -> Vec<usize> {
+    let questions = ids.iter().enumerate();
+    let questions = questions.map(|(at, id)| (Side::Orig, question(*id, &format!("q{at}"), 1)));
+    let rows = udp(&questions.collect::<Vec<_>>());
+    let number = |row: String| only(&[row], "query").replace(['"', 'q'], "");
+    rows.into_iter().map(|row| number(row).parse().unwrap()).collect()
+}
+
+#[test]
+fn answers_find_their_questions_oldest_first_and_nobodys_place_is_overtaken() {
+    let answer = |id| (Side::Resp, answer(id, "any", 1, &[192, 0, 2, 1]));
+    let ask = |id, name| (Side::Orig, question(id, name, 1));
+    let rows = udp(&[
+        ask(9, "first"),
+        ask(7, "a"),
+        ask(7, "b"),
+        ask(5, "c"),
+        answer(7),
+        answer(7),
+        answer(9),
+        answer(5),
+    ]);
+    let queries: Vec<_> = rows.into_iter().map(|row| only(&[row], "query")).collect();
+    assert_eq!(queries, [r#""a""#, r#""b""#, r#""first""#, r#""c""#]);
+}
+
+#[test]
+fn questions_that_are_too_many_are_written_as_they_are() {
+    // One waits apart; the 51 behind it are written by their ids when one more id comes.
+    let ids: Vec<u16> = (0..53).rev().collect();
+    let expected: Vec<usize> = (1..52).rev().chain([0, 52]).collect();
+    assert_eq!(asked(&ids), expected);
+    // Those of one id are written in the order in which they came.
+    let ids: Vec<u16> = std::iter::once(1).chain([2; 52]).chain([3]).collect();
+    let expected: Vec<usize> = (1..52).chain([0, 52, 53]).collect();
+    assert_eq!(asked(&ids), expected);
+}
+
 #[test]
 fn each_type_shows_what_it_says() {
     let txt = [b"\x05hello".as_slice(), b"\x02hi"].concat();
