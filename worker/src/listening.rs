@@ -124,12 +124,13 @@ pub(crate) fn listening<'s>(
         Some(_) => {}
         None if level == Level::Analysis => {
             stats.unanalysed += 1;
-            *stage = Some(Stage::deaf().into());
+            *stage = Some(cx.shared.spare_stages.place(Stage::deaf()));
             return None;
         }
         None => {
             stats.undetected += 1;
-            *stage = Some(Stage::by_port(proto, cx).into());
+            let by_port = Stage::by_port(proto, cx);
+            *stage = Some(cx.shared.spare_stages.place(by_port));
         }
     }
     stage.as_deref_mut().filter(|stage| stage.is_live())

@@ -14,8 +14,7 @@ const BUFFER_BYTES: [usize; 3] = [128, 640, 2560];
 /// Detections that are over.
 #[derive(Debug, Default)]
 pub struct SpareDetections {
-    #[expect(clippy::vec_box, reason = "a connection gets the box as it is, without a copy")]
-    detections: Vec<Box<Detection>>,
+    detections: Spare<Detection>,
     pub(super) buffers: SpareBuffers,
 }
 
@@ -30,7 +29,7 @@ pub(super) struct SpareBuffers([Vec<Vec<u8>>; BUFFER_BYTES.len()]);
 impl SpareDetections {
     /// A detection that begins.
     pub(super) fn begin(&mut self, proto: Proto) -> Box<Detection> {
-        let Some(mut detection) = self.detections.pop() else {
+        let Some(mut detection) = self.detections.0.pop() else {
             return Box::new(Detection::new(proto));
         };
         detection.begin_anew(proto);
@@ -40,9 +39,7 @@ impl SpareDetections {
     /// Takes back one that is over.
     pub(super) fn over(&mut self, mut detection: Box<Detection>) {
         detection.give_back(&mut self.buffers);
-        if self.detections.len() < SPARE_MAX {
-            self.detections.push(detection);
-        }
+        self.detections.over(detection);
     }
 }
 
@@ -135,6 +132,6 @@ mod tests {
         let mut spare = SpareDetections::default();
         let many: Vec<_> = (0..2 * SPARE_MAX).map(|_| spare.begin(Proto::Tcp)).collect();
         many.into_iter().for_each(|detection| spare.over(detection));
-        assert_eq!(spare.detections.len(), SPARE_MAX);
+        assert_eq!(spare.detections.0.len(), SPARE_MAX);
     }
 }

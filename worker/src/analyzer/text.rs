@@ -43,6 +43,13 @@ pub fn hex_between(bytes: &[u8], between: &str) -> String {
     text
 }
 
+/// A UUID as it is written; its first three parts are little-endian on the wire.
+pub fn uuid(bytes: [u8; 16]) -> String {
+    let [d, c, b, a, f, e, h, g, i, j, node @ ..] = bytes;
+    let parts = [&[a, b, c, d][..], &[e, f], &[g, h], &[i, j], &node];
+    parts.map(hex).join("-")
+}
+
 /// Adds bytes in hexadecimal.
 pub fn push_hex(text: &mut String, bytes: &[u8], digits: &[u8; 16]) {
     let digit = |nibble: u8| char::from(digits.get(usize::from(nibble)).copied().unwrap_or(b'0'));

@@ -278,11 +278,13 @@ impl Pcap {
 impl Pcap {
     /// The four numbers with which a packet's header begins.
     fn words(&self, fields: [u8; 16]) -> [u32; 4] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = fields;
-        let words = [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]];
-        // Seldom the other order: then all are turned round.
-        let words = words.map(u32::from_le_bytes);
-        if self.big_endian { words.map(u32::swap_bytes) } else { words }
+        let (words, _) = fields.as_chunks();
+        let word = |at: usize| match words.get(at) {
+            Some(word) if self.big_endian => u32::from_be_bytes(*word),
+            Some(word) => u32::from_le_bytes(*word),
+            None => 0,
+        };
+        [word(0), word(1), word(2), word(3)]
     }
 
     /// The frames in `records`, up to the first that is not whole.

@@ -1,6 +1,6 @@
 //! PDUs of DCE/RPC with connections (C706 chapter 12.6, \[MS-RPCE\] section 2.2.2).
 
-use crate::analyzer::text::{LOWER, push_hex};
+use crate::analyzer::text::uuid;
 use crate::analyzer::windows::frames::Length;
 use crate::analyzer::windows::reader::{Fault, Reader};
 
@@ -195,24 +195,9 @@ fn wanted<'a>(reader: &mut Reader<'a>) -> Result<Body<'a>, Fault> {
     let context = reader.u16("ContextRequest:num_syntaxes")?;
     let syntaxes = reader.u8("ContextRequest:num_syntaxes")?;
     reader.u8("ContextRequest:reserved")?;
-    let interface = uuid(reader.take(16, "Syntax:uuid")?);
+    let interface = reader.take(16, "Syntax:uuid")?;
+    let interface = uuid(interface.first_chunk().copied().unwrap_or_default());
     reader.u32("Syntax:ver_minor")?;
     reader.take(u64::from(syntaxes) * 20, "ContextRequest:transfer_syntaxes")?;
     Ok(Body::Bind { context, interface })
-}
-
-/// A UUID as it is written; its first three parts are little-endian on the wire.
-fn uuid(bytes: &[u8]) -> String {
-    const ORDER: [&[usize]; 5] =
-        [&[3, 2, 1, 0], &[5, 4], &[7, 6], &[8, 9], &[10, 11, 12, 13, 14, 15]];
-    let mut text = String::with_capacity(36);
-    for part in ORDER {
-        if !text.is_empty() {
-            text.push('-');
-        }
-        for place in part {
-            push_hex(&mut text, &[bytes.get(*place).copied().unwrap_or(0)], LOWER);
-        }
-    }
-    text
 }

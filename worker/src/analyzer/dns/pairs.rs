@@ -117,10 +117,10 @@ impl Waiting {
             return;
         }
         let of_id = self.of(id);
-        let ids = self.0.chunk_by(|a, b| a.0 == b.0).count();
+        let ids = || self.0.chunk_by(|a, b| a.0 == b.0).count();
         if of_id.len() > OF_AN_ID_MAX {
             self.0.drain(of_id).for_each(|(_, exchange)| exchange.write(cx));
-        } else if of_id.is_empty() && ids > IDS_MAX {
+        } else if of_id.is_empty() && ids() > IDS_MAX {
             self.write_all(cx);
         }
     }

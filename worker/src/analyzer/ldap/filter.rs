@@ -2,7 +2,7 @@
 //! prints them: more than two parts are nested one in the other.
 
 use super::ber::{Element, Head, UNIVERSAL, ascii, invalid, utf8};
-use crate::analyzer::text::{hex, hex_between};
+use crate::analyzer::text::{hex_between, uuid};
 use crate::analyzer::windows::reader::{Fault, Reader};
 
 /// Filters within filters. Deeper ones are a fault.
@@ -107,12 +107,8 @@ fn shown(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 fn guid(value: &[u8]) -> Vec<u8> {
-    let Ok([a, b, c, d, e, f, g, h, rest @ ..]) = <[u8; 16]>::try_from(value) else {
-        return b"GUID_FORMAT_FAILED".to_vec();
-    };
-    let [i, j, node @ ..] = rest;
-    let parts = [&[d, c, b, a][..], &[f, e], &[h, g], &[i, j], &node];
-    parts.map(hex).join("-").into_bytes()
+    let guid = <[u8; 16]>::try_from(value).map(uuid);
+    guid.map_or_else(|_| b"GUID_FORMAT_FAILED".to_vec(), String::into_bytes)
 }
 
 /// A security id with four parts; Zeek takes no others.
