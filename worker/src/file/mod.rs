@@ -37,6 +37,17 @@ pub struct FileRef {
     pub fuid: Fuid,
 }
 
+/// What became of a file with the bytes that it was given.
+#[derive(Clone, Copy, Debug)]
+pub struct FileFed {
+    /// Its type by its first bytes, once they were enough to tell.
+    pub mime_type: Option<&'static str>,
+    /// These bytes told the type.
+    pub is_type_new: bool,
+    /// Its last byte was among these: more that comes is not of this file.
+    pub is_over: bool,
+}
+
 /// What the protocol says of a file before its first byte.
 #[derive(Clone, Debug, Default)]
 pub struct FileAbout {
@@ -89,14 +100,14 @@ impl Cx<'_> {
         FileRef { fuid }
     }
 
-    /// The next bytes of the file.
-    pub fn file_bytes(&mut self, file: FileRef, bytes: &[u8]) {
-        self.with_file(file, |file, io| file.chunk(file.offset, bytes, io));
+    /// The next bytes of the file. None when it is not followed, or no more.
+    pub fn file_bytes(&mut self, file: FileRef, bytes: &[u8]) -> Option<FileFed> {
+        self.with_file(file, |file, io| file.chunk(file.offset, bytes, io))
     }
 
-    /// Bytes that stand at `offset`.
-    pub fn file_bytes_at(&mut self, file: FileRef, offset: u64, bytes: &[u8]) {
-        self.with_file(file, |file, io| file.chunk(offset, bytes, io));
+    /// Bytes that stand at `offset`. None when the file is not followed, or no more.
+    pub fn file_bytes_at(&mut self, file: FileRef, offset: u64, bytes: &[u8]) -> Option<FileFed> {
+        self.with_file(file, |file, io| file.chunk(offset, bytes, io))
     }
 
     /// The next `missed_bytes` of the file will not come.
@@ -104,9 +115,9 @@ impl Cx<'_> {
         self.with_file(file, |file, io| file.gap(missed_bytes, io));
     }
 
-    /// The file's length, once it is known.
-    pub fn file_total(&mut self, file: FileRef, total_bytes: u64) {
-        self.with_file(file, |file, _| file.total_bytes = Some(total_bytes));
+    /// The file's length, once it is known. None when it is not followed, or no more.
+    pub fn file_total(&mut self, file: FileRef, total_bytes: u64) -> Option<FileFed> {
+        self.with_file(file, |file, _| file.total_bytes = Some(total_bytes))
     }
 
     /// The file's name, once it is known.
@@ -116,10 +127,9 @@ impl Cx<'_> {
         }
     }
 
-    /// Type of the file by its first bytes, once they were enough to tell. To be asked before
-    /// the next file, when the file is over: it ends by itself when its last byte came.
+    /// Type of a file that is followed, once its first bytes were enough to tell.
     pub fn file_mime(&self, file: FileRef) -> Option<&'static str> {
-        self.shared.files.mime_type(file.fuid)
+        self.shared.files.file(file.fuid)?.mime_type
     }
 
     /// Type of a file that was given up because nothing came for long. Asked once.
@@ -140,9 +150,14 @@ impl Cx<'_> {
     }
 
     /// Calls `call` with the file; ends it when its last byte is there.
-    fn with_file(&mut self, file: FileRef, call: impl FnOnce(&mut File, &mut FileIo<'_>)) {
-        let Some(mut taken) = self.shared.files.take(file.fuid) else { return };
+    fn with_file(
+        &mut self,
+        file: FileRef,
+        call: impl FnOnce(&mut File, &mut FileIo<'_>),
+    ) -> Option<FileFed> {
+        let mut taken = self.shared.files.take(file.fuid)?;
         taken.last_active = self.now;
+        let type_before = taken.mime_type;
         let mut io = FileIo { now: self.now, shared: &mut *self.shared, out: &mut *self.out };
         let waiting = taken.waiting_bytes();
         call(&mut taken, &mut io);
@@ -150,11 +165,16 @@ impl Cx<'_> {
             taken.flush(&mut io);
             io.shared.files.waits_too_much(taken.waiting_bytes(), 0);
         }
-        if taken.is_complete() {
-            io.over(taken, false);
+        let is_over = taken.is_complete();
+        let mime_type = if is_over {
+            io.over(taken, false)
         } else {
+            let mime_type = taken.mime_type;
             self.shared.files.put_back(taken);
-        }
+            mime_type
+        };
+        let is_type_new = type_before.is_none() && mime_type.is_some();
+        Some(FileFed { mime_type, is_type_new, is_over })
     }
 }
 

@@ -56,8 +56,6 @@ pub struct Files {
     /// By which handles become ids.
     id_key: highway::Key,
     begun: u64,
-    /// The file that was over last, and its type: who fed it asks right then.
-    last_over: Option<(Fuid, Option<&'static str>)>,
     /// Types of files that were given up in silence, for the protocol that still waits for the
     /// rest of them.
     given_up: HashMap<Fuid, &'static str, KeyedHasher>,
@@ -77,7 +75,6 @@ impl Files {
             next_look: Ts(0),
             id_key: id_key(),
             begun: 0,
-            last_over: None,
             waiting_bytes: 0,
             extractor: Extractor::new(config),
             hashes_files: config.hash_files.0,
@@ -218,16 +215,6 @@ impl Files {
     pub(super) fn removed(&mut self, file: &File) {
         self.deadlines.remove(&(file.deadline, file.serial, file.fuid));
         self.open.remove(&file.fuid);
-        self.last_over = Some((file.fuid, file.mime_type));
-    }
-
-    /// Type of a file that is followed, or was over last.
-    pub(super) fn mime_type(&self, fuid: Fuid) -> Option<&'static str> {
-        match (self.file(fuid), self.last_over) {
-            (Some(file), _) => file.mime_type,
-            (None, Some((last, mime_type))) if last == fuid => mime_type,
-            (None, _) => None,
-        }
     }
 
     /// A file of type `mime_type` was given up.

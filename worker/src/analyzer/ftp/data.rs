@@ -199,9 +199,9 @@ impl Analyzer for FtpData {
             }
         }
         let Some(file) = self.file(side, cx) else { return };
-        let was_known = cx.file_mime(file).is_some();
-        cx.file_bytes(file, bytes);
-        if !was_known && let Some(mime_type) = cx.file_mime(file) {
+        if let Some(fed) = cx.file_bytes(file, bytes).filter(|fed| fed.is_type_new)
+            && let Some(mime_type) = fed.mime_type
+        {
             is_of_type(mime_type, cx);
         }
     }

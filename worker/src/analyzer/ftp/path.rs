@@ -3,16 +3,32 @@
 
 /// `name` as seen from `dir`, shortened.
 pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() || is_absolute(name) {
-        return shorten(name.to_vec());
-    }
     let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
-    path.extend_from_slice(dir);
-    if !dir.ends_with(b"/") {
-        path.push(b'/');
+    append(&mut path, dir, name);
+    path
+}
+
+/// Puts `name` as seen from `dir`, shortened, behind what is in `to`.
+pub(super) fn append(to: &mut Vec<u8>, dir: &[u8], name: &[u8]) {
+    let begin = to.len();
+    if !stands_alone(dir, name) {
+        to.extend_from_slice(dir);
+        if !dir.ends_with(b"/") {
+            to.push(b'/');
+        }
     }
-    path.extend_from_slice(name);
-    shorten(path)
+    to.extend_from_slice(name);
+    shorten(to, begin);
+}
+
+/// Whether `name` as seen from `dir` begins with a slash.
+pub(super) fn is_rooted(dir: &[u8], name: &[u8]) -> bool {
+    if stands_alone(dir, name) { name } else { dir }.starts_with(b"/")
+}
+
+/// Whether `name` is the same from everywhere.
+fn stands_alone(dir: &[u8], name: &[u8]) -> bool {
+    dir.is_empty() || is_absolute(name)
 }
 
 /// The first absolute path in `text`, up to a space or quote; empty when there is none.
@@ -41,12 +57,14 @@ fn is_absolute(path: &[u8]) -> bool {
     }
 }
 
-fn shorten(mut path: Vec<u8>) -> Vec<u8> {
+/// Shortens the path that begins at `begin`.
+fn shorten(to: &mut Vec<u8>, begin: usize) {
+    let path = to.get(begin..).unwrap_or_default();
     if !path.array_windows().any(|pair| matches!(pair, b"/." | b"//")) {
         if path.len() > 1 && path.ends_with(b"/") {
-            path.pop();
+            to.pop();
         }
-        return path;
+        return;
     }
     let mut kept: Vec<&[u8]> = Vec::new();
     for (index, part) in path.split(|byte| *byte == b'/').enumerate() {
@@ -63,10 +81,7 @@ fn shorten(mut path: Vec<u8>) -> Vec<u8> {
             _ => kept.push(part),
         }
     }
-    let mut short = Vec::with_capacity(path.len());
-    if path.starts_with(b"/") {
-        short.push(b'/');
-    }
-    short.extend_from_slice(&kept.join(&b'/'));
-    short
+    let short = kept.join(&b'/');
+    to.truncate(begin + usize::from(path.starts_with(b"/")));
+    to.extend_from_slice(&short);
 }

@@ -2,7 +2,7 @@
 //! their replies, which data connections were announced. Writes the rows of ftp.log.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::mem;
 use std::net::{IpAddr, Ipv6Addr};
 
 use memchr::memmem;
@@ -37,27 +37,29 @@ const GUESTS: [&[u8]; 4] = [b"anonymous", b"ftp", b"ftpuser", b"guest"];
 /// A session.
 #[derive(Debug)]
 pub(super) struct Session {
-    ts: Ts,
     user: Vec<u8>,
     password: Option<Vec<u8>>,
-    command: Option<Vec<u8>>,
-    arg: Option<Vec<u8>>,
     file_size: Option<u64>,
     reply: Option<(u32, Vec<u8>)>,
     data_channel: Option<DataChannel>,
     cwd: Vec<u8>,
     /// The command that the latest reply is to, by its number.
     current: Option<u64>,
-    /// Commands by their number.
-    pending: BTreeMap<u64, Command>,
+    /// Commands in the order of their numbers.
+    pending: Vec<Command>,
+    /// The command that was complete last, for its memory.
+    spare: Command,
+    /// What the row shows of an argument, for its memory.
+    shown: Vec<u8>,
     commands: u64,
     /// Where the data connection is that was announced last.
     announced: Option<Endpoint>,
     held: Held,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Command {
+    number: u64,
     ts: Ts,
     name: Vec<u8>,
     arg: Vec<u8>,
@@ -69,29 +71,28 @@ impl Session {
     /// A session that begins; the server's greeting is the reply to a command nobody sent.
     pub(super) fn new(now: Ts) -> Self {
         let mut session = Self {
-            ts: now,
             user: b"<unknown>".to_vec(),
             password: None,
-            command: None,
-            arg: None,
             file_size: None,
             reply: None,
             data_channel: None,
             cwd: b".".to_vec(),
             current: None,
-            pending: BTreeMap::new(),
+            pending: Vec::new(),
+            spare: Command::default(),
+            shown: Vec::new(),
             commands: 0,
             announced: None,
             held: Held::default(),
         };
-        session.add(now, b"<init>".to_vec(), Vec::new());
+        session.add(now, b"<init>", &[]);
         session
     }
 
     /// The replies so far told something.
     pub(super) fn finish_reply(&mut self, cx: &mut Cx<'_>) {
-        if let (Some(current), Some(_)) = (&self.current, &self.reply)
-            && let Some(command) = self.pending.remove(current)
+        if self.reply.is_some()
+            && let Some(command) = self.take_current()
         {
             self.message(command, cx);
         }
@@ -100,7 +101,7 @@ impl Session {
     /// The client sent a command.
     pub(super) fn request(&mut self, name: &[u8], arg: &[u8], cx: &mut Cx<'_>) {
         if self.pending.len() < PENDING_MAX {
-            self.add(cx.now, name.to_vec(), arg.to_vec());
+            self.add(cx.now, name, arg);
         } else {
             let pending = self.pending.len().to_string();
             cx.weird_with("FTP_too_many_pending_commands", &pending);
@@ -149,7 +150,7 @@ impl Session {
             self.follow_reply(code, text, cx);
         }
         if self.pending.len() > 1
-            && let Some(command) = self.current.and_then(|current| self.pending.remove(&current))
+            && let Some(command) = self.take_current()
         {
             self.message(command, cx);
         }
@@ -157,12 +158,13 @@ impl Session {
 
     /// What the reply to the current command tells of files, data connections and directories.
     fn follow_reply(&mut self, code: u32, text: &[u8], cx: &mut Cx<'_>) {
-        let current = self.current.and_then(|current| self.pending.get(&current));
-        let name = current.map_or(&b"<unknown>"[..], |current| &current.name).to_vec();
-        match (code, &name[..]) {
+        let current = self.current_at().and_then(|at| self.pending.get(at));
+        let name = current.map_or(&b"<unknown>"[..], |current| &current.name);
+        let is_passive = matches!(name, b"PASV" | b"EPSV");
+        match (code, name) {
             (150, b"RETR") | (213, b"SIZE") => self.file_size = Some(last_number(text)),
-            (227, b"PASV" | b"EPSV") => self.passive(address::pasv(text), cx),
-            (229, b"PASV" | b"EPSV") => self.passive(
+            (227, _) if is_passive => self.passive(address::pasv(text), cx),
+            (229, _) if is_passive => self.passive(
                 address::epsv(text).map(|to| match to.addr {
                     IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
                         Endpoint { addr: cx.conn.resp.addr.into(), ..to }
@@ -173,12 +175,12 @@ impl Session {
             ),
             _ => {}
         }
-        self.follow_directory(code, &name, text);
+        self.follow_directory(code, text);
     }
 
     /// The control connection is over: commands without a reply are written.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>) {
-        for command in std::mem::take(&mut self.pending).into_values() {
+        for command in mem::take(&mut self.pending) {
             self.message(command, cx);
         }
         self.held.end(cx);
@@ -190,38 +192,52 @@ impl Session {
         self.held.wake(cx);
     }
 
-    fn add(&mut self, ts: Ts, name: Vec<u8>, arg: Vec<u8>) {
+    fn add(&mut self, ts: Ts, name: &[u8], arg: &[u8]) {
         self.commands += 1;
-        let seq = self.commands;
-        self.pending.insert(seq, Command { ts, name, arg, is_consumed: false });
+        let mut command = mem::take(&mut self.spare);
+        (command.number, command.ts, command.is_consumed) = (self.commands, ts, false);
+        command.name.clear();
+        command.name.extend_from_slice(name);
+        command.arg.clear();
+        command.arg.extend_from_slice(arg);
+        self.pending.push(command);
+    }
+
+    /// Where the command is that the latest reply is to.
+    fn current_at(&self) -> Option<usize> {
+        let current = self.current?;
+        self.pending.iter().position(|command| command.number == current)
+    }
+
+    fn take_current(&mut self) -> Option<Command> {
+        Some(self.pending.remove(self.current_at()?))
     }
 
     /// Of the commands that wait, the one that a reply fits best; of several, the first.
     fn best_match(&self, code: u32, text: &[u8]) -> Option<u64> {
-        if self.pending.len() == 1 {
-            return self.pending.keys().next().copied();
+        if let [only] = &self.pending[..] {
+            return Some(only.number);
         }
         let score = |command: &Command| {
             let fits = if replies::fits(&command.name, code) { 100 } else { 0 };
             let named = if contains(text, &command.name) { 20 } else { 0 };
             fits + named + if contains(text, &command.arg) { 10 } else { 0 }
         };
-        let scores = self.pending.iter().map(|(seq, command)| (score(command), Reverse(*seq)));
-        scores.max().map(|(_, Reverse(seq))| seq)
+        let scored = |command| (score(command), Reverse(command.number));
+        self.pending.iter().map(scored).max().map(|(_, Reverse(number))| number)
     }
 
-    fn follow_directory(&mut self, code: u32, name: &[u8], text: &[u8]) {
-        let moves =
-            matches!((name, code), (b"CWD", 250) | (b"CDUP", 200 | 250) | (b"PWD" | b"XPWD", 257));
-        let current = self.current.and_then(|current| self.pending.get_mut(&current));
-        let Some(current) = current.filter(|current| moves && !current.is_consumed) else { return };
-        current.is_consumed = true;
-        self.cwd = match name {
-            b"CWD" => path::join(&self.cwd, &current.arg),
+    fn follow_directory(&mut self, code: u32, text: &[u8]) {
+        let current = self.current_at().and_then(|at| self.pending.get_mut(at));
+        let Some(current) = current.filter(|current| !current.is_consumed) else { return };
+        self.cwd = match (&current.name[..], code) {
+            (b"CWD", 250) => path::join(&self.cwd, &current.arg),
             // An absolute path, so it is what the session goes to.
-            b"CDUP" => path::join(&self.cwd, b"/.."),
-            _ => path::first_in(text).to_vec(),
+            (b"CDUP", 200 | 250) => path::join(&self.cwd, b"/.."),
+            (b"PWD" | b"XPWD", 257) => path::first_in(text).to_vec(),
+            _ => return,
         };
+        current.is_consumed = true;
     }
 
     fn active(&mut self, to: Option<Endpoint>, cx: &mut Cx<'_>) {
@@ -255,15 +271,8 @@ impl Session {
     }
 
     /// A command and its reply are complete: writes them if it is a command that is logged.
-    fn message(&mut self, current: Command, cx: &mut Cx<'_>) {
-        self.ts = current.ts;
-        let mut arg = current.arg;
-        if is_about_file(&current.name) {
-            arg = self.url(&arg, cx);
-        }
-        if arg.len() > ARG_LEN_MAX {
-            arg = cut(&arg, ARG_LEN_MAX, "FTP_arg_too_long", cx);
-        }
+    fn message(&mut self, mut current: Command, cx: &mut Cx<'_>) {
+        self.show(&current, cx);
         if let Some((_, text)) = &mut self.reply
             && text.len() > REPLY_LEN_MAX
         {
@@ -273,36 +282,34 @@ impl Session {
         let is_guest = GUESTS.iter().any(|guest| self.user.eq_ignore_ascii_case(guest));
         let hides = !is_guest && !cx.shared.config.log_passwords;
         if hides && current.name == b"PASS" {
-            arg = b"<hidden>".to_vec();
+            b"<hidden>"[..].clone_into(&mut self.shown);
         }
         if hides && let Some(password) = &mut self.password {
-            *password = b"<hidden>".to_vec();
+            b"<hidden>"[..].clone_into(password);
         }
-        self.arg = (!arg.is_empty()).then_some(arg);
-        let is_logged = is_logged(&current.name);
-        self.command = Some(current.name);
-        if is_logged {
-            self.write(cx);
+        if is_logged(&current.name) {
+            self.write(&mut current, cx);
         }
+        self.spare = current;
         data::take_seen(cx);
         self.file_size = None;
         self.data_channel = None;
     }
 
-    fn write(&mut self, cx: &mut Cx<'_>) {
+    fn write(&mut self, current: &mut Command, cx: &mut Cx<'_>) {
         let seen = data::take_seen(cx);
         let row = FtpLog {
-            ts: self.ts,
+            ts: current.ts,
             uid: cx.uid(),
             id: cx.id(),
-            user: std::mem::take(&mut self.user),
+            user: mem::take(&mut self.user),
             password: self.password.take(),
-            command: self.command.take(),
-            arg: self.arg.take(),
+            command: Some(mem::take(&mut current.name)),
+            arg: (!self.shown.is_empty()).then(|| mem::take(&mut self.shown)),
             mime_type: seen.mime_type.map(Into::into),
             file_size: self.file_size,
             reply_code: self.reply.as_ref().map(|(code, _)| u64::from(*code)),
-            reply_msg: self.reply.as_mut().map(|(_, text)| std::mem::take(text)),
+            reply_msg: self.reply.as_mut().map(|(_, text)| mem::take(text)),
             data_channel: self.data_channel,
             fuid: seen.fuid,
         };
@@ -316,26 +323,35 @@ impl Session {
             cx.row(&row);
         }
         // What was lent to the row.
-        let FtpLog { user, password, command, arg, reply_msg, .. } = row;
-        (self.user, self.password, self.command, self.arg) = (user, password, command, arg);
-        if let (Some((_, text)), Some(reply_msg)) = (&mut self.reply, reply_msg) {
+        (self.user, self.password) = (row.user, row.password);
+        current.name = row.command.unwrap_or_default();
+        self.shown = row.arg.unwrap_or_default();
+        if let (Some((_, text)), Some(reply_msg)) = (&mut self.reply, row.reply_msg) {
             *text = reply_msg;
         }
     }
 
-    fn url(&self, arg: &[u8], cx: &Cx<'_>) -> Vec<u8> {
-        let mut url = Vec::with_capacity(32 + self.cwd.len() + arg.len());
-        url.extend_from_slice(b"ftp://");
-        match IpAddr::from(cx.conn.resp.addr) {
-            addr @ IpAddr::V4(_) => print_addr(&mut url, addr),
-            IpAddr::V6(addr) => url.extend_from_slice(format!("[{addr}]").as_bytes()),
+    /// What the row shows of the argument: of commands on files a URL.
+    fn show(&mut self, command: &Command, cx: &mut Cx<'_>) {
+        let (shown, arg) = (&mut self.shown, &command.arg);
+        shown.clear();
+        if is_about_file(&command.name) {
+            shown.extend_from_slice(b"ftp://");
+            match IpAddr::from(cx.conn.resp.addr) {
+                addr @ IpAddr::V4(_) => print_addr(shown, addr),
+                IpAddr::V6(addr) => shown.extend_from_slice(format!("[{addr}]").as_bytes()),
+            }
+            if !path::is_rooted(&self.cwd, arg) {
+                shown.push(b'/');
+            }
+            path::append(shown, &self.cwd, arg);
+        } else {
+            shown.extend_from_slice(arg);
         }
-        let path = path::join(&self.cwd, arg);
-        if !path.starts_with(b"/") {
-            url.push(b'/');
+        if shown.len() > ARG_LEN_MAX {
+            cx.weird_with("FTP_arg_too_long", &shown.len().to_string());
+            shown.truncate(ARG_LEN_MAX);
         }
-        url.extend_from_slice(&path);
-        url
     }
 }
 

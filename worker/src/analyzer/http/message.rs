@@ -15,7 +15,8 @@ use super::Dialog;
 use super::entity::{Body, Chunks, Coding, Entity};
 use super::inflate::Inflate;
 use super::number::number;
-use super::transactions::Transactions;
+use super::transactions::{BodyFile, Transactions};
+use crate::file::FileFed;
 
 /// Plain delivery until the connection ends.
 const UNTIL_END: u64 = i64::MAX as u64;
@@ -411,29 +412,19 @@ impl Message {
             return;
         }
         let Some(entity) = self.entities.get_mut(at) else { return };
-        let Some(mut file) = entity.open_file(env) else { return };
-        // What the headers say is the compressed length.
-        let owes_total =
-            std::mem::take(&mut entity.owes_total) && entity.coding == Coding::Identity;
-        let total = match entity.range_offset {
-            Some(_) => entity.instance_length,
-            None => entity.content_length,
-        };
-        if owes_total && let Some(total) = total.filter(|total| *total > 0) {
-            env.cx.file_total(file.file, total);
+        let fed = entity.feed_file(bytes, env).or_else(|| {
+            entity.begin_file(env);
+            entity.feed_file(bytes, env)
+        });
+        let Some(file) = &mut entity.file else { return };
+        if let Some(offset) = &mut entity.range_offset {
+            *offset += bytes.len() as u64;
         }
-        match &mut entity.range_offset {
-            Some(offset) => {
-                env.cx.file_bytes_at(file.file, *offset, bytes);
-                *offset += bytes.len() as u64;
-            }
-            None => env.cx.file_bytes(file.file, bytes),
+        if let Some(mime_type) = fed.and_then(|fed| fed.mime_type) {
+            Transactions::with(env.cx, |log, _| log.set_type(file, Some(mime_type)));
         }
-        let mime_type = env.cx.file_mime(file.file);
-        Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
-        entity.file = Some(file);
         // Of a file that is whole nothing more can come (Zeek: `Manager::DataIn`).
-        if !env.cx.file_is_open(file.file) {
+        if fed.is_none_or(|fed| fed.is_over) {
             entity.file_handle = None;
         }
     }
@@ -462,20 +453,48 @@ impl Message {
 }
 
 impl Entity {
-    /// The file of the body: begun with its first bytes, and again if it ended meanwhile.
-    fn open_file(&mut self, env: &mut Env<'_, '_>) -> Option<super::transactions::BodyFile> {
+    /// Gives the file of the body its next bytes. None when it did not begin, or is followed no
+    /// more.
+    fn feed_file(&mut self, bytes: &[u8], env: &mut Env<'_, '_>) -> Option<FileFed> {
+        let file = self.file?.file;
+        // What the headers say is the compressed length.
+        if self.owes_total && self.coding == Coding::Identity {
+            let total = match self.range_offset {
+                Some(_) => self.instance_length,
+                None => self.content_length,
+            };
+            if let Some(total) = total.filter(|total| *total > 0) {
+                let told = env.cx.file_total(file, total)?;
+                if told.is_over {
+                    return Some(told);
+                }
+            }
+        }
+        self.owes_total = false;
+        match self.range_offset {
+            Some(offset) => env.cx.file_bytes_at(file, offset, bytes),
+            None => env.cx.file_bytes(file, bytes),
+        }
+    }
+
+    /// The file of the body that is there, or begins.
+    fn open_file(&mut self, env: &mut Env<'_, '_>) -> Option<BodyFile> {
         let is_open = self.file.is_some_and(|file| env.cx.file_is_open(file.file));
         if !is_open {
-            let side = env.side;
-            // Given up meanwhile, which told its type.
-            if let Some(mut file) = self.file {
-                let mime_type = env.cx.file_given_up(file.file);
-                Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
-            }
-            let handle = &mut self.file_handle;
-            self.file = Transactions::with(env.cx, |log, cx| log.open_file(side, handle, cx));
+            self.begin_file(env);
         }
         self.file
+    }
+
+    /// The body's file begins with its first bytes, and again if it ended meanwhile.
+    fn begin_file(&mut self, env: &mut Env<'_, '_>) {
+        // Given up meanwhile, which told its type.
+        if let Some(mut file) = self.file {
+            let mime_type = env.cx.file_given_up(file.file);
+            Transactions::with(env.cx, |log, _| log.set_type(&mut file, mime_type));
+        }
+        let (side, handle) = (env.side, &mut self.file_handle);
+        self.file = Transactions::with(env.cx, |log, cx| log.open_file(side, handle, cx));
     }
 }
 

@@ -120,9 +120,8 @@ impl Analyzer for IrcData {
             return;
         }
         let file = self.file(cx);
-        cx.file_bytes(file, bytes);
+        let mime_type = cx.file_bytes(file, bytes).and_then(|fed| fed.mime_type);
         self.sent += bytes.len() as u64;
-        let mime_type = cx.file_mime(file);
         self.sniffed(mime_type, self.sent >= SNIFF_LEN, cx);
     }
 
