@@ -221,7 +221,9 @@ impl Analyzer for FtpData {
             self.identify(cx);
         }
         for file in self.files.into_iter().flatten() {
-            if let Some(mime_type) = cx.file_end(file) {
+            // Told once: by now the session may be at its next file.
+            let was_known = cx.file_mime(file).is_some();
+            if let Some(mime_type) = cx.file_end(file).filter(|_| !was_known) {
                 is_of_type(mime_type, cx);
             }
         }

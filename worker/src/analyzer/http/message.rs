@@ -465,6 +465,7 @@ impl Entity {
             };
             if let Some(total) = total.filter(|total| *total > 0) {
                 let told = env.cx.file_total(file, total)?;
+                self.owes_total = false;
                 if told.is_over {
                     return Some(told);
                 }
