@@ -364,8 +364,7 @@ impl Pipeline {
             Change::None => {}
             Change::Noted => self.register_tunnels(carrier),
             Change::TooMany(limit) => {
-                let addl = limit.to_string();
-                let weird = Weird::new("tunnel_max_changes_per_connection_exceeded").with(&addl);
+                let weird = Weird::new("tunnel_max_changes_per_connection_exceeded").with(limit);
                 core.history.push_once(Side::Orig, b'X');
                 self.shared.weird(self.now, core, &weird, &mut self.output);
             }

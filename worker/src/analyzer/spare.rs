@@ -52,13 +52,18 @@ impl<T> Default for Spare<T> {
 impl<T> Spare<T> {
     /// `value` in a place that is used again, if one waits.
     pub(crate) fn place(&mut self, value: T) -> Box<T> {
-        match self.0.pop() {
+        match self.take() {
             Some(mut place) => {
                 *place = value;
                 place
             }
             None => Box::new(value),
         }
+    }
+
+    /// A place with what it held, if one waits.
+    pub(crate) fn take(&mut self) -> Option<Box<T>> {
+        self.0.pop()
     }
 
     /// Takes the place of one that is over.

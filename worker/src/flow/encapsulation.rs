@@ -8,6 +8,8 @@ use tyto_core::uid::Uid;
 pub const TUNNEL_DEPTH_MAX: usize = 4;
 /// Changes of a connection's tunnels that are noted (Zeek: `max_changes_per_connection`).
 const CHANGES_MAX: u8 = 5;
+/// The same, as its weird shows it.
+const CHANGES_MAX_TEXT: &str = "5";
 
 /// Kind of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +94,7 @@ pub enum Change {
     /// The tunnels are others.
     Noted,
     /// They are others, but so many changes are not noted.
-    TooMany(u8),
+    TooMany(&'static str),
 }
 
 impl TunnelStack {
@@ -145,7 +147,7 @@ impl Encapsulation {
         }
         encapsulation.now = stack;
         if encapsulation.changes >= CHANGES_MAX {
-            return Change::TooMany(CHANGES_MAX);
+            return Change::TooMany(CHANGES_MAX_TEXT);
         }
         encapsulation.changes += 1;
         encapsulation.parents.extend(stack.last().map(|tunnel| tunnel.uid));
@@ -186,7 +188,8 @@ mod tests {
             assert_eq!(Encapsulation::check(&mut slot, within(lo)), Change::Noted);
         }
         let change = Encapsulation::check(&mut slot, within(99));
-        assert_eq!(change, Change::TooMany(CHANGES_MAX));
+        assert_eq!(change, Change::TooMany(CHANGES_MAX_TEXT));
+        assert_eq!(CHANGES_MAX_TEXT, CHANGES_MAX.to_string());
         assert_eq!(slot.unwrap().parents().len(), usize::from(CHANGES_MAX) + 1);
     }
 

@@ -1,5 +1,7 @@
 //! `dns.log`: one row per question and its answer.
 
+use std::mem;
+
 use tyto_core::net::{ConnId, Proto};
 use tyto_core::record::LogRecord;
 use tyto_core::record::value::Vector;
@@ -8,6 +10,9 @@ use tyto_core::uid::Uid;
 
 use crate::analyzer::Cx;
 use crate::analyzer::text::Text;
+
+/// Answers that a list which is used again has room for.
+const SPARE_ANSWERS_MAX: usize = 16;
 
 /// A question with its answer; either may be missing.
 #[derive(Clone, Debug, LogRecord)]
@@ -74,6 +79,8 @@ pub(in crate::analyzer) struct Exchange {
     pub(super) row: DnsLog,
     pub(super) saw_query: bool,
     pub(super) saw_reply: bool,
+    /// Lists of a former row, for their memory.
+    spare: (Vector<Vec<u8>>, Vector<Interval>),
 }
 
 impl Exchange {
@@ -104,13 +111,32 @@ impl Exchange {
             opcode: None,
             opcode_name: None,
         };
-        cx.shared.spare_exchanges.place(Self { row, saw_query: false, saw_reply: false })
+        let begun = |spare| Self { row, saw_query: false, saw_reply: false, spare };
+        let Some(mut place) = cx.shared.spare_exchanges.take() else {
+            return Box::new(begun((Vector::default(), Vector::default())));
+        };
+        *place = begun(mem::take(&mut place.spare));
+        place
+    }
+
+    /// One more answer, and how long it may be kept.
+    pub(super) fn answer(&mut self, says: Vec<u8>, ttl: Interval) {
+        let Self { row, spare: (answers, ttls), .. } = self;
+        row.answers.get_or_insert_with(|| mem::take(answers)).0.push(says);
+        row.ttls.get_or_insert_with(|| mem::take(ttls)).0.push(ttl);
     }
 
     /// Writes it. Roles may have been swapped since it began.
     pub(super) fn write(mut self: Box<Self>, cx: &mut Cx<'_>) {
         self.row.id = cx.id();
         cx.row(&self.row);
+        if let (Some(mut answers), Some(mut ttls)) = (self.row.answers.take(), self.row.ttls.take())
+            && answers.0.capacity() <= SPARE_ANSWERS_MAX
+        {
+            answers.0.clear();
+            ttls.0.clear();
+            self.spare = (answers, ttls);
+        }
         cx.shared.spare_exchanges.over(self);
     }
 }

@@ -278,7 +278,8 @@ impl Message<'_, '_> {
             // Who asks tells answers too: the known ones of mDNS, or something odd.
             return;
         }
-        let Some(Exchange { row, .. }) = &mut self.exchange else { return };
+        let Some(exchange) = &mut self.exchange else { return };
+        let row = &mut exchange.row;
         if row.query.is_none() {
             row.query = Some(owner.as_bytes().to_vec());
         }
@@ -295,8 +296,6 @@ impl Message<'_, '_> {
             && self.section == Section::Update
             && !says.starts_with(b"del:");
         let says = if is_added { [b"add: ", says.as_slice()].concat() } else { says };
-        row.answers.get_or_insert_default().0.push(says);
-        let ttl = Interval((u64::from(ttl) * NANOS).cast_signed());
-        row.ttls.get_or_insert_default().0.push(ttl);
+        exchange.answer(says, Interval((u64::from(ttl) * NANOS).cast_signed()));
     }
 }

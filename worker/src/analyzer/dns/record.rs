@@ -174,7 +174,7 @@ fn address(
     } else {
         let [a, b, c, d] = [reader.long(), reader.long(), reader.long(), reader.long()];
         let bits = [a, b, c, d].into_iter().fold(0, |bits, word| bits << 32 | u128::from(word));
-        (if record.rtype == AAAA { "AAAA " } else { "A6 " }, show_v6(bits).into_bytes())
+        (if record.rtype == AAAA { "AAAA " } else { "A6 " }, show_v6(bits))
     };
     Some(Some(if is_update {
         [label.as_bytes(), record.owner.as_bytes(), b" ", &shown].concat()
@@ -184,15 +184,19 @@ fn address(
 }
 
 /// An IPv6 address as the C library prints it: old forms that carry one of IPv4 show it.
-fn show_v6(bits: u128) -> String {
+fn show_v6(bits: u128) -> Vec<u8> {
+    const LEN_MAX: usize = 39;
     let addr = Ipv6Addr::from_bits(bits);
-    if let Some(v4) = addr.to_ipv4_mapped() {
-        return v4.to_string();
+    let mut shown = Vec::with_capacity(LEN_MAX + 1);
+    match (addr.to_ipv4_mapped(), u32::try_from(bits)) {
+        (Some(v4), _) => print_addr(&mut shown, v4.into()),
+        (None, Ok(low)) if low > 0xffff => {
+            shown.extend_from_slice(b"::");
+            print_addr(&mut shown, Ipv4Addr::from_bits(low).into());
+        }
+        _ => print_addr(&mut shown, addr.into()),
     }
-    match u32::try_from(bits) {
-        Ok(low) if low > 0xffff => format!("::{}", Ipv4Addr::from_bits(low)),
-        _ => addr.to_string(),
-    }
+    shown
 }
 
 /// A name behind `before` bytes: NS, CNAME, PTR, MX, SRV.

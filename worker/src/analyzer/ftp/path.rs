@@ -1,12 +1,7 @@
 //! Paths as the `arg` column shows them: below the directory that the session is in, with
 //! `.` and `..` taken out where they can be.
 
-/// `name` as seen from `dir`, shortened.
-pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
-    append(&mut path, dir, name);
-    path
-}
+use std::ops::Range;
 
 /// Puts `name` as seen from `dir`, shortened, behind what is in `to`.
 pub(super) fn append(to: &mut Vec<u8>, dir: &[u8], name: &[u8]) {
@@ -66,22 +61,44 @@ fn shorten(to: &mut Vec<u8>, begin: usize) {
         }
         return;
     }
-    let mut kept: Vec<&[u8]> = Vec::new();
-    for (index, part) in path.split(|byte| *byte == b'/').enumerate() {
-        match (part, kept.last().copied()) {
-            (b"", _) => {}
-            (b".", _) if index > 0 => {}
-            (b"..", Some(b".")) => {
-                kept.pop();
-                kept.push(part);
+    // What is kept is no longer than what was read, so it takes its place.
+    let root = begin + usize::from(path.starts_with(b"/"));
+    let (mut kept, mut next) = (root, begin);
+    while next <= to.len() {
+        let part = next..next + to.get(next..).map_or(0, part_len);
+        let is_first = next == begin;
+        next = part.end + 1;
+        let last = to.get(last_part(to, root..kept)..kept).unwrap_or_default();
+        match (to.get(part.clone()).unwrap_or_default(), last) {
+            (b"", _) => continue,
+            (b".", _) if !is_first => continue,
+            (b"..", b".") => kept = root,
+            (b"..", last) if !matches!(last, b"" | b"~" | b"..") => {
+                kept = last_part(to, root..kept).saturating_sub(1).max(root);
+                continue;
             }
-            (b"..", Some(last)) if last != b"~" && last != b".." => {
-                kept.pop();
-            }
-            _ => kept.push(part),
+            _ => {}
         }
+        if kept > root
+            && let Some(slash) = to.get_mut(kept)
+        {
+            *slash = b'/';
+            kept += 1;
+        }
+        let len = part.len();
+        to.copy_within(part, kept);
+        kept += len;
     }
-    let short = kept.join(&b'/');
-    to.truncate(begin + usize::from(path.starts_with(b"/")));
-    to.extend_from_slice(&short);
+    to.truncate(kept);
+}
+
+/// Length of what stands before the next slash.
+fn part_len(path: &[u8]) -> usize {
+    memchr::memchr(b'/', path).unwrap_or(path.len())
+}
+
+/// Where the last part of what is kept begins.
+fn last_part(path: &[u8], kept: Range<usize>) -> usize {
+    let slash = path.get(kept.clone()).and_then(|kept| memchr::memrchr(b'/', kept));
+    kept.start + slash.map_or(0, |at| at + 1)
 }

@@ -49,7 +49,7 @@ pub(super) struct Session {
     pending: Vec<Command>,
     /// The command that was complete last, for its memory.
     spare: Command,
-    /// What the row shows of an argument, for its memory.
+    /// What the row shows of an argument, or a directory to go to, for its memory.
     shown: Vec<u8>,
     commands: u64,
     /// Where the data connection is that was announced last.
@@ -230,13 +230,16 @@ impl Session {
     fn follow_directory(&mut self, code: u32, text: &[u8]) {
         let current = self.current_at().and_then(|at| self.pending.get_mut(at));
         let Some(current) = current.filter(|current| !current.is_consumed) else { return };
-        self.cwd = match (&current.name[..], code) {
-            (b"CWD", 250) => path::join(&self.cwd, &current.arg),
+        let goes_to = &mut self.shown;
+        goes_to.clear();
+        match (&current.name[..], code) {
+            (b"CWD", 250) => path::append(goes_to, &self.cwd, &current.arg),
             // An absolute path, so it is what the session goes to.
-            (b"CDUP", 200 | 250) => path::join(&self.cwd, b"/.."),
-            (b"PWD" | b"XPWD", 257) => path::first_in(text).to_vec(),
+            (b"CDUP", 200 | 250) => path::append(goes_to, &self.cwd, b"/.."),
+            (b"PWD" | b"XPWD", 257) => goes_to.extend_from_slice(path::first_in(text)),
             _ => return,
-        };
+        }
+        mem::swap(&mut self.cwd, goes_to);
         current.is_consumed = true;
     }
 

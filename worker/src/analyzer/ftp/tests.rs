@@ -33,10 +33,49 @@ fn addresses_that_are_none_are_none() {
 
 #[test]
 fn paths_are_shortened() {
-    assert_eq!(path::join(b".", b"a.txt"), b"./a.txt");
-    assert_eq!(path::join(b"/pub/", b"../x//y/./z"), b"/x/y/z");
-    assert_eq!(path::join(b"/pub", b"/etc/passwd"), b"/etc/passwd");
+    assert_eq!(shown(b".", b"a.txt"), b"./a.txt");
+    assert_eq!(shown(b"/pub/", b"../x//y/./z"), b"/x/y/z");
+    assert_eq!(shown(b"/pub", b"/etc/passwd"), b"/etc/passwd");
     assert_eq!(path::first_in(b"\"/home/u\" is the directory"), b"/home/u");
+}
+
+fn shown(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut text = b"ftp://h".to_vec();
+    path::append(&mut text, dir, name);
+    text.split_off(7)
+}
+
+/// Every path of up to eight characters becomes what its list of parts becomes.
+#[test]
+fn a_path_is_shortened_where_it_lies_as_a_list_of_its_parts_is() {
+    const CHARS: &[u8] = b"/.~a";
+    for len in 0..=8 {
+        for number in 0..CHARS.len().pow(len) {
+            let char = |at| CHARS[number / CHARS.len().pow(at) % CHARS.len()];
+            let path: Vec<u8> = (0..len).map(char).collect();
+            let expected = shortened(&path);
+            assert_eq!(shown(b"", &path), expected, "{}", path.escape_ascii());
+        }
+    }
+}
+
+fn shortened(path: &[u8]) -> Vec<u8> {
+    if !path.windows(2).any(|pair| pair == b"/." || pair == b"//") {
+        let slash = if path.len() > 1 { path.strip_suffix(b"/") } else { None };
+        return slash.unwrap_or(path).to_vec();
+    }
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for (index, part) in path.split(|byte| *byte == b'/').enumerate() {
+        match (part, kept.last().copied()) {
+            (b"", _) => {}
+            (b".", _) if index > 0 => {}
+            (b"..", Some(b".")) => kept[0] = part,
+            (b"..", Some(last)) if last != b"~" && last != b".." => drop(kept.pop()),
+            _ => kept.push(part),
+        }
+    }
+    let root: &[u8] = if path.starts_with(b"/") { b"/" } else { b"" };
+    [root, &kept.join(&b'/')].concat()
 }
 
 #[test]

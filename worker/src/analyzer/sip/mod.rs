@@ -28,6 +28,9 @@ pub static SPEC: Spec = Spec {
 /// Via headers of a message that are kept (Zeek: `max_request_path_length`).
 const PATH_MAX: usize = 100;
 
+/// Bytes of the longest name of a header that is looked for, `CONTENT-LENGTH`.
+const NAME_LEN_MAX: usize = 14;
+
 /// Methods that are no weird (Zeek: `SIP::sip_methods`).
 const METHODS: &[&[u8]] =
     &[b"REGISTER", b"INVITE", b"ACK", b"CANCEL", b"BYE", b"OPTIONS", b"NOTIFY", b"SUBSCRIBE"];
@@ -152,14 +155,15 @@ impl Session {
     }
 
     fn end_of_reply(&mut self, cx: &mut Cx<'_>) {
-        let row = self.of_reply(cx).clone();
-        cx.row(&row);
+        let row = self.of_reply(cx);
+        cx.row(row);
         let code = row.status_code.unwrap_or_default();
+        let is_bye = row.method.as_deref() == Some(b"BYE") && (200..300).contains(&code);
+        let is_last = row.method.is_none() || is_bye;
         if !(100..200).contains(&code) {
             self.pending.remove(&self.reply);
         }
-        let is_bye = row.method.as_deref() == Some(b"BYE") && (200..300).contains(&code);
-        if row.method.is_none() || is_bye {
+        if is_last {
             for (number, row) in std::mem::take(self).pending {
                 if number != 0 {
                     cx.row(&row);
@@ -171,7 +175,7 @@ impl Session {
 
 fn request_header(row: &mut SipLog, name: &[u8], value: &[u8], cx: &mut Cx<'_>) {
     let whole = || Some(value.to_vec());
-    match &*name.to_ascii_uppercase() {
+    match upper(name, &mut [0; NAME_LEN_MAX]) {
         b"CALL-ID" => row.call_id = whole(),
         b"CONTENT-LENGTH" | b"L" => match count(value) {
             Some(len) => row.request_body_len = Some(len),
@@ -193,7 +197,7 @@ fn request_header(row: &mut SipLog, name: &[u8], value: &[u8], cx: &mut Cx<'_>) 
 
 fn reply_header(row: &mut SipLog, name: &[u8], value: &[u8], cx: &mut Cx<'_>) {
     let whole = || Some(value.to_vec());
-    match &*name.to_ascii_uppercase() {
+    match upper(name, &mut [0; NAME_LEN_MAX]) {
         b"CONTENT-LENGTH" | b"L" => match count(value) {
             Some(len) => row.response_body_len = Some(len),
             None => body_len_weird("invalid_SIP_response_body_len", value, cx),
@@ -207,6 +211,14 @@ fn reply_header(row: &mut SipLog, name: &[u8], value: &[u8], cx: &mut Cx<'_>) {
         }
         _ => {}
     }
+}
+
+/// The name of a header in upper case, put into `place`; a longer one is none that is known.
+fn upper<'p>(name: &[u8], place: &'p mut [u8; NAME_LEN_MAX]) -> &'p [u8] {
+    let Some(place) = place.get_mut(..name.len()) else { return &[] };
+    place.copy_from_slice(name);
+    place.make_ascii_uppercase();
+    place
 }
 
 fn body_len_weird(name: &'static str, value: &[u8], cx: &mut Cx<'_>) {

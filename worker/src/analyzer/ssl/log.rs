@@ -6,6 +6,8 @@ use tyto_core::record::value::Vector;
 use tyto_core::time::Ts;
 use tyto_core::uid::Uid;
 
+use crate::analyzer::text::Text;
+
 /// A handshake of SSL, TLS or DTLS.
 #[derive(Clone, Debug, LogRecord)]
 #[log(stream = "ssl")]
@@ -18,17 +20,17 @@ pub struct SslLog {
     #[log(nested)]
     pub id: ConnId,
     /// Version that the server chose.
-    pub version: Option<String>,
+    pub version: Option<Text>,
     /// Cipher suite that the server chose.
-    pub cipher: Option<String>,
+    pub cipher: Option<Text>,
     /// Group of the key exchange that the server chose.
-    pub curve: Option<String>,
+    pub curve: Option<Text>,
     /// Host name that the client asked for.
     pub server_name: Option<Vec<u8>>,
     /// The session goes on with keys of an earlier one.
     pub resumed: bool,
     /// The last alert.
-    pub last_alert: Option<String>,
+    pub last_alert: Option<Text>,
     /// Application protocol that the server chose.
     pub next_protocol: Option<Vec<u8>>,
     /// The handshake came to its end.

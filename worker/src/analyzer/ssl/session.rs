@@ -14,6 +14,7 @@ use super::log::{
     SslLogWithValidation, Validation,
 };
 use crate::analyzer::Cx;
+use crate::analyzer::text::Text;
 use crate::file::FileAbout;
 use crate::file::handle::Handle;
 use crate::log::notice::Notice;
@@ -346,12 +347,12 @@ impl Session {
             ts,
             uid: cx.uid(),
             id: cx.id(),
-            version: self.version.map(|version| names::version(version).into_owned()),
-            cipher: self.suite.map(|suite| ciphers::name(suite).into_owned()),
-            curve: self.group.map(|group| names::curve(group).into_owned()),
+            version: self.version.map(|version| Text(names::version(version))),
+            cipher: self.suite.map(|suite| Text(ciphers::name(suite))),
+            curve: self.group.map(|group| Text(names::curve(group))),
             server_name: self.server_name.clone(),
             resumed: self.resumed,
-            last_alert: self.last_alert.map(|alert| names::alert(alert).into_owned()),
+            last_alert: self.last_alert.map(|alert| Text(names::alert(alert))),
             next_protocol: self.next_protocol.clone(),
             established: self.established,
             ssl_history: self.history.clone(),
